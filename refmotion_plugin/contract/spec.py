@@ -1,0 +1,181 @@
+"""The parameters of a job: validated, unknown key = error, to and from JSON. Every default lives here; forms and CLI read it."""
+import json
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import InputError
+from .records import Hyperparameters
+
+SCHEMA = 1
+RELION_TO_TEXTBOOK_SIGMA = 0.80   # RELION minimises -(4/pi) CC + |v|^2 + |a|^2: its prior is about pi/2 stiffer
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class ReferenceSpec(_Part):
+    """One particle set with the map that its particles show."""
+
+    particles: str = Field(description="particle STAR file with poses, CTF and half-sets (rlnRandomSubset)")
+    half1: str = Field(description="half-map of the particles with rlnRandomSubset 1, MRC")
+    half2: str = Field(description="half-map of the particles with rlnRandomSubset 2, MRC")
+    mask: Optional[str] = Field(None, description="soft mask of the map, MRC; none: a sphere of the particle radius")
+
+
+class InputSpec(_Part):
+    """Movies and how to read them."""
+
+    movies: str = Field(description="corrected_micrographs.star of a RELION motion correction job")
+    first_frame: int = Field(1, ge=1, description="first frame used, counted from 1")
+    last_frame: int = Field(-1, ge=-1, description="last frame used, counted from 1; -1: the last of each movie")
+    gain: Optional[str] = Field(None, description="gain reference that replaces the one named in the movies' STAR files")
+    gain_rotation: int = Field(0, ge=0, le=3, description="times 90 degrees counter-clockwise applied to the gain")
+    gain_flip: int = Field(0, ge=0, le=2, description="0 none, 1 upside down, 2 left to right; after the rotation")
+    movie_flip_y: Optional[bool] = Field(None, description="turn frames upside down on reading; none: TIFF and EER as RELION does, MRC not")
+    defects: Optional[str] = Field(None, description="defect file: text lines 'x y width height' or an MRC/TIFF map of bad pixels")
+    hot_pixel_sigma: float = Field(8.0, ge=0, description="pixels whose temporal mean is this many standard deviations out are replaced; 0: off")
+    eer_grouping: Optional[int] = Field(None, ge=1, description="EER frames per fraction; none: as upstream")
+    coordinate_pixel_angstrom: Optional[float] = Field(None, gt=0, description="pixel size of rlnCoordinateX/Y in A; none: from the movies' STAR files")
+    preflight: bool = Field(True, description="check on a few movies that predictions and movies agree in orientation and contrast")
+    half_sets_from_order: bool = Field(False, description="particles without half-sets: alternate them (not independent of the half-maps!)")
+
+
+class PriorSpec(_Part):
+    """Strengths of the motion prior: the three users know (all or none), and the estimated rest with its defaults."""
+
+    velocity_sigma: Optional[float] = Field(None, gt=0, description="spatial prior strength: how fast particles move, A per (e/A^2)")
+    correlation_distance_angstrom: Optional[float] = Field(None, gt=0, description="spatial correlation distance, A")
+    acceleration_sigma: Optional[float] = Field(None, gt=0, description="acceleration prior strength: how fast the motion changes, A per (e/A^2)")
+    relion_sigmas: Optional[Tuple[float, float, float]] = Field(None, description="RELION's sigma velocity, divergence, acceleration")
+    hyperparameters_file: Optional[str] = Field(None, description="hyperparameters.json of an earlier job")
+    rigid: bool = Field(False, description="do not estimate local motion: keep the input motion")
+
+    @model_validator(mode="after")
+    def _all_or_none(self):
+        given = [n for n in ("velocity_sigma", "correlation_distance_angstrom", "acceleration_sigma") if getattr(self, n) is not None]
+        if len(given) not in (0, 3):
+            raise ValueError("only %s given: spatial strength, correlation distance and acceleration strength must be given "
+                             "all three or not at all" % " and ".join(given))
+        sources = [bool(given), self.relion_sigmas is not None, self.hyperparameters_file is not None]
+        if sum(sources) > 1:
+            raise ValueError("give the three strengths, RELION's sigmas or a hyperparameters file: only one of them")
+        return self
+
+
+class AlignmentSpec(_Part):
+    """How the correlation maps are made."""
+
+    resolution_limit_angstrom: Optional[float] = Field(None, gt=0, description="finest resolution used for alignment, A; none: where the half-map FSC vanishes")
+    search_radius_angstrom: float = Field(10.0, gt=0, description="largest departure from the starting trajectory that is looked at, A")
+    passes: int = Field(2, ge=1, le=4, description="alignment passes: the later ones know blur inside frames and the amplitude of the reference")
+
+
+class DoseSpec(_Part):
+    """Empirical dose weights."""
+
+    weights_file: Optional[str] = Field(None, description="weights.npz of an earlier job, or RELION's bfactors.star")
+    fit_low_resolution_angstrom: float = Field(20.0, gt=0, description="coarsest resolution of the dose weight fit, A")
+    normalisation: str = Field("sum", pattern="^(sum|power|peak)$", description="sum: signal kept (particles); power: white noise stays white; peak")
+
+
+class OutputSpec(_Part):
+    """The particles that leave."""
+
+    box_px: Optional[int] = Field(None, ge=16, description="box cut from the movie in movie px; none: the reference's physical extent")
+    crop_box_px: Optional[int] = Field(None, ge=16, description="box after Fourier cropping; none: not cropped")
+    float16: bool = Field(False, description="write MRC mode 12 (16-bit floating point)")
+    recenter: bool = Field(False, description="move the whole pixels of the refined origins into the coordinates")
+    tracks_star: bool = Field(False, description="write RELION's <movie>_tracks.star besides")
+    particle_diameter_angstrom: Optional[float] = Field(None, gt=0, description="circle inside which the background is not measured; none: from the mask")
+    stop_after: str = Field("particles", pattern="^(hyperparameters|dose-weights|particles)$", description="final processing stage")
+
+    @model_validator(mode="after")
+    def _boxes(self):
+        for name in ("box_px", "crop_box_px"):
+            if getattr(self, name) is not None and getattr(self, name) % 2:
+                raise ValueError("%s is %d: it must be even" % (name, getattr(self, name)))
+        if self.box_px and self.crop_box_px and self.crop_box_px > self.box_px:
+            raise ValueError("crop box %d px is larger than the box %d px it is cropped from" % (self.crop_box_px, self.box_px))
+        return self
+
+
+class ComputeSpec(_Part):
+    """Where it runs. Nothing here changes results."""
+
+    device: str = Field("auto", description="cpu, cuda, cuda:0,cuda:1; auto: cuda if there is one")
+    threads: int = Field(0, ge=0, description="CPU threads; 0: all cores of the machine")
+    memory_gib: Optional[float] = Field(None, gt=0, description="memory budget for one movie, GiB; none: half of what is free")
+
+
+class JobSpec(_Part):
+    """Everything a job was asked to do."""
+
+    inputs: InputSpec
+    references: List[ReferenceSpec] = Field(min_length=1)
+    motion_prior: PriorSpec = PriorSpec()
+    alignment: AlignmentSpec = AlignmentSpec()
+    dose: DoseSpec = DoseSpec()
+    output: OutputSpec = OutputSpec()
+    compute: ComputeSpec = ComputeSpec()
+    seed: int = 0
+    schema_version: int = SCHEMA
+
+    def to_json(self):
+        """The spec as indented JSON text."""
+        return self.model_dump_json(indent=2)
+
+    @classmethod
+    def build(cls, data, origin="the parameters"):
+        """Validated spec from nested dictionaries; ``origin`` names the source in the error.
+
+        Raises InputError with one sentence that names every wrong key or value.
+        """
+        try:
+            return cls(**data)
+        except ValidationError as error:
+            raise InputError("%s: %s" % (origin, _sentence(error))) from None
+
+    @classmethod
+    def read(cls, path):
+        """Spec from a JSON file. Raises InputError if it is not readable, not JSON, or has unknown keys or wrong values."""
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError("job file %s cannot be read (%s): give the job.json of a job" % (path, error)) from None
+        except json.JSONDecodeError as error:
+            raise InputError("job file %s is not JSON (%s): give the job.json of a job" % (path, error)) from None
+        if not isinstance(data, dict):
+            raise InputError("job file %s holds a %s where an object of parameters was expected" % (path, type(data).__name__))
+        return cls.build(data, str(path))
+
+
+def _sentence(error):
+    parts = []
+    for item in error.errors():
+        where = ".".join(str(p) for p in item["loc"])
+        if item["type"] == "extra_forbidden":
+            parts.append("unknown key %r (check its spelling)" % where)
+        elif item["type"] == "missing":
+            parts.append("%r is missing" % where)
+        else:
+            text = item["msg"].replace("Value error, ", "")
+            parts.append("%s: %s" % (where, text) if where else text)
+    return "; ".join(parts)
+
+
+DEFAULT_HYPERPARAMETERS = Hyperparameters(
+    velocity_sigma=0.46, correlation_distance_angstrom=1500.0, acceleration_sigma=0.032, early_factor=25.0,
+    early_dose_e_per_A2=3.3, jitter_angstrom=0.15, global_angstrom=0.40, offset_angstrom=15.0, kernel="matern",
+    correlated_acceleration=True)
+"""The prior used when none is given; the values' source is the table in docs/method.md."""
+
+
+def relion_prior(velocity_sigma, divergence_sigma, acceleration_sigma):
+    """RELION's three sigmas as our prior: exponential kernel, independent accelerations, nothing that RELION has not."""
+    return Hyperparameters(
+        velocity_sigma=RELION_TO_TEXTBOOK_SIGMA * velocity_sigma, correlation_distance_angstrom=divergence_sigma,
+        acceleration_sigma=RELION_TO_TEXTBOOK_SIGMA * acceleration_sigma, early_factor=0.0, early_dose_e_per_A2=1.0,
+        jitter_angstrom=0.0, global_angstrom=0.0, offset_angstrom=15.0, kernel="exponential", correlated_acceleration=False)
