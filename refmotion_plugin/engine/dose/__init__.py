@@ -1,0 +1,1 @@
+"""Fourier cylinder correlation, empirical dose weights, weighted frame sums."""

@@ -1,0 +1,1 @@
+"""Tensor mathematics that knows no cryo-EM."""

@@ -1,0 +1,132 @@
+"""Half spectra of square images: grids, cropping, shells and shifts. DC in the corner; the real size always travels along."""
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class FourierGrid:
+    """Frequencies of the half spectrum of a ``size_px`` square image, of which the low ``kept_px`` square is kept.
+
+    ``kept_px`` even, <= ``size_px``. Spectra on this grid are (..., kept, kept // 2 + 1), as if ``rfft2`` of an image Fourier
+    cropped to ``kept_px``; the frequency step is 1 / (size_px * pixel_angstrom) either way.
+    """
+
+    size_px: int
+    pixel_angstrom: float
+    kept_px: int
+
+    def __post_init__(self):
+        if self.kept_px % 2 or self.size_px % 2 or not 0 < self.kept_px <= self.size_px:
+            raise ValueError("FourierGrid needs even sizes with 0 < kept <= size, got kept %d, size %d" % (self.kept_px, self.size_px))
+
+    @property
+    def shape(self):
+        """(height, width) of spectra on this grid."""
+        return self.kept_px, self.kept_px // 2 + 1
+
+    @property
+    def step_per_angstrom(self):
+        """Distance of neighbouring frequencies, 1/A."""
+        return 1.0 / (self.size_px * self.pixel_angstrom)
+
+    @property
+    def n_shells(self):
+        """Number of shells of width one step, 0 .. kept // 2."""
+        return self.kept_px // 2 + 1
+
+    def index_yx(self, device=None, dtype=torch.float32):
+        """Signed integer frequencies: ``(kept,)`` for y, ``(kept // 2 + 1,)`` for x."""
+        y = torch.fft.fftfreq(self.kept_px, d=1.0 / self.kept_px, device=device, dtype=torch.float64).round()
+        x = torch.arange(self.kept_px // 2 + 1, device=device, dtype=torch.float64)
+        return y.to(dtype), x.to(dtype)
+
+    def frequency_yx_per_angstrom(self, device=None, dtype=torch.float32):
+        """Frequencies (kept, kept // 2 + 1, 2) in (y, x) order, 1/A."""
+        y, x = self.index_yx(device, torch.float64)
+        grid = torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1)  # (h, w, yx)
+        return (grid * self.step_per_angstrom).to(dtype)
+
+    def frequency_per_angstrom(self, device=None, dtype=torch.float32):
+        """|k| (kept, kept // 2 + 1), 1/A."""
+        return self.frequency_yx_per_angstrom(device, torch.float64).norm(dim=-1).to(dtype)
+
+    def shell_frequency_per_angstrom(self, device=None, dtype=torch.float32):
+        """Frequency of each shell (shell,), 1/A."""
+        return (torch.arange(self.n_shells, device=device, dtype=torch.float64) * self.step_per_angstrom).to(dtype)
+
+    def shell_index(self, device=None):
+        """Nearest shell of each component, int64 (kept, kept // 2 + 1); corners beyond kept // 2 get ``n_shells``."""
+        k = self.frequency_per_angstrom(device, torch.float64) / self.step_per_angstrom
+        return k.round().long().clamp(max=self.n_shells)
+
+    def multiplicity(self, device=None, dtype=torch.float32):
+        """How often each column of the half spectrum occurs in the full plane (kept // 2 + 1,): 1 for kx = 0, else 2.
+
+        The last column of a cropped spectrum stands for both signs only when kept < size; bands end below it.
+        """
+        m = torch.full((self.kept_px // 2 + 1,), 2.0, device=device, dtype=dtype)
+        m[0] = 1.0
+        if self.kept_px == self.size_px:
+            m[-1] = 1.0
+        return m
+
+
+def crop_half_spectrum(dft, kept_px):
+    """Low frequencies of a square half spectrum.
+
+    ``dft`` (..., s, s // 2 + 1) of an even s; returns (..., kept, kept // 2 + 1), contiguous. Values are not rescaled.
+    """
+    half = kept_px // 2
+    if dft.shape[-2] == kept_px:
+        return dft
+    out = torch.empty(dft.shape[:-2] + (kept_px, half + 1), dtype=dft.dtype, device=dft.device)
+    out[..., :half, :] = dft[..., :half, :half + 1]
+    out[..., half:, :] = dft[..., dft.shape[-2] - half:, :half + 1]
+    return out
+
+
+def shift_phase(shift_yx_px, size_px, kept_px, device=None):
+    """Separable phase factors that move images by +shift: complex64 (..., kept) for y and (..., kept // 2 + 1) for x.
+
+    ``shift_yx_px`` (..., 2) in px of the full-size image. Multiply a half spectrum by ``y[..., :, None] * x[..., None, :]``.
+    """
+    grid = FourierGrid(size_px, 1.0, kept_px)
+    y, x = grid.index_yx(device, torch.float64)
+    turn = -2.0 * torch.pi / size_px * shift_yx_px.to(torch.float64)
+    angle_y, angle_x = turn[..., 0:1] * y, turn[..., 1:2] * x
+    one_y, one_x = torch.ones_like(angle_y), torch.ones_like(angle_x)
+    return torch.polar(one_y, angle_y).to(torch.complex64), torch.polar(one_x, angle_x).to(torch.complex64)
+
+
+def sum_over_shells(values, grid):
+    """Sum of real ``values`` (..., kept, kept // 2 + 1) over the full plane in each shell: float64 (..., n_shells)."""
+    weighted = values.to(torch.float64) * grid.multiplicity(values.device, torch.float64)
+    flat = weighted.flatten(-2)
+    index = grid.shell_index(values.device).flatten().expand(flat.shape)
+    out = torch.zeros(flat.shape[:-1] + (grid.n_shells + 1,), dtype=torch.float64, device=values.device)
+    return out.scatter_add_(-1, index, flat)[..., :-1]
+
+
+def shell_counts(grid, device=None):
+    """Number of components of the full plane in each shell: float64 (n_shells,)."""
+    return sum_over_shells(torch.ones(grid.shape, device=device), grid)
+
+
+def spread_from_shells(shell_values, grid):
+    """Values per shell (..., n_shells) at each component (..., kept, kept // 2 + 1); 0 beyond the last shell."""
+    padded = torch.nn.functional.pad(shell_values, (0, 1))
+    return padded[..., grid.shell_index(shell_values.device)]
+
+
+def good_fft_size(minimum, even=True):
+    """Smallest even size >= minimum whose only prime factors are 2, 3, 5 and 7."""
+    size = int(minimum) + (int(minimum) % 2 if even else 0)
+    while True:
+        rest = size
+        for prime in (2, 3, 5, 7):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return size
+        size += 2 if even else 1

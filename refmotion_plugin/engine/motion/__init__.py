@@ -1,0 +1,1 @@
+"""Estimation of motion: whitening, correlation maps, prior and fit."""
