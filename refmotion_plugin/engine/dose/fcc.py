@@ -1,0 +1,47 @@
+"""Fourier cylinder correlation: how well each frame's patches, moved back along the trajectories, agree with the opposite half-map.
+
+FCC_f(k) = sum_p Re[Y exp(+2 pi i k . d) conj(A_opp)] / sqrt(sum |Y|^2 sum |A_opp|^2). Source: Zivanov et al. 2019, section 2.5.
+"""
+import numpy as np
+import torch
+
+from refmotion_plugin.contract.records import FccTable
+
+from ..maths.fourier import FourierGrid, shell_counts, shift_phase, sum_over_shells
+
+
+def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, grid: FourierGrid, dose_e_per_A2):
+    """Sums of one movie.
+
+    Parameters: ``spectrum_of(f)`` complex64 (P, h, w); ``prediction_opposite`` complex64 (P, h, w); ``offset_yx_px`` (P, F, 2)
+    where the particle is seen from the box centre, px of the patch; ``group`` (P,) int64 optics group index below
+    ``n_groups``; ``dose_e_per_A2`` (F,). Returns an :class:`FccTable` with float64 sums over particles in their order.
+    """
+    frames = offset_yx_px.shape[1]
+    device = prediction_opposite.device
+    cross = torch.zeros(n_groups, frames, grid.n_shells, dtype=torch.float64)
+    power_movie = torch.zeros_like(cross)
+    conjugate = prediction_opposite.conj().resolve_conj()
+    members = [torch.nonzero(group == g).flatten() for g in range(n_groups)]
+    for f in range(frames):
+        spectrum = spectrum_of(f)
+        y_turn, x_turn = shift_phase(-offset_yx_px[:, f], grid.size_px, grid.kept_px, device)
+        product = spectrum * conjugate
+        product *= y_turn[:, :, None]
+        product *= x_turn[:, None, :]
+        power = torch.view_as_real(spectrum).square().sum(-1)
+        for g, rows in enumerate(members):
+            if len(rows):
+                whole = len(rows) == len(spectrum)
+                part, part_power = (product, power) if whole else (product[rows], power[rows])
+                cross[g, f] = sum_over_shells(part.sum(0).real, grid).cpu()
+                power_movie[g, f] = sum_over_shells(part_power.sum(0), grid).cpu()
+    reference = torch.view_as_real(prediction_opposite).square().sum(-1)
+    power_reference = torch.stack([sum_over_shells(reference[rows].sum(0), grid).cpu() for rows in members])
+    count = torch.tensor([len(rows) for rows in members], dtype=torch.float64)
+    independent = shell_counts(grid).cpu() / 2.0       # Friedel pairs
+    spread = lambda table: table[:, None].expand(n_groups, frames, grid.n_shells).numpy().copy()
+    return FccTable(
+        frequency_per_angstrom=grid.shell_frequency_per_angstrom(dtype=torch.float64).numpy(),
+        dose_e_per_A2=np.asarray(dose_e_per_A2, dtype=np.float64), cross=cross.numpy(), power_movie=power_movie.numpy(),
+        power_reference=spread(power_reference), components=spread(count[:, None] * independent))

@@ -1,0 +1,48 @@
+"""Cubic B-spline surfaces sampled on small square windows: value, gradient and curvature at arbitrary points."""
+import torch
+
+TAPS = 4
+
+
+def prefilter_gain(frequency, step):
+    """Factor that turns samples of a band-limited function into cubic B-spline coefficients.
+
+    ``frequency`` cycles per unit, ``step`` sampling distance; returns ``1 / (2/3 + 1/3 cos(2 pi frequency step))``. Applied
+    while the samples are computed from their spectrum, so no recursion over a (short) window is needed.
+    Source: Unser, Aldroubi & Eden 1993, eq. 2.12.
+    """
+    return 1.0 / (2.0 / 3.0 + torch.cos(2.0 * torch.pi * frequency * step) / 3.0)
+
+
+def tap_weights(fraction):
+    """Weights of the four neighbours and their derivatives: each (..., 4) for ``fraction`` in [0, 1)."""
+    t = fraction
+    u = 1.0 - t
+    value = torch.stack([u ** 3 / 6, (3 * t ** 3 - 6 * t ** 2 + 4) / 6, (3 * u ** 3 - 6 * u ** 2 + 4) / 6, t ** 3 / 6], dim=-1)
+    slope = torch.stack([-u ** 2 / 2, (3 * t ** 2 - 4 * t) / 2, (4 * u - 3 * u ** 2) / 2, t ** 2 / 2], dim=-1)
+    return value, slope
+
+
+def evaluate(coefficients, position_yx):
+    """Value and gradient of spline surfaces.
+
+    Parameters: ``coefficients`` (n, w, w); ``position_yx`` (..., n, 2) in samples from the window's first sample.
+    Returns value (..., n) and gradient (..., n, 2) per sample distance. Positions outside [1, w - 2) are held at the
+    border and continued linearly by their slope there, so a fit that strays is led back without a jump.
+    """
+    n, width = coefficients.shape[0], coefficients.shape[-1]
+    held = position_yx.clamp(1.0, width - 2.0 - 1e-6)
+    base = held.floor()
+    weight, slope = tap_weights(held - base)              # (..., n, yx, tap)
+    first = base.long() - 1                               # (..., n, yx)
+    tap = torch.arange(TAPS, device=coefficients.device)
+    rows, columns = first[..., 0, None] + tap, first[..., 1, None] + tap      # (..., n, tap)
+    index = rows[..., :, None] * width + columns[..., None, :]
+    index = index + (torch.arange(n, device=coefficients.device) * (width * width))[:, None, None]
+    near = coefficients.reshape(-1)[index].to(position_yx.dtype)              # (..., n, tap y, tap x)
+    along_x = (near * weight[..., 1, None, :]).sum(-1)
+    value = (along_x * weight[..., 0, :]).sum(-1)
+    gradient = torch.stack([(along_x * slope[..., 0, :]).sum(-1),
+                            ((near * slope[..., 1, None, :]).sum(-1) * weight[..., 0, :]).sum(-1)], dim=-1)
+    beyond = position_yx - held
+    return value + (gradient * beyond).sum(-1), gradient

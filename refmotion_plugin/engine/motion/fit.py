@@ -1,0 +1,92 @@
+"""MAP trajectories: correlation maps + prior -> deviations, their standard deviations and why the fit stopped.
+
+E(z, g) = - sum_pf CC_pf(residual_pf + deviation_pf(z, g)) + 1/2 |z|^2 + 1/2 |g|^2 in whitened coordinates.
+"""
+from dataclasses import dataclass
+from typing import List
+
+import torch
+
+from ..maths import minimise, spline
+from .correlate import CorrelationMaps
+from .prior import MotionPrior
+
+
+@dataclass(frozen=True)
+class Fit:
+    """``deviation`` (b, P, F, 2) A from the starting trajectory; ``sd`` (b, P, F) A per axis; energies and reasons per b."""
+
+    deviation: torch.Tensor
+    sd: torch.Tensor
+    energy: torch.Tensor
+    iterations: torch.Tensor
+    reason: List[str]
+
+
+class _Metric:
+    """Inverse of the prior + mean data curvature: exact for equal particles, blocks of modes joined by the global shift.
+
+    Per mode m: A_m = 1 + L_m^T h L_m; coupling to the global shift B_m = L_m^T h s u_m, u_m = sum of mode m over particles;
+    its own block 1 + P s^2 h. Schur complement S = G - sum_m B_m^T A_m^-1 B_m (frame x frame).
+    """
+
+    def __init__(self, prior: MotionPrior, curvature):
+        eye = torch.eye(prior.factor.shape[-1], dtype=torch.float64, device=curvature.device)
+        weighted = curvature[:, None] * prior.factor                            # (b, P, F, F)
+        self.blocks = torch.linalg.cholesky(prior.factor.transpose(-1, -2) @ weighted + eye)
+        sums = prior.modes.sum(1)                                               # (b, P)
+        scale = (prior.global_sd[:, None] * sums)[..., None, None]
+        self.coupling = weighted.transpose(-1, -2) * scale                      # (b, P, F z, F g)
+        self.solved = torch.cholesky_solve(self.coupling, self.blocks)
+        n = prior.shape[1]
+        own = torch.diag_embed(1.0 + n * prior.global_sd[:, None] ** 2 * curvature)
+        schur = own - torch.einsum("bmfg,bmfh->bgh", self.coupling, self.solved)
+        self.schur = torch.linalg.cholesky(0.5 * (schur + schur.transpose(-1, -2)))
+
+    def solve(self, z, g):
+        inner = torch.cholesky_solve(z, self.blocks)
+        g = torch.cholesky_solve(g - torch.einsum("bmfg,bmfa->bga", self.coupling, inner), self.schur)
+        return inner - torch.einsum("bmfg,bga->bmfa", self.solved, g), g
+
+    def covariance_diagonal(self, prior):
+        """Posterior variance per axis (b, P, F) under the mean curvature."""
+        posterior = prior.factor @ torch.cholesky_solve(prior.factor.transpose(-1, -2), self.blocks)
+        smooth = torch.einsum("bpm,bmf->bpf", prior.modes ** 2, posterior.diagonal(dim1=-2, dim2=-1))
+        # the global shift's own uncertainty reaches every particle through its unit response minus what the modes take up
+        eye = torch.eye(self.schur.shape[-1], dtype=torch.float64, device=self.schur.device)
+        response = prior.global_sd[:, None, None, None] * eye - torch.einsum(
+            "bpm,bmfg->bpfg", prior.modes, prior.factor @ self.solved)
+        root = torch.linalg.solve_triangular(self.schur[:, None], response.transpose(-1, -2), upper=False)
+        return smooth + (root ** 2).sum(-2)
+
+
+def fit_trajectories(maps: CorrelationMaps, prior: MotionPrior, start=None, max_iterations=100, tolerance=1e-7):
+    """MAP deviations from correlation maps under a prior.
+
+    ``start`` (b, P, F, 2) deviation to start from is not needed: the optimum is reached from zero. Returns a :class:`Fit`; its
+    ``sd`` is the posterior standard deviation with the expected (Fisher) curvature of the maps.
+    """
+    batch, n, frames = prior.shape
+    split = n * frames * 2
+    coefficients = maps.coefficients.reshape(n * frames, *maps.coefficients.shape[-2:])
+    origin = (maps.residual_yx_angstrom / maps.step_angstrom + maps.center).to(torch.float64)
+
+    def unpack(x):
+        return x[:, :split].reshape(batch, n, frames, 2), x[:, split:].reshape(batch, frames, 2)
+
+    def pack(z, g):
+        return torch.cat([z.reshape(batch, -1), g.reshape(batch, -1)], dim=1)
+
+    def evaluate(x):
+        z, g = unpack(x)
+        position = origin + prior.deviation(z, g) / maps.step_angstrom
+        value, slope = spline.evaluate(coefficients, position.reshape(batch, n * frames, 2))
+        energy = -value.sum(-1) + 0.5 * (x * x).sum(-1)
+        force = prior.adjoint(slope.reshape(batch, n, frames, 2) / maps.step_angstrom)
+        return energy, x - pack(*force)
+
+    metric = _Metric(prior, maps.curvature.mean(0).to(torch.float64).expand(batch, frames))
+    x0 = torch.zeros(batch, split + frames * 2, dtype=torch.float64, device=origin.device)
+    result = minimise.minimise(evaluate, x0, lambda v: pack(*metric.solve(*unpack(v))), max_iterations, tolerance)
+    sd = metric.covariance_diagonal(prior).clamp(min=0).sqrt()
+    return Fit(prior.deviation(*unpack(result.x)), sd, result.value, result.iterations, result.reason)

@@ -1,0 +1,75 @@
+"""What the patches of one movie are expected to look like: amplitude, damage, blur and noise, per shell."""
+from dataclasses import dataclass
+from typing import Optional
+
+import torch
+
+from ..maths.fourier import FourierGrid, spread_from_shells, sum_over_shells
+
+
+@dataclass(frozen=True)
+class SignalModel:
+    """Y_pf(k) = S(k) D_f(k) sinc(k . delta_pf) A_p(k) exp(-2 pi i k d) + noise of power sigma^2(k).
+
+    ``prediction`` complex64 (P, h, w): A_p; ``amplitude`` (shell,): S, 0 outside the band; ``damage`` (F, shell): D_f;
+    ``noise`` (shell,): sigma^2; ``blur_yx_angstrom`` (P, F, 2) motion inside each frame or None.
+    """
+
+    grid: FourierGrid
+    prediction: torch.Tensor
+    amplitude: torch.Tensor
+    damage: torch.Tensor
+    noise: torch.Tensor
+    blur_yx_angstrom: Optional[torch.Tensor] = None
+
+    def frame_filter(self, frame):
+        """S D_f / sigma^2 on the grid times the multiplicity of the half spectrum's columns: float32 (h, w)."""
+        shells = (self.amplitude * self.damage[frame] / self.noise).to(torch.float32)
+        return spread_from_shells(shells, self.grid) * self.grid.multiplicity(shells.device)
+
+    def blur_factor(self, frame):
+        """sinc(k . delta) of one frame, float32 (P, h, w); None without blur."""
+        if self.blur_yx_angstrom is None:
+            return None
+        delta = self.blur_yx_angstrom[:, frame].to(torch.float32)
+        ky, kx = self.grid.index_yx(delta.device)
+        scale = self.grid.step_per_angstrom
+        return torch.sinc((delta[:, :1] * (ky * scale))[:, :, None] + (delta[:, 1:] * (kx * scale))[:, None, :])
+
+    def curvature(self):
+        """Expected (Fisher) curvature of the correlation per axis, 1/A^2: float32 (P, F).
+
+        Sum over the plane of |S D A|^2 / sigma^2 (2 pi k)^2 / 2, with the mean of sinc^2 over directions for the blur.
+        """
+        power = sum_over_shells(torch.view_as_real(self.prediction).square().sum(-1), self.grid)   # (P, shell)
+        k = self.grid.shell_frequency_per_angstrom(power.device, torch.float64)
+        per_shell = (self.amplitude * self.damage) ** 2 / self.noise * (2 * torch.pi * k) ** 2 / 2   # (F, shell)
+        if self.blur_yx_angstrom is None:
+            return (power @ per_shell.T).to(torch.float32)
+        length = self.blur_yx_angstrom.to(torch.float64).norm(dim=-1)
+        kept = torch.sinc(length[..., None] * k / 2 ** 0.5) ** 2                                    # (P, F, shell)
+        return torch.einsum("ps,fs,pfs->pf", power, per_shell, kept).to(torch.float32)
+
+
+def motion_inside_frames(displacement_yx_angstrom):
+    """Motion during each frame from mid-frame positions: (P, F, 2) -> (P, F, 2), A.
+
+    Half the distance between the neighbours; the first frame is extrapolated linearly, since motion is fastest there.
+    """
+    d = displacement_yx_angstrom
+    if d.shape[1] == 1:
+        return torch.zeros_like(d)
+    velocity = d[:, 1:] - d[:, :-1]
+    first = 1.5 * velocity[:, :1] - 0.5 * velocity[:, 1:2] if d.shape[1] > 2 else velocity
+    return torch.cat([first, 0.5 * (velocity[:, 1:] + velocity[:, :-1]), velocity[:, -1:]], dim=1)
+
+
+def damage_amplitude(dose_e_per_A2, frequency_per_angstrom, voltage_kilovolt):
+    """Amplitude left at a dose: exp(-N / (2 Nc(k))), Nc = 0.245 k^-1.665 + 2.81 at 300 kV, x 0.8 at 200 kV: (F, shell).
+
+    Source: Grant & Grigorieff 2015, eq. 3 and section on voltage (linear between and beyond the two voltages, > 0.5).
+    """
+    factor = max(0.5, 1.0 - 0.2 * (300.0 - voltage_kilovolt) / 100.0)
+    k = frequency_per_angstrom.clamp(min=1e-4)
+    critical = factor * (0.245 * k ** -1.665 + 2.81)
+    return torch.exp(-dose_e_per_A2[:, None] / (2.0 * critical))

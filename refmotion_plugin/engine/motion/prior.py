@@ -1,0 +1,111 @@
+"""The motion prior: a Gaussian over the deviations of all particles and frames of a movie from the input motion.
+
+deviation[p, f] = smooth[p, f] + offset[p] + jitter[p, f] + shift[f], per axis. ``smooth`` is given by its velocities and
+accelerations, both with the standard deviation sigma (1 + beta exp(-N / tau)) at dose N, correlated over particles by the kernel K.
+In the basis K = U diag(lambda) U^T each mode has one (frame x frame) covariance: everything costs one small factorisation per mode.
+Sources: Zivanov, Nakane & Scheres 2019, eqs. 5-8 (velocity and acceleration); the dose dependence, jitter and shift are ours.
+"""
+import math
+from dataclasses import dataclass
+
+import torch
+
+from refmotion_plugin.contract.records import Hyperparameters
+
+EIGENVALUE_FLOOR = 1e-6     # of the largest: modes below cannot be told from zero motion
+
+
+@dataclass(frozen=True)
+class MotionPrior:
+    """Factors of the prior covariance of one movie; b = hyperparameter sets solved together.
+
+    ``modes`` (b, P, P) columns are spatial modes; ``factor`` (b, P, F, F) lower Cholesky factors of the modes' covariances;
+    ``global_sd`` (b,) A. Coordinates are whitened: z (b, P, F, 2) for the modes, g (b, F, 2) for the global shift.
+    """
+
+    modes: torch.Tensor
+    factor: torch.Tensor
+    global_sd: torch.Tensor
+
+    @property
+    def shape(self):
+        """(b, particles, frames)."""
+        return self.factor.shape[:3]
+
+    def deviation(self, z, g):
+        """Whitened coordinates -> deviation (b, P, F, 2), A."""
+        smooth = torch.einsum("bpm,bmfa->bpfa", self.modes, self.factor @ z)
+        return smooth + (self.global_sd[:, None, None] * g)[:, None]
+
+    def adjoint(self, gradient):
+        """Transpose of :meth:`deviation`: (b, P, F, 2) -> z and g parts."""
+        z = self.factor.transpose(-1, -2) @ torch.einsum("bpm,bpfa->bmfa", self.modes, gradient)
+        return z, self.global_sd[:, None, None] * gradient.sum(1)
+
+
+def spatial_kernel(distance_angstrom, correlation_angstrom, kind):
+    """K(r): ``exponential`` exp(-r/s) or ``matern`` (3/2) (1 + sqrt(3) r/s) exp(-sqrt(3) r/s)."""
+    if kind == "exponential":
+        return torch.exp(-distance_angstrom / correlation_angstrom)
+    if kind == "matern":
+        scaled = math.sqrt(3.0) * distance_angstrom / correlation_angstrom
+        return (1.0 + scaled) * torch.exp(-scaled)
+    raise ValueError("spatial kernel is %r: 'matern' or 'exponential' was expected" % (kind,))
+
+
+def temporal_precisions(hyper: Hyperparameters, dose_e_per_A2):
+    """Velocity and acceleration parts (F, F) of the precision of one unit-variance mode, 1/A^2.
+
+    ``dose_e_per_A2`` (F,) at mid-frame. A velocity belongs to the dose between its two frames, an acceleration to its middle
+    frame; both strengths are per e/A^2 and scale with the dose of a frame.
+    """
+    n = len(dose_e_per_A2)
+    step = torch.diff(dose_e_per_A2)
+    first = torch.diff(torch.eye(n, dtype=torch.float64, device=dose_e_per_A2.device), dim=0)
+    early = lambda dose: 1.0 + hyper.early_factor * torch.exp(-dose / hyper.early_dose_e_per_A2)
+    between = 0.5 * (dose_e_per_A2[1:] + dose_e_per_A2[:-1])
+    sd_velocity = hyper.velocity_sigma * step * early(between)
+    velocity = first.T @ (first / sd_velocity[:, None] ** 2)
+    if n < 3:
+        return velocity, torch.zeros_like(velocity)
+    second = torch.diff(first, dim=0)
+    sd_acceleration = hyper.acceleration_sigma * 0.5 * (step[1:] + step[:-1]) * early(dose_e_per_A2[1:-1])
+    return velocity, second.T @ (second / sd_acceleration[:, None] ** 2)
+
+
+def build_prior(hypers, position_yx_angstrom, dose_e_per_A2):
+    """Prior factors for one movie and one or more hyperparameter sets.
+
+    ``hypers`` list of Hyperparameters; ``position_yx_angstrom`` (P, 2) and ``dose_e_per_A2`` (F,) float64 tensors. With one
+    frame there is nothing but the offset and the jitter.
+    """
+    parts = [_factors(h, position_yx_angstrom, dose_e_per_A2) for h in hypers]
+    global_sd = torch.tensor([h.global_angstrom for h in hypers], dtype=torch.float64, device=position_yx_angstrom.device)
+    return MotionPrior(torch.stack([p[0] for p in parts]), torch.stack([p[1] for p in parts]), global_sd)
+
+
+def _factors(hyper, position, dose):
+    distance = torch.cdist(position, position, compute_mode="donot_use_mm_for_euclid_dist")
+    eigenvalue, modes = torch.linalg.eigh(spatial_kernel(distance, hyper.correlation_distance_angstrom, hyper.kernel))
+    eigenvalue = eigenvalue.clamp(min=EIGENVALUE_FLOOR * float(eigenvalue[-1]))
+    n = len(dose)
+    eye = torch.eye(n, dtype=torch.float64, device=dose.device)
+    offset = torch.full((n, n), 1.0 / (n * hyper.offset_angstrom) ** 2, dtype=torch.float64, device=dose.device)
+    if n == 1:
+        covariance = (hyper.offset_angstrom ** 2 * eye).expand(len(modes), 1, 1)
+    else:
+        velocity, acceleration = temporal_precisions(hyper, dose)
+        if hyper.correlated_acceleration:
+            precision = (velocity + acceleration) / eigenvalue[:, None, None]
+        else:
+            precision = velocity / eigenvalue[:, None, None] + acceleration
+        covariance = torch.linalg.inv(precision + offset)
+    covariance = 0.5 * (covariance + covariance.transpose(-1, -2)) + hyper.jitter_angstrom ** 2 * eye
+    return modes, _cholesky(covariance)
+
+
+def _cholesky(covariance):
+    """Lower factor; a relative 1e-10 on the diagonal keeps stiff priors factorable in double precision."""
+    scale = covariance.diagonal(dim1=-2, dim2=-1).amax(-1)[:, None, None]
+    eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
+    return torch.linalg.cholesky(covariance + 1e-10 * scale * eye)
