@@ -63,13 +63,3 @@ def motion_inside_frames(displacement_yx_angstrom):
     first = 1.5 * velocity[:, :1] - 0.5 * velocity[:, 1:2] if d.shape[1] > 2 else velocity
     return torch.cat([first, 0.5 * (velocity[:, 1:] + velocity[:, :-1]), velocity[:, -1:]], dim=1)
 
-
-def damage_amplitude(dose_e_per_A2, frequency_per_angstrom, voltage_kilovolt):
-    """Amplitude left at a dose: exp(-N / (2 Nc(k))), Nc = 0.245 k^-1.665 + 2.81 at 300 kV, x 0.8 at 200 kV: (F, shell).
-
-    Source: Grant & Grigorieff 2015, eq. 3 and section on voltage (linear between and beyond the two voltages, > 0.5).
-    """
-    factor = max(0.5, 1.0 - 0.2 * (300.0 - voltage_kilovolt) / 100.0)
-    k = frequency_per_angstrom.clamp(min=1e-4)
-    critical = factor * (0.245 * k ** -1.665 + 2.81)
-    return torch.exp(-dose_e_per_A2[:, None] / (2.0 * critical))

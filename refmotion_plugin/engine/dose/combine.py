@@ -1,0 +1,48 @@
+"""The polished image: frames moved back along the trajectory, weighted and summed in Fourier space."""
+import torch
+
+from ..maths.fourier import FourierGrid, crop_half_spectrum, shift_phase, spread_from_shells
+
+
+def combine_frames(spectrum_of, offset_yx_px, weight, grid: FourierGrid):
+    """Weighted sum over frames of patches moved by minus their offset from the box centre: complex64 (P, h, w).
+
+    ``spectrum_of(f)`` complex64 (P, h, w); ``offset_yx_px`` (P, F, 2) in px of the patch; ``weight`` (P or 1, F, shell).
+    Components beyond the last shell (the corners of the square) take the last shell's weight, so no power is lost there.
+    """
+    total = None
+    for f in range(offset_yx_px.shape[1]):
+        y_turn, x_turn = shift_phase(-offset_yx_px[:, f], grid.size_px, grid.kept_px, offset_yx_px.device)
+        part = spectrum_of(f) * _with_corners(weight[:, f], grid)
+        part *= y_turn[:, :, None]
+        part *= x_turn[:, None, :]
+        total = part if total is None else total.add_(part)
+    return total
+
+
+def _with_corners(shells, grid):
+    plane = spread_from_shells(shells.to(torch.float32), grid)
+    outside = grid.shell_index(shells.device) >= grid.n_shells
+    return torch.where(outside, shells[..., -1:, None].to(torch.float32), plane)
+
+
+def to_images(spectrum, grid: FourierGrid, crop_px=None):
+    """Real images (P, n, n) of half spectra, Fourier cropped to ``crop_px``; values keep their scale (mean is preserved)."""
+    size = grid.size_px if crop_px is None else crop_px
+    cropped = crop_half_spectrum(spectrum, size)
+    return torch.fft.irfft2(cropped, s=(size, size)) * (size / grid.size_px) ** 2
+
+
+def normalise_background(images, radius_px):
+    """Mean 0 and standard deviation 1 outside a circle around pixel n // 2, per image; (P, n, n) -> same.
+
+    Also returns the standard deviations (P,), so that flat (empty) images can be told. With no pixel outside, all count.
+    """
+    n = images.shape[-1]
+    axis = torch.arange(n, device=images.device, dtype=torch.float32) - n // 2
+    outside = (axis[:, None] ** 2 + axis[None, :] ** 2 > radius_px ** 2).flatten()
+    if not bool(outside.any()):
+        outside = torch.ones_like(outside)
+    background = images.flatten(-2)[:, outside]
+    mean, sd = background.mean(-1), background.std(-1)
+    return (images - mean[:, None, None]) / sd.clamp(min=1e-20)[:, None, None], sd

@@ -1,0 +1,162 @@
+"""Empirical dose weights: a regularised, error-weighted fit of how the signal changes from frame to frame.
+
+Model of the regression amplitude t_f(k) = cross / power_reference:
+    t_f(k) = S(k) G_f(k) C_f exp(-B_f k^2 / 4)
+S free per shell, G the standard exposure curve, C_f and B_f per frame with a prior: B_f departs from 0 (and both from their
+neighbours) only as far as the data say so. Weights are the relative amplitudes G_f C_f exp(-B_f k^2 / 4), never rising again
+after their peak. With t's own standard errors, few particles give back the exposure curve instead of noise.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from refmotion_plugin.contract.damage import exposure_amplitude
+from refmotion_plugin.contract.records import DoseWeights, FccTable
+
+EARLY_DOSE = 6.0            # e/A^2 during which motion makes frames differ from the exposure curve
+SD_B_EARLY, SD_B_LATE = 60.0, 6.0        # A^2, prior of B_f at the first frame and late
+SD_LOG_C_EARLY, SD_LOG_C_LATE = 0.5, 0.05
+LATEST_PEAK_DOSE = 10.0     # e/A^2: signal does not grow by itself after that
+
+
+@dataclass(frozen=True)
+class FrameFit:
+    """C and B per frame with standard errors, each (frame,), and S (shell,)."""
+
+    scale: np.ndarray
+    b_factor_A2: np.ndarray
+    scale_error: np.ndarray
+    b_error_A2: np.ndarray
+    amplitude: np.ndarray
+
+
+def amplitude_and_error(cross, power_movie, power_reference, components):
+    """Regression amplitude t = cross / power_reference and its standard error, for tables (frame, shell).
+
+    Noise power per component is power_movie / (2 components), so var(t) = that / power_reference. Cells without data get an
+    infinite error.
+    """
+    good = (power_reference > 0) & (components > 0)
+    t = np.divide(cross, power_reference, out=np.zeros_like(cross), where=good)
+    variance = np.divide(power_movie, 2.0 * components * power_reference, out=np.full_like(cross, np.inf), where=good)
+    return t, np.sqrt(variance)
+
+
+def fit_frames(t, error, exposure, dose_e_per_A2, frequency_per_angstrom):
+    """C_f and B_f by penalised least squares; S(k) is eliminated in closed form (variable projection).
+
+    ``t``, ``error``, ``exposure`` (frame, shell) within the fitted band; returns a :class:`FrameFit`.
+    """
+    n = len(dose_e_per_A2)
+    inverse = np.where(np.isfinite(error), 1.0 / np.maximum(error, 1e-30), 0.0)
+    decay = frequency_per_angstrom ** 2 / 4.0
+    early = np.exp(-(dose_e_per_A2 - dose_e_per_A2[0]) / EARLY_DOSE)
+    sd_b = SD_B_LATE + (SD_B_EARLY - SD_B_LATE) * early
+    sd_c = SD_LOG_C_LATE + (SD_LOG_C_EARLY - SD_LOG_C_LATE) * early
+    jump = np.sqrt(early[1:]) if n > 1 else np.zeros(0)
+
+    def shapes(x):
+        return exposure * np.exp(x[:n, None] - x[n:, None] * decay)
+
+    def profile(shape):
+        weight = (inverse * shape) ** 2
+        total = weight.sum(0)
+        return np.divide((inverse ** 2 * shape * t).sum(0), total, out=np.zeros_like(total), where=total > 0)
+
+    def residuals(x):
+        shape = shapes(x)
+        data = (inverse * (t - profile(shape) * shape)).ravel()
+        smooth_b = np.diff(x[n:]) / (1.0 + SD_B_EARLY * jump)
+        smooth_c = np.diff(x[:n]) / (0.02 + SD_LOG_C_EARLY * jump)
+        return np.concatenate([data, x[:n] / sd_c, x[n:] / sd_b, smooth_b, smooth_c])
+
+    scale = np.concatenate([np.full(n, 0.1), np.full(n, 5.0)])
+    found = least_squares(residuals, np.zeros(2 * n), x_scale=scale, method="trf", max_nfev=60)
+    covariance = np.linalg.pinv(found.jac.T @ found.jac)
+    sd = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    c = np.exp(found.x[:n])
+    return FrameFit(c, found.x[n:], c * sd[:n], sd[n:], profile(shapes(found.x)))
+
+
+def without_second_rise(amplitude, dose_e_per_A2):
+    """Relative amplitudes (frame, shell) that only fall after their peak; the peak lies within the first few e/A^2."""
+    allowed = np.flatnonzero(dose_e_per_A2 - dose_e_per_A2[0] <= LATEST_PEAK_DOSE)
+    peak = allowed[np.argmax(amplitude[allowed], axis=0)]
+    falling = amplitude.copy()
+    for f in range(1, len(amplitude)):
+        falling[f] = np.where(f > peak, np.minimum(falling[f], falling[f - 1]), falling[f])
+    return falling
+
+
+def normalise(amplitude, kind):
+    """(frame, shell) relative amplitudes scaled per shell: ``sum`` 1, ``power`` sum of squares 1, or ``peak`` 1."""
+    norms = {"sum": lambda a: a.sum(0), "power": lambda a: np.sqrt((a ** 2).sum(0)), "peak": lambda a: a.max(0)}
+    if kind not in norms:
+        raise ValueError("normalisation is %r: sum, power or peak was expected" % (kind,))
+    return amplitude / np.maximum(norms[kind](amplitude), 1e-30)
+
+
+def fit_dose_weights(table: FccTable, voltage_kilovolt, low_resolution_angstrom=20.0, high_frequency_per_angstrom=None,
+                     highest_frequency_per_angstrom=None, normalisation="sum"):
+    """Dose weights per optics group from summed FCC tables.
+
+    The fit uses shells from ``low_resolution_angstrom`` to ``high_frequency_per_angstrom`` (none: the table's last); the result's
+    frequency axis goes on in the table's steps to ``highest_frequency_per_angstrom``, where the model is extrapolated.
+    """
+    k = table.frequency_per_angstrom
+    last = k[-1] if high_frequency_per_angstrom is None else high_frequency_per_angstrom
+    band = (k >= 1.0 / low_resolution_angstrom) & (k <= last)
+    if band.sum() < 3:
+        band = (k > 0) & (k <= max(last, k[min(4, len(k) - 1)]))
+    step = k[1] - k[0]
+    axis = np.arange(int(round(max(k[-1], highest_frequency_per_angstrom or 0.0) / step)) + 1) * step
+    exposure = exposure_amplitude(table.dose_e_per_A2, axis, voltage_kilovolt)
+    fits, weights = [], []
+    for group in range(len(table.cross)):
+        t, error = amplitude_and_error(*[part[group][:, band] for part in
+                                         (table.cross, table.power_movie, table.power_reference, table.components)])
+        fit = fit_frames(t, error, exposure[:, :len(k)][:, band], table.dose_e_per_A2, k[band])
+        relative = exposure * fit.scale[:, None] * np.exp(-fit.b_factor_A2[:, None] * axis ** 2 / 4.0)
+        weights.append(normalise(without_second_rise(relative, table.dose_e_per_A2), normalisation))
+        fits.append(fit)
+    total_b, total_scale = zip(*[_guinier(w, axis, band) for w in weights])
+    return DoseWeights(
+        weight=np.stack(weights), frequency_per_angstrom=axis, dose_e_per_A2=table.dose_e_per_A2,
+        b_factor_A2=np.stack(total_b), scale=np.stack(total_scale),
+        b_factor_error_A2=np.stack([f.b_error_A2 for f in fits]), scale_error=np.stack([f.scale_error for f in fits]),
+        normalisation=normalisation, source="fit to the Fourier cylinder correlation")
+
+
+def _guinier(weight, axis, band):
+    """B-factor and scale that describe each frame's weight within the band: weight ~ scale exp(-B k^2 / 4)."""
+    inside = np.flatnonzero(band)
+    design = np.stack([np.ones(len(inside)), -axis[inside] ** 2 / 4.0], axis=1)
+    solution = np.linalg.lstsq(design, np.log(np.maximum(weight[:, inside], 1e-30)).T, rcond=None)[0]
+    return solution[1], np.exp(solution[0])
+
+
+def resample(weights: DoseWeights, group, dose_e_per_A2, frequency_per_angstrom):
+    """Weights (frame, shell) of one group for other frames and frequencies, with the normalisation they were stored with.
+
+    The logarithm of the relative amplitude is interpolated linearly in dose and frequency. Frames beyond the stored doses
+    continue with the last slope, never rising; frequencies beyond the last stored one keep its value.
+    """
+    if np.array_equal(weights.dose_e_per_A2, dose_e_per_A2):
+        along_dose = weights.weight[group]
+    else:
+        stored = np.log(np.maximum(weights.weight[group], 1e-12))
+        along_dose = np.exp(_interpolate_dose(weights.dose_e_per_A2, stored, np.asarray(dose_e_per_A2, dtype=np.float64)))
+    table = np.stack([np.interp(frequency_per_angstrom, weights.frequency_per_angstrom, row) for row in along_dose])
+    return normalise(table, weights.normalisation)
+
+
+def _interpolate_dose(stored_dose, table, dose):
+    if len(stored_dose) == 1:
+        return np.repeat(table, len(dose), axis=0)
+    left = np.clip(np.searchsorted(stored_dose, dose) - 1, 0, len(stored_dose) - 2)
+    share = ((dose - stored_dose[left]) / (stored_dose[left + 1] - stored_dose[left]))[:, None]
+    slope = table[left + 1] - table[left]
+    slope = np.where(share > 1.0, np.minimum(slope, 0.0), slope)
+    base = np.where(share > 1.0, table[left + 1], table[left])
+    return base + slope * np.where(share > 1.0, share - 1.0, np.maximum(share, 0.0))
