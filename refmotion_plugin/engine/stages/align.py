@@ -1,0 +1,169 @@
+"""Trajectories and FCC sums of one movie: cut, whiten, correlate with the own half-map, fit, judge with the opposite one."""
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from refmotion_plugin.contract.damage import exposure_amplitude
+from refmotion_plugin.contract.errors import MovieError
+from refmotion_plugin.contract.records import FccTable, Trajectories
+
+from ..dose.fcc import fcc_sums
+from ..maths.fourier import FourierGrid, spread_from_shells, sum_over_shells
+from ..motion.correlate import Window, correlation_maps, renew_frames
+from ..motion.fit import fit_trajectories
+from ..motion.model import SignalModel, motion_inside_frames
+from ..motion.prior import build_prior
+from ..motion.whiten import mean_power, noise_power
+from ..optics.predict import predict_both
+from .load import load_stack
+from .patches import PatchSpectra, cut_at, frame_doses, frame_range, initial_displacement
+from .prepared import Prepared
+
+NOISE_FRAMES = 6             # frames, evenly spread, whose patches give the noise spectrum
+BLUR_TURN = 0.12             # frames are computed anew when motion inside them times the band exceeds this many cycles
+DEFAULT_CACHE_GIB = 1.0
+
+
+@dataclass(frozen=True)
+class AlignedMovie:
+    """What one movie gives to the job."""
+
+    trajectories: Trajectories
+    fcc: FccTable
+    notes: dict
+
+
+@dataclass(frozen=True)
+class MovieView:
+    """One movie as the alignment sees it: spectra of its patches, both predictions, doses and starting motion."""
+
+    movie: object
+    particles: object
+    grid: FourierGrid
+    spectra: PatchSpectra
+    residual_yx_angstrom: torch.Tensor
+    initial_yx_angstrom: np.ndarray
+    own: torch.Tensor
+    opposite: torch.Tensor
+    dose_e_per_A2: np.ndarray
+    damage: torch.Tensor
+
+
+def view_movie(movie, particles, prepared: Prepared, stack=None):
+    """Cut the patches of a movie and predict them. MovieError if there are no particles or the movie is unusable."""
+    if not len(particles):
+        raise MovieError("%s has no particles inside it: check the coordinates' pixel size" % movie.micrograph)
+    stack = load_stack(movie, prepared) if stack is None else stack
+    first, last = frame_range(movie, prepared.spec.inputs)
+    grid = prepared.alignment_grid(movie.original_pixel_angstrom)
+    position = particles.position_yx_angstrom
+    initial = initial_displacement(movie, position, first, last)
+    cut = cut_at(position[:, None] + initial, grid, prepared.device)
+    budget = (prepared.spec.compute.memory_gib or 2 * DEFAULT_CACHE_GIB) / 2
+    spectra = PatchSpectra(stack, cut, grid, prepared.device, cache_bytes=int(budget * 2 ** 30))
+    own, opposite = predictions(particles, prepared, grid)
+    dose = frame_doses(movie, first, last)
+    k = grid.shell_frequency_per_angstrom(dtype=torch.float64).numpy()
+    damage = torch.from_numpy(exposure_amplitude(dose, k, movie.voltage_kilovolt)).to(prepared.device)
+    return MovieView(movie, particles, grid, spectra, cut.residual_yx_angstrom, initial, own, opposite, dose, damage)
+
+
+def predictions(particles, prepared: Prepared, grid: FourierGrid):
+    """Own- and opposite-half predictions, complex64 (P, h, w) each, in the particles' order."""
+    own = torch.empty((len(particles),) + grid.shape, dtype=torch.complex64, device=prepared.device)
+    opposite = torch.empty_like(own)
+    for index, reference in enumerate(prepared.references):
+        rows = np.flatnonzero(particles.reference == index)
+        if len(rows):
+            where = torch.from_numpy(rows).to(prepared.device)
+            own[where], opposite[where] = predict_both(reference, particles[rows], prepared.optics[index], grid, prepared.device)
+    return own, opposite
+
+
+def scaled_prediction(view: MovieView, amplitudes):
+    """Own-half predictions times each particle's reference amplitude S(k), and their mean damaged power per shell."""
+    scaled = view.own.clone()
+    for index, amplitude in enumerate(amplitudes):
+        rows = torch.from_numpy(np.flatnonzero(view.particles.reference == index)).to(scaled.device)
+        if len(rows):
+            scaled[rows] *= spread_from_shells(amplitude.on(view.grid, scaled.device).to(torch.float32), view.grid)
+    power = sum_over_shells(torch.view_as_real(scaled).square().sum(-1).mean(0), view.grid)
+    return scaled, power
+
+
+def movie_noise(view: MovieView, signal_power=None):
+    """Noise power per component and shell of the movie's patches, float64 (n_shells,)."""
+    frames = len(view.dose_e_per_A2)
+    chosen = sorted(set(np.linspace(0, frames - 1, min(frames, NOISE_FRAMES)).round().astype(int).tolist()))
+    total = torch.stack([mean_power(view.spectra(f), view.grid) for f in chosen]).mean(0)
+    if signal_power is None:
+        return noise_power(total)
+    ones = sum_over_shells(torch.ones(view.grid.shape, device=total.device), view.grid)
+    return noise_power(total, signal_power / ones * (view.damage[chosen] ** 2).mean(0))
+
+
+def band_indicator(view: MovieView, prepared: Prepared):
+    """1 inside the alignment band, 0 outside and at DC; float64 (n_shells,)."""
+    k = view.grid.shell_frequency_per_angstrom(prepared.device, torch.float64)
+    return ((k > 0) & (k <= prepared.band_per_angstrom(view.grid.pixel_angstrom))).to(torch.float64)
+
+
+def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared):
+    """Deviation from the input motion: correlate and fit, then again with the blur inside frames that the first fit shows."""
+    template, power = scaled_prediction(view, amplitudes)
+    model = SignalModel(view.grid, template, band_indicator(view, prepared), view.damage, movie_noise(view, power))
+    band = prepared.band_per_angstrom(view.grid.pixel_angstrom)
+    window = Window.covering(prepared.spec.alignment.search_radius_angstrom, band)
+    maps = correlation_maps(view.spectra, model, window, view.residual_yx_angstrom)
+    position = torch.from_numpy(view.particles.position_yx_angstrom).to(prepared.device)
+    prior = build_prior([prepared.hyperparameters], position, torch.from_numpy(view.dose_e_per_A2).to(prepared.device))
+    fit = fit_trajectories(maps, prior)
+    initial = torch.from_numpy(view.initial_yx_angstrom).to(prepared.device)
+    for _ in range(prepared.spec.alignment.passes - 1):
+        blur = motion_inside_frames(initial + fit.deviation[0])
+        turn = blur.norm(dim=-1).square().mean(0).sqrt() * band
+        frames = torch.nonzero(turn > BLUR_TURN).flatten().tolist()
+        if not frames:
+            break
+        blurred = SignalModel(model.grid, template, model.amplitude, model.damage, model.noise, blur)
+        maps = renew_frames(maps, view.spectra, blurred, window, frames)
+        fit = fit_trajectories(maps, prior)
+    return fit, model
+
+
+def align_movie(movie, particles, prepared: Prepared, stack=None):
+    """Align one movie with calibrated references. Returns :class:`AlignedMovie`; MovieError if the movie is unusable."""
+    view = view_movie(movie, particles, prepared, stack)
+    shape = view.initial_yx_angstrom.shape
+    if prepared.spec.motion_prior.rigid:
+        deviation, sd, reason, iterations = np.zeros(shape), np.zeros(shape[:2]), "input motion kept", 0
+        noise = movie_noise(view)
+    else:
+        fit, model = estimate_deviation(view, prepared.amplitudes, prepared)
+        deviation, sd = fit.deviation[0].cpu().numpy(), fit.sd[0].cpu().numpy()
+        reason, iterations, noise = fit.reason[0], int(fit.iterations[0]), model.noise
+    if not np.isfinite(deviation).all():
+        raise MovieError("the fit of %s gave values that are not finite: check its frames and gain" % movie.micrograph)
+    fcc = judge(view, deviation, noise, optics_index(particles, prepared), len(prepared.optics_groups))
+    trajectories = Trajectories(
+        micrograph=movie.micrograph, reference=particles.reference, row=particles.row,
+        position_yx_angstrom=particles.position_yx_angstrom,
+        displacement_yx_angstrom=(view.initial_yx_angstrom + deviation).astype(np.float32),
+        deviation_sd_angstrom=sd.astype(np.float32), initial_yx_angstrom=view.initial_yx_angstrom.astype(np.float32),
+        dose_e_per_A2=view.dose_e_per_A2, stop_reason=reason)
+    return AlignedMovie(trajectories, fcc, {"iterations": iterations, "stop_reason": reason})
+
+
+def optics_index(particles, prepared: Prepared):
+    """Position of each particle's optics group on the group axis, int64 (P,)."""
+    return torch.from_numpy(np.searchsorted(prepared.optics_groups, particles.optics_group)).long()
+
+
+def judge(view: MovieView, deviation, noise, group, n_groups):
+    """FCC sums with the opposite half-map along given deviations, in units of the movie's noise."""
+    offset = view.residual_yx_angstrom + torch.as_tensor(deviation, dtype=torch.float64, device=view.own.device)
+    whitening = spread_from_shells(noise.clamp(min=1e-30).rsqrt().to(torch.float32), view.grid)
+    whitened = view.opposite * whitening
+    return fcc_sums(lambda f: view.spectra(f) * whitening, whitened, offset / view.grid.pixel_angstrom, group.to(whitened.device),
+                    n_groups, view.grid, view.dose_e_per_A2)

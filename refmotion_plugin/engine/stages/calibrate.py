@@ -1,0 +1,113 @@
+"""The amplitude S(k) of each reference: what the movies show of it, from a few movies aligned in a first pass.
+
+The reference was made from imperfectly aligned frames, so movies want more of it at high than at low frequency, and nothing
+where its half-maps do not agree. S(k) is the regression of aligned patches on the *opposite* half's prediction.
+"""
+import logging
+
+import numpy as np
+import torch
+
+from refmotion_plugin.contract.errors import InputError, MovieError
+
+from .align import MovieView, estimate_deviation, judge, movie_noise, view_movie
+from .prepared import Amplitude, Prepared
+
+TARGET_PARTICLES = 240
+MOST_MOVIES = 12
+SKIPPED_DOSE = 5.0          # e/A^2 at the start, when motion inside frames blurs the signal
+LOWEST_FREQUENCY = 1 / 150.0    # 1/A: below lie ice gradients
+SCALE_BAND = (1 / 60.0, 1 / 15.0)   # 1/A: seen whatever the motion
+SMOOTHING_SHELLS = 2.0
+SIGNIFICANT = 2.0           # smoothed S below this many standard errors ends the band
+
+log = logging.getLogger(__name__)
+
+
+def choose_movies(movies, particles_of):
+    """Movies spread evenly over the list until there are enough particles; always the same for the same list."""
+    filled = [m for m in movies if len(particles_of(m))]
+    if not filled:
+        raise InputError("no movie has particles: check that rlnMicrographName agrees between particles and movies")
+    typical = max(1.0, float(np.median([len(particles_of(m)) for m in filled])))
+    count = int(np.clip(np.ceil(TARGET_PARTICLES / typical), 2, MOST_MOVIES))
+    chosen = np.unique(np.linspace(0, len(filled) - 1, min(count, len(filled))).round().astype(int))
+    return [filled[i] for i in chosen]
+
+
+def calibrate(movies, particles_of, prepared: Prepared):
+    """Amplitudes of all references; returns the job with them. Movies that cannot be read are left out, with a log line.
+
+    Raises InputError when none of the chosen movies can be used or a reference correlates with none of its particles.
+    """
+    n = len(prepared.references)
+    sums, faults = None, []
+    for movie in choose_movies(movies, particles_of):
+        try:
+            table = _first_pass(movie, particles_of(movie), prepared)
+        except MovieError as error:
+            faults.append(str(error))
+            log.warning("%s is left out of the calibration: %s", movie.micrograph, error)
+            continue
+        sums = _add(sums, table)
+    if sums is None:
+        raise InputError("none of the movies tried for calibration could be used; the first says: %s" % faults[0])
+    return prepared.with_amplitudes([_amplitude(sums, index, prepared) for index in range(n)])
+
+
+def _first_pass(movie, particles, prepared: Prepared):
+    view = view_movie(movie, particles, prepared)
+    group = torch.from_numpy(particles.reference.astype(np.int64))
+    n = len(prepared.references)
+    noise = movie_noise(view)
+    rigid = judge(view, np.zeros(view.initial_yx_angstrom.shape), noise, group, n)
+    start = [_scaled_fsc(rigid, index, reference, view) for index, reference in enumerate(prepared.references)]
+    fit, model = estimate_deviation(view, start, prepared)
+    table = judge(view, fit.deviation[0], model.noise, group, n)
+    late = _late_frames(view.dose_e_per_A2)
+    damage = view.damage.cpu().numpy()[late]
+    return {"frequency": table.frequency_per_angstrom,
+            "cross": (table.cross[:, late] * damage).sum(1),
+            "power": (table.power_reference[:, late] * damage ** 2).sum(1)}
+
+
+def _add(sums, table):
+    if sums is None:
+        return table
+    if not np.allclose(sums["frequency"][:2], table["frequency"][:2]):
+        table = {name: (sums["frequency"] if name == "frequency" else np.stack(
+            [np.interp(sums["frequency"], table["frequency"], row, right=0.0) for row in values]))
+            for name, values in table.items()}
+    return {name: sums[name] if name == "frequency" else sums[name] + table[name] for name in sums}
+
+
+def _late_frames(dose):
+    late = np.flatnonzero(dose - dose[0] >= SKIPPED_DOSE)
+    return late if len(late) >= max(1, len(dose) // 3) else np.arange(len(dose))
+
+
+def _scaled_fsc(table, index, reference, view: MovieView):
+    """First guess: one scale from low frequencies, shrunk by the half-maps' FSC."""
+    k = table.frequency_per_angstrom
+    band = (k >= SCALE_BAND[0]) & (k <= SCALE_BAND[1])
+    damage = view.damage.cpu().numpy()
+    shrink = reference.fsc_at(torch.from_numpy(k)).cpu().numpy()
+    power = (table.power_reference[index] * damage ** 2)[:, band].sum()
+    scale = (table.cross[index] * damage)[:, band].sum() / power if power > 0 else 0.0
+    return Amplitude(k, np.where(k >= LOWEST_FREQUENCY, max(scale, 0.0) * shrink, 0.0))
+
+
+def _amplitude(sums, index, prepared: Prepared):
+    k, cross, power = sums["frequency"], sums["cross"][index], sums["power"][index]
+    taps = np.exp(-0.5 * (np.arange(-6, 7) / SMOOTHING_SHELLS) ** 2)
+    smooth = lambda values: np.convolve(values, taps, mode="same")
+    error = 1.0 / np.sqrt(np.maximum(smooth(power), 1e-30) * taps.sum() / (taps ** 2).sum())
+    factor = np.where(power > 0, smooth(cross) / np.maximum(smooth(power), 1e-30), 0.0)
+    inside = k >= LOWEST_FREQUENCY
+    weak = np.flatnonzero(inside & (k > SCALE_BAND[0]) & (factor < SIGNIFICANT * error))
+    if len(weak):
+        inside &= k < k[weak[0]]
+    if inside.sum() < 3:
+        name = prepared.spec.references[index].particles
+        raise InputError("the movies do not correlate with the reference of %s: check poses, handedness, gain and pixel size" % name)
+    return Amplitude(k, np.where(inside, np.maximum(factor, 0.0), 0.0))

@@ -1,0 +1,103 @@
+"""Polished particles of one movie: frames moved back along the trajectories, dose-weighted, summed, normalised."""
+from dataclasses import dataclass
+from typing import List, Tuple
+
+import numpy as np
+import torch
+
+from refmotion_plugin.contract import conventions
+from refmotion_plugin.contract.errors import InputError, MovieError
+from refmotion_plugin.contract.records import DoseWeights, Trajectories
+
+from ..dose.combine import combine_frames, normalise_background, to_images
+from ..dose.weights import resample
+from ..maths.fourier import FourierGrid
+from .load import load_stack
+from .patches import PatchSpectra, cut_at, frame_range
+from .prepared import Prepared
+
+CHUNK_BYTES = 64 * 2 ** 20    # of one frame's spectra: what is summed at a time
+FLAT_SHARE = 1e-6             # background deviation relative to the image's mean below which an image counts as empty
+
+
+@dataclass(frozen=True)
+class PolishedMovie:
+    """``images`` float32 (n, box, box) in the particles' order, NaN-free; ``rejected`` [(index, reason)] are zero and not written."""
+
+    images: np.ndarray
+    pixel_angstrom: float
+    rejected: List[Tuple[int, str]]
+
+
+def output_boxes(prepared: Prepared, reference_index, movie_pixel_angstrom):
+    """(box cut from the movie, box written) in px for one particle set: the reference's physical extent unless asked otherwise."""
+    output, reference = prepared.spec.output, prepared.references[reference_index]
+    box = output.box_px or 2 * int(round(reference.box_px * reference.pixel_angstrom / movie_pixel_angstrom / 2))
+    crop = output.crop_box_px or box
+    if crop > box:
+        raise InputError("crop box %d px is larger than the box of %d px that is cut from the movie: give a smaller crop box or a "
+                         "larger box" % (crop, box))
+    return box, crop
+
+
+def polish_movie(movie, particles, trajectories: Trajectories, weights: DoseWeights, prepared: Prepared, stack=None):
+    """Polished images of one movie's particles of **one** set (all with the same reference index).
+
+    ``trajectories`` rows agree with ``particles``. Raises MovieError if the movie is unusable or frames do not agree.
+    """
+    stack = load_stack(movie, prepared) if stack is None else stack
+    first, last = frame_range(movie, prepared.spec.inputs)
+    if trajectories.displacement_yx_angstrom.shape[:2] != (len(particles), last - first):
+        raise MovieError("trajectories of %s are for %s particles and frames, the movie has %s: delete its folder and run again"
+                         % (movie.micrograph, trajectories.displacement_yx_angstrom.shape[:2], (len(particles), last - first)))
+    index = int(particles.reference[0])
+    box, crop = output_boxes(prepared, index, movie.original_pixel_angstrom)
+    grid = FourierGrid(box, movie.original_pixel_angstrom, box)
+    shells = _frame_weights(particles, trajectories, weights, prepared, grid)
+    center = particles.coordinate_yx_angstrom[:, None] + trajectories.displacement_yx_angstrom
+    if prepared.spec.output.recenter:
+        center = center - recentering_yx_px(particles, movie.original_pixel_angstrom)[:, None] * movie.original_pixel_angstrom
+    radius = _particle_radius(prepared, index) / movie.original_pixel_angstrom * crop / box
+    images, sds = [], []
+    step = max(1, int(CHUNK_BYTES / (box * (box // 2 + 1) * 8)))
+    for begin in range(0, len(particles), step):
+        part = slice(begin, begin + step)
+        cut = cut_at(center[part], grid, prepared.device)
+        spectra = PatchSpectra(stack, cut, grid, prepared.device)
+        total = combine_frames(spectra, cut.residual_yx_angstrom / grid.pixel_angstrom, shells[part], grid)
+        image, sd = normalise_background(to_images(total, grid, crop) * conventions.MOVIE_CONTRAST, radius)
+        images.append(image.cpu().numpy())
+        sds.append(sd.cpu().numpy())
+    return _checked(np.concatenate(images), np.concatenate(sds), movie.original_pixel_angstrom * box / crop)
+
+
+def recentering_yx_px(particles, movie_pixel_angstrom):
+    """Whole movie pixels of the refined origins, (P, 2): what leaves the origin and enters the coordinate when recentring."""
+    return np.trunc(particles.origin_yx_angstrom / movie_pixel_angstrom)
+
+
+def _frame_weights(particles, trajectories, weights, prepared, grid):
+    """Weights (P, F, shell) float32: one table per optics group, expanded to its particles."""
+    k = grid.shell_frequency_per_angstrom(dtype=torch.float64).numpy()
+    groups = prepared.optics_groups
+    if len(weights.weight) not in (1, len(groups)):
+        raise InputError("dose weights have %d optics groups, the particles %d: give weights of one group or of the same groups"
+                         % (len(weights.weight), len(groups)))
+    index = np.searchsorted(groups, particles.optics_group) if len(weights.weight) > 1 else np.zeros(len(particles), dtype=int)
+    tables = {g: torch.from_numpy(resample(weights, g, trajectories.dose_e_per_A2, k)).to(torch.float32) for g in np.unique(index)}
+    return torch.stack([tables[g] for g in index]).to(prepared.device)
+
+
+def _particle_radius(prepared: Prepared, index):
+    diameter = prepared.spec.output.particle_diameter_angstrom
+    return diameter / 2.0 if diameter else prepared.references[index].particle_radius_angstrom
+
+
+def _checked(images, sd, pixel_angstrom):
+    """List images that are not finite or flat; they are zeroed here so that nothing invalid can reach a file by accident."""
+    rejected = []
+    finite = np.isfinite(images).all(axis=(1, 2))
+    for i in np.flatnonzero(~finite | (sd <= FLAT_SHARE)):
+        rejected.append((int(i), "the polished image is not finite" if not finite[i] else "the polished image is empty"))
+        images[i] = 0.0
+    return PolishedMovie(images, pixel_angstrom, rejected)

@@ -1,0 +1,116 @@
+"""What every movie of a job shares: parameters, references, optics, prior and the references' calibrated amplitude."""
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import torch
+
+from refmotion_plugin.contract.errors import InputError
+from refmotion_plugin.contract.records import Hyperparameters, OpticsGroup, ParticleTable
+from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, JobSpec, relion_prior
+from refmotion_plugin.contract.store import load_hyperparameters
+
+from ..maths.fourier import FourierGrid, good_fft_size
+from ..optics.reference import Reference
+from ..optics.volumes import load_reference
+
+FINEST_BAND_SHARE = 0.95    # of Nyquist of the movie: the outermost shells are incomplete
+
+
+@dataclass(frozen=True)
+class Amplitude:
+    """S(k) of one reference: factor between its prediction and the movies, (shell,) over ``frequency_per_angstrom``."""
+
+    frequency_per_angstrom: np.ndarray
+    factor: np.ndarray
+
+    def on(self, grid: FourierGrid, device):
+        """S at the shells of a grid, float64 (n_shells,); 0 beyond the last known shell."""
+        k = grid.shell_frequency_per_angstrom(dtype=torch.float64).numpy()
+        return torch.from_numpy(np.interp(k, self.frequency_per_angstrom, self.factor, right=0.0)).to(device)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job ready to process movies. ``amplitudes`` is None until :func:`stages.calibrate.calibrate` has run."""
+
+    spec: JobSpec
+    references: tuple
+    optics: tuple
+    hyperparameters: Hyperparameters
+    device: torch.device
+    threads: int
+    amplitudes: Optional[tuple] = None
+
+    def with_amplitudes(self, amplitudes):
+        """The same job with calibrated references."""
+        return replace(self, amplitudes=tuple(amplitudes))
+
+    def band_per_angstrom(self, movie_pixel_angstrom):
+        """Where alignment ends: the limit asked for, or where every reference's FSC vanishes, below the movie's Nyquist."""
+        asked = self.spec.alignment.resolution_limit_angstrom
+        limit = 1.0 / asked if asked else max(r.limit_per_angstrom for r in self.references)
+        return min(limit, FINEST_BAND_SHARE * 0.5 / movie_pixel_angstrom)
+
+    def alignment_grid(self, movie_pixel_angstrom):
+        """Grid of the patches that are aligned: the references' physical extent, cropped to the band."""
+        extent = max(r.box_px * r.pixel_angstrom for r in self.references)
+        size = good_fft_size(round(extent / movie_pixel_angstrom))
+        kept = 2 * (math.ceil(self.band_per_angstrom(movie_pixel_angstrom) * size * movie_pixel_angstrom) + 1)
+        return FourierGrid(size, movie_pixel_angstrom, min(size, kept))
+
+    def optics_of(self, particles: ParticleTable, index):
+        """Optics group of one particle of a table."""
+        return self.optics[int(particles.reference[index])][int(particles.optics_group[index])]
+
+    @property
+    def optics_groups(self):
+        """All optics group numbers of the job, sorted: the group axis of FCC tables and dose weights."""
+        return sorted({number for groups in self.optics for number in groups})
+
+
+def prepare(spec: JobSpec, particle_sets, device, threads=1):
+    """Load what all movies share.
+
+    ``particle_sets``: one per reference, each with ``.optics`` {number: OpticsGroup}. Raises InputError with the cause when a
+    map, mask, hyperparameter file or optics group is unusable.
+    """
+    device = torch.device(device)
+    references = tuple(load_reference(part, device) for part in spec.references)
+    for part, reference in zip(spec.references, references):
+        if reference.limit_per_angstrom <= 2.0 / (reference.box_px * reference.pixel_angstrom):
+            raise InputError("half-maps %s and %s do not correlate within the mask: they look like noise or belong to different "
+                             "maps; give the two half-maps of one refinement" % (part.half1, part.half2))
+    return Prepared(spec, references, tuple(s.optics for s in particle_sets), choose_hyperparameters(spec), device, threads)
+
+
+def choose_hyperparameters(spec: JobSpec):
+    """The prior a job asks for: a file, RELION's sigmas, the three strengths, or the defaults."""
+    prior = spec.motion_prior
+    if prior.hyperparameters_file:
+        return load_hyperparameters(Path(prior.hyperparameters_file))
+    if prior.relion_sigmas:
+        return relion_prior(*prior.relion_sigmas)
+    if prior.velocity_sigma:
+        return replace(DEFAULT_HYPERPARAMETERS, velocity_sigma=prior.velocity_sigma, acceleration_sigma=prior.acceleration_sigma,
+                       correlation_distance_angstrom=prior.correlation_distance_angstrom)
+    return DEFAULT_HYPERPARAMETERS
+
+
+def save_amplitudes(path, amplitudes):
+    """Write calibrated amplitudes as JSON (1/A and factors)."""
+    rows = [{"frequency_per_angstrom": list(map(float, a.frequency_per_angstrom)), "factor": list(map(float, a.factor))}
+            for a in amplitudes]
+    Path(path).write_text(json.dumps({"amplitudes": rows}), encoding="utf-8")
+
+
+def load_amplitudes(path):
+    """Read what :func:`save_amplitudes` wrote; InputError if it is something else."""
+    try:
+        rows = json.loads(Path(path).read_text(encoding="utf-8"))["amplitudes"]
+        return tuple(Amplitude(np.array(r["frequency_per_angstrom"]), np.array(r["factor"])) for r in rows)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError("amplitude file %s cannot be read (%r): delete it and run the job again" % (path, error)) from None

@@ -1,0 +1,74 @@
+"""Dose weights of a job: one fit to the sums of all movies, or weights that came from elsewhere."""
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from refmotion_plugin.contract.errors import InputError
+from refmotion_plugin.contract.records import DoseWeights, FccTable
+from refmotion_plugin.contract.star import read_bfactors_star
+from refmotion_plugin.contract.store import load_dose_weights
+
+from ..dose.weights import fit_dose_weights, normalise
+from .prepared import Prepared
+
+
+def sum_tables(tables):
+    """Total of FCC tables in their order; of movies with different doses or boxes the most frequent kind.
+
+    Returns the sum and how many movies went into it. Movies of the other kinds use the fitted weights through their dose and
+    frequency axes.
+    """
+    kinds = defaultdict(list)
+    for table in tables:
+        kinds[(table.cross.shape, tuple(np.round(table.dose_e_per_A2, 3)), round(float(table.frequency_per_angstrom[1]), 8))].append(table)
+    if not kinds:
+        raise InputError("no movie was aligned, so there is nothing to fit dose weights to: see the reasons of the failed movies")
+    chosen = max(kinds.values(), key=len)
+    total = chosen[0]
+    for table in chosen[1:]:
+        total = total + table
+    return total, len(chosen)
+
+
+def fit_weights(tables, prepared: Prepared, voltage_kilovolt=None, highest_frequency_per_angstrom=None):
+    """Empirical dose weights from the FCC tables of all movies, per optics group.
+
+    ``voltage_kilovolt``: none takes the first optics group's; ``highest_frequency_per_angstrom``: none goes on to Nyquist of the
+    finest movie pixel that 1 / (2 A) allows. Returns :class:`DoseWeights`.
+    """
+    total, _ = sum_tables(tables)
+    first = next(iter(prepared.optics[0].values()))
+    voltage = first.voltage_kilovolt if voltage_kilovolt is None else voltage_kilovolt
+    dose_spec = prepared.spec.dose
+    highest = highest_frequency_per_angstrom or 1.0
+    return fit_dose_weights(total, voltage, dose_spec.fit_low_resolution_angstrom, _last_signal(total, prepared), highest,
+                            dose_spec.normalisation)
+
+
+def _last_signal(total: FccTable, prepared: Prepared):
+    limit = max(r.limit_per_angstrom for r in prepared.references)
+    return min(limit, float(total.frequency_per_angstrom[-1]))
+
+
+def load_weights(path, dose_e_per_A2=None, normalisation="sum"):
+    """Dose weights from a ``weights.npz`` of a job or RELION's ``bfactors.star``.
+
+    A bfactors.star knows frames only: ``dose_e_per_A2`` (frame,) gives them a dose. InputError if the file is neither, or its
+    number of frames is another.
+    """
+    path = Path(path)
+    if path.suffix == ".npz":
+        return load_dose_weights(path)
+    if path.suffix != ".star":
+        raise InputError("dose weights %s: a weights.npz or bfactors.star was expected" % path)
+    b_factor, scale = read_bfactors_star(path)
+    if dose_e_per_A2 is None or len(dose_e_per_A2) != len(b_factor):
+        raise InputError("dose weights %s have %d frames but the movies have %s: give weights of movies with the same frames"
+                         % (path, len(b_factor), "none" if dose_e_per_A2 is None else len(dose_e_per_A2)))
+    k = np.linspace(0.0, 1.0, 513)
+    relative = scale[:, None] * np.exp(-b_factor[:, None] * k ** 2 / 4.0)
+    zero = np.zeros((1, len(b_factor)))
+    return DoseWeights(weight=normalise(relative, normalisation)[None], frequency_per_angstrom=k,
+                       dose_e_per_A2=np.asarray(dose_e_per_A2, dtype=np.float64), b_factor_A2=b_factor[None], scale=scale[None],
+                       b_factor_error_A2=zero, scale_error=zero, normalisation=normalisation, source="bfactors.star of RELION")
