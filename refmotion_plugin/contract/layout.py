@@ -1,0 +1,194 @@
+"""Every path of a job, writing that is whole or not at all, and done markers that say what a result was made of."""
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from .errors import InputError
+from .spec import SCHEMA
+
+STAGES = ("align", "weigh", "polish")
+
+
+class JobLayout:
+    """Paths of the job in ``folder``. Nothing else in the project joins such names."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.job = self.folder / "job.json"
+        self.status = self.folder / "status.jsonl"
+        self.progress = self.folder / "progress.json"
+        self.log = self.folder / "engine.log"
+        self.lock = self.folder / "running.lock"
+        self.weights = self.folder / "weights.npz"
+        self.fcc_total = self.folder / "fcc.npz"
+        self.hyperparameters = self.folder / "hyperparameters.json"
+        self.left_out = self.folder / "left_out_particles.star"
+        self.report = self.folder / "report.html"
+        self.figures = self.folder / "figures"
+        self.weigh_done = self.folder / "weigh.done.json"
+
+    def movie(self, key):
+        """Folder of one movie; ``key`` is ``MovieMetadata.key``."""
+        return self.folder / "movies" / key
+
+    def trajectories(self, key):
+        """Trajectories of one movie."""
+        return self.movie(key) / "trajectories.npz"
+
+    def fcc(self, key):
+        """FCC sums of one movie."""
+        return self.movie(key) / "fcc.npz"
+
+    def polished(self, key, reference=0, n_references=1):
+        """Image stack of one movie's particles of one reference."""
+        return self.movie(key) / ("polished%s.mrcs" % _suffix(reference, n_references))
+
+    def tracks(self, key):
+        """RELION's track file of one movie."""
+        return self.movie(key) / (key + "_tracks.star")
+
+    def done(self, key, stage):
+        """Done marker of one movie and stage."""
+        return self.movie(key) / (stage + ".done.json")
+
+    def particles(self, reference=0, n_references=1):
+        """Particle STAR file of one reference: particles.star, or particles_1.star ... for several."""
+        return self.folder / ("particles%s.star" % _suffix(reference, n_references))
+
+    def bfactors(self, group=0):
+        """B-factors per frame as RELION writes them; further groups (0-based) get a number."""
+        return self.folder / ("bfactors.star" if group == 0 else "bfactors_%d.star" % (group + 1))
+
+
+def _suffix(reference, n_references):
+    return "" if n_references == 1 else "_%d" % (reference + 1)
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """Give a temporary path in the folder of ``path``; after the block it is synced to disk and renamed to ``path``.
+
+    On an error nothing is left behind and an earlier file stays as it was. Raises InputError when the disk is full or
+    the folder cannot be written.
+    """
+    path = Path(path)
+    name = _temporary_beside(path)
+    try:
+        yield Path(name)
+        _sync(name)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, str(path))
+    except BaseException as error:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError("no space left on disk while writing %s: free some and run the same command again, "
+                             "what is finished is kept" % path) from error
+        raise
+
+
+def _temporary_beside(path):
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=str(path.parent))
+    except OSError as error:
+        raise InputError("%s cannot be written (%s): choose a folder on a disk with space that you may write to"
+                         % (path, error.strerror)) from error
+    os.close(handle)
+    return name
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync(name):
+    with open(name, "rb") as file:
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def atomic_write(path, mode="wb"):
+    """Open file for writing that becomes ``path`` only when the block ends without an error."""
+    with atomic_path(path) as temporary:
+        with open(str(temporary), mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+
+
+def write_json(path, data):
+    """Write ``data`` as indented JSON, atomically."""
+    with atomic_write(path, "w") as file:
+        json.dump(data, file, indent=2)
+        file.write("\n")
+
+
+def read_json(path):
+    """Data of a JSON file, or None if there is none or it is not whole."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def file_stamp(path):
+    """Path, size and modification time of a file, or None for no path; size None if there is no such file."""
+    if path is None:
+        return None
+    try:
+        status = os.stat(str(path))
+    except OSError:
+        return [str(path), None, None]
+    return [str(path), status.st_size, status.st_mtime_ns]
+
+
+def content_hash(path):
+    """SHA-256 of a file's content, or None if there is no such file."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def particles_hash(table):
+    """SHA-256 of all values of a ParticleTable."""
+    digest = hashlib.sha256()
+    for name in sorted(vars(table)):
+        array = np.ascontiguousarray(getattr(table, name))
+        text = "\0".join(array.tolist()).encode() if array.dtype.kind in "OU" else array.tobytes()
+        digest.update(("%s %s " % (name, array.shape)).encode() + text)
+    return digest.hexdigest()
+
+
+def fingerprint(stage, spec, engine_version, **made_of):
+    """Hash of all that decides a stage's result.
+
+    ``spec`` contributes the parts this stage reads (never ``compute``, which changes no result); ``made_of`` holds what
+    else it was made of, as JSON-able values: file stamps, particle hashes, fingerprints of earlier stages.
+    """
+    used = spec.model_dump(mode="json", exclude={"compute", "schema_version", "output", "dose", "inputs"})
+    used["inputs"] = spec.inputs.model_dump(mode="json", exclude={"preflight", "movies"})
+    used["references"] = [[file_stamp(getattr(r, n)) for n in ("half1", "half2", "mask")] for r in spec.references]
+    used["box_px"] = spec.output.box_px
+    used["dose"] = None if stage == "align" else spec.dose.model_dump(mode="json")
+    used["output"] = spec.output.model_dump(mode="json", exclude={"stop_after"}) if stage == "polish" else None
+    text = json.dumps([SCHEMA, engine_version, stage, used, made_of], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def mark_done(path, mark, **notes):
+    """Write a done marker: the fingerprint ``mark`` and whatever else is worth keeping."""
+    write_json(path, dict(notes, fingerprint=mark))
+
+
+def is_done(path, mark, *results):
+    """True if the marker at ``path`` holds the fingerprint ``mark`` and all ``results`` (paths) exist."""
+    data = read_json(path)
+    return isinstance(data, dict) and data.get("fingerprint") == mark and all(Path(r).exists() for r in results)

@@ -1,0 +1,115 @@
+"""Results on disk: arrays as NPZ whose keys are the records' own names (which carry the unit), numbers as JSON. No pickle."""
+from dataclasses import asdict, fields, replace
+from zipfile import BadZipFile
+
+import numpy as np
+
+from .errors import InputError
+from .layout import atomic_write, read_json, write_json
+from .records import DoseWeights, FccTable, Hyperparameters, Trajectories
+from .spec import DEFAULT_HYPERPARAMETERS, SCHEMA, relion_prior
+
+_TEXT_FIELDS = ("micrograph", "stop_reason", "normalisation", "source")
+
+
+def _save(path, record):
+    arrays = {f.name: np.asarray(getattr(record, f.name)) for f in fields(record)}
+    with atomic_write(path) as file:
+        np.savez(file, schema=np.int64(SCHEMA), **arrays)
+
+
+def _load(path, kind):
+    try:
+        with np.load(str(path), allow_pickle=False) as archive:
+            data = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
+        raise InputError("%s cannot be read as %s (%s): give a file that a job wrote, or run the job again"
+                         % (path, kind.__name__, error)) from None
+    expected = {f.name for f in fields(kind)}
+    schema = int(data.pop("schema", -1))
+    if schema != SCHEMA or set(data) != expected:
+        odd = sorted(set(data) ^ expected)
+        raise InputError("%s does not hold %s of schema %d (schema %d%s): run the job again with this version"
+                         % (path, kind.__name__, SCHEMA, schema, ", differs in " + ", ".join(odd) if odd else ""))
+    return kind(**{k: str(v) if k in _TEXT_FIELDS else v for k, v in data.items()})
+
+
+def save_trajectories(path, trajectories):
+    """Write Trajectories as NPZ."""
+    _save(path, trajectories)
+
+
+def load_trajectories(path):
+    """Trajectories of an NPZ. Raises InputError if it is not whole or of another schema."""
+    return _load(path, Trajectories)
+
+
+def save_fcc(path, table):
+    """Write an FccTable as NPZ."""
+    _save(path, table)
+
+
+def load_fcc(path):
+    """FccTable of an NPZ. Raises InputError if it is not whole or of another schema."""
+    return _load(path, FccTable)
+
+
+def save_weights(path, weights):
+    """Write DoseWeights as NPZ."""
+    _save(path, weights)
+
+
+def load_weights(path):
+    """DoseWeights of an NPZ. Raises InputError if it is not whole or of another schema."""
+    return _load(path, DoseWeights)
+
+
+def save_hyperparameters(path, hyperparameters):
+    """Write Hyperparameters as JSON."""
+    write_json(path, dict(asdict(hyperparameters), schema=SCHEMA))
+
+
+def load_hyperparameters(path):
+    """Hyperparameters of a JSON file.
+
+    Raises InputError for an unknown key, a missing one (all or none) or a value that is no positive number.
+    """
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise InputError("hyperparameters file %s cannot be read as JSON: give the hyperparameters.json of a job" % path)
+    data.pop("schema", None)
+    names = [f.name for f in fields(Hyperparameters)]
+    unknown, missing = sorted(set(data) - set(names)), [n for n in names if n not in data]
+    if unknown or missing:
+        raise InputError("hyperparameters file %s has %s: all of %s are needed and nothing else" % (
+            path, "the unknown key %r" % unknown[0] if unknown else "no %s" % ", ".join(missing), ", ".join(names)))
+    return _checked(path, data)
+
+
+def _checked(path, data):
+    for name, value in data.items():
+        wanted = type(getattr(DEFAULT_HYPERPARAMETERS, name))
+        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+            data[name] = value = float(value)
+        may_be_zero = name in ("early_factor", "jitter_angstrom", "global_angstrom")
+        if not isinstance(value, wanted) or (wanted is float and not (np.isfinite(value) and (value > 0 or may_be_zero and value == 0))):
+            raise InputError("hyperparameters file %s: %s is %r where a %s was expected"
+                             % (path, name, value, {float: "positive number", str: "word", bool: "true or false"}[wanted]))
+    if data["kernel"] not in ("matern", "exponential"):
+        raise InputError("hyperparameters file %s: kernel is %r where matern or exponential was expected" % (path, data["kernel"]))
+    return Hyperparameters(**data)
+
+
+def hyperparameters_from(prior):
+    """The prior a job uses: that of the file, of RELION's sigmas, the three strengths over the defaults, or the defaults.
+
+    ``prior`` is a PriorSpec.
+    """
+    if prior.hyperparameters_file is not None:
+        return load_hyperparameters(prior.hyperparameters_file)
+    if prior.relion_sigmas is not None:
+        return relion_prior(*prior.relion_sigmas)
+    if prior.velocity_sigma is None:
+        return DEFAULT_HYPERPARAMETERS
+    return replace(DEFAULT_HYPERPARAMETERS, velocity_sigma=prior.velocity_sigma, acceleration_sigma=prior.acceleration_sigma,
+                   correlation_distance_angstrom=prior.correlation_distance_angstrom)
