@@ -1,0 +1,253 @@
+"""Pixels that are not to be believed: listed, mapped, or found in the data; and what stands in for them."""
+import os
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from refmotion_plugin.contract.errors import MovieError
+
+from .images import read_image
+from .readers import MRC_EXTENSIONS, TIFF_EXTENSIONS
+
+BLOCK_PX = 32            # blocks of the coarse search
+WINDOW_RADIUS_PX = 4     # neighbourhood of the fine decision: 9 x 9
+COARSE_FRACTION = 0.6    # of the threshold, for the coarse search
+LOCAL_FRACTION = 0.5     # of the threshold, against the neighbourhood's own spread
+DEAD_MIN_COUNTS = 30.0   # a live pixel with this mean counts nothing with probability exp(-30)
+MAX_CANDIDATES = 200000
+
+
+def read_defects(path, shape_yx, turn_tiff=True):
+    """Bad pixels of a defect file.
+
+    Text: lines ``x y width height`` of rectangles, 0-based px of the frames as they are read (a TIFF movie is turned on
+    reading); ``#`` starts a comment. Map: MRC or TIFF of the frames' shape, bad where > 0; a TIFF map is turned like a
+    TIFF movie.
+
+    Parameters
+    ----------
+    path : file.
+    shape_yx : of the frames.
+    turn_tiff : turn a TIFF map upside down.
+
+    Returns
+    -------
+    int64 (m, 2) in (y, x) order
+
+    Raises
+    ------
+    MovieError
+    """
+    path = os.fspath(path)
+    if path.lower().endswith(TIFF_EXTENSIONS + MRC_EXTENSIONS):
+        image = read_image(path, "defect map", turn_tiff)
+        if image.shape != tuple(shape_yx):
+            raise MovieError("defect map %s is %d x %d px and the movie %d x %d px: give the map that belongs to these movies"
+                             % (path, *image.shape[::-1], *shape_yx[::-1]))
+        return np.argwhere(image > 0)
+    bad = np.zeros(shape_yx, bool)
+    for x, y, width, height in _rectangles(path):
+        bad[max(y, 0):max(y + height, 0), max(x, 0):max(x + width, 0)] = True
+    return np.argwhere(bad)
+
+
+def _rectangles(path):
+    try:
+        with open(path, encoding="utf-8") as stream:
+            lines = stream.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MovieError("defect file %s cannot be read (%s): give lines 'x y width height' or an MRC/TIFF map" % (path, error)) from None
+    for number, line in enumerate(lines, 1):
+        words = line.split("#")[0].split()
+        if not words:
+            continue
+        try:
+            x, y, width, height = (int(w) for w in words)
+        except ValueError:
+            raise MovieError("defect file %s, line %d, is %r where 'x y width height' (whole numbers) was expected; "
+                             "convert other kinds of defect files to a map" % (path, number, line.strip())) from None
+        yield x, y, width, height
+
+
+def find_outliers(total, threshold_sigma, bad_yx=None):
+    """Hot and dead pixels of the sum over frames, against their neighbourhoods.
+
+    A pixel is out when it differs from the median of the 9 x 9 pixels around it (known bad ones left out) by more than
+    ``threshold_sigma`` Poisson standard deviations *and* by more than half as many of the neighbourhood's own standard
+    deviations (from the median absolute deviation), so that edges of ice or gold are left alone. For counts the first
+    distance is measured after x -> 2 sqrt(x + 3/8), which makes Poisson noise Gaussian of width 1; x is the sum divided
+    by the typical variance-to-mean ratio, so the gain of the counting does not matter. A pixel that counted nothing where
+    30 were expected is dead whatever the threshold.
+
+    Parameters
+    ----------
+    total : tensor (H, W) float32, sum (or mean) over frames, gain-corrected.
+    threshold_sigma : > 0.
+    bad_yx : (m, 2) pixels known to be bad, or None.
+
+    Returns
+    -------
+    int64 numpy (k, 2) in (y, x) order
+
+    Source: Anscombe 1948, Biometrika 35:246, for the transformation.
+    """
+    total = total.to(torch.float32)
+    known = torch.zeros(total.shape, dtype=torch.bool)
+    if bad_yx is not None and len(bad_yx):
+        known[torch.as_tensor(bad_yx[:, 0]), torch.as_tensor(bad_yx[:, 1])] = True
+    median, scale, counting = _block_levels(total)
+    level = _Level(scale, counting)
+    candidates = _coarse_candidates(total, median, level, threshold_sigma) & ~known
+    yx = torch.nonzero(candidates)
+    if len(yx) > MAX_CANDIDATES:   # structure, not pixels: keep the strongest
+        strength = (level.stabilise(total) - level.stabilise(_spread(median, total.shape)))[yx[:, 0], yx[:, 1]].abs()
+        yx = yx[strength.topk(MAX_CANDIDATES).indices]
+    keep = [_is_outlier(total, known, part, level, threshold_sigma) for part in yx.split(16384)]
+    yx = yx[torch.cat(keep)] if keep else yx
+    return yx.numpy()
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Transformation to unit noise: ``scale`` is the variance-to-mean ratio of counts, else the standard deviation."""
+
+    scale: float
+    counting: bool
+
+    def stabilise(self, value):
+        if not self.counting:
+            return value / self.scale
+        return 2.0 * torch.sqrt((value / self.scale).clamp(min=0.0) + 0.375)
+
+    def is_dead(self, value, centre):
+        return (value == 0) & (centre / self.scale > DEAD_MIN_COUNTS) if self.counting else torch.zeros_like(value, dtype=torch.bool)
+
+
+def _block_levels(total):
+    """Median of every block (from each third pixel), the noise scale, and whether the data look like counts."""
+    padded = torch.nn.functional.pad(total[None, None], (0, -total.shape[1] % BLOCK_PX, 0, -total.shape[0] % BLOCK_PX),
+                                     mode="replicate")[0, 0]
+    rows, columns = padded.shape[0] // BLOCK_PX, padded.shape[1] // BLOCK_PX
+    blocks = padded.view(rows, BLOCK_PX, columns, BLOCK_PX)[:, ::3, :, ::3].permute(0, 2, 1, 3).reshape(rows, columns, -1)
+    median = blocks.median(dim=-1).values
+    variance, mean = blocks.var(dim=-1).median().item(), median.median().item()
+    counting = mean > 0 and total.min().item() >= 0
+    scale = variance / mean if counting else variance ** 0.5
+    return median, scale if scale > 0 else 1.0, counting
+
+
+def _spread(blocks, shape_yx):
+    """Block values at every pixel."""
+    return blocks.repeat_interleave(BLOCK_PX, 0)[:shape_yx[0]].repeat_interleave(BLOCK_PX, 1)[:, :shape_yx[1]]
+
+
+def _coarse_candidates(total, median, level, threshold_sigma):
+    """Pixels far from the median of their block, by thresholds put back on the scale of the data."""
+    reach = COARSE_FRACTION * threshold_sigma
+    if level.counting:
+        centre = level.stabilise(median)
+        low, high = (((centre + sign * reach).clamp(min=0.0) ** 2 / 4 - 0.375) * level.scale for sign in (-1, 1))
+        low = torch.where(median / level.scale > DEAD_MIN_COUNTS, low.clamp(min=0.5 * level.scale), low)
+    else:
+        low, high = median - reach * level.scale, median + reach * level.scale
+    return (total < _spread(low, total.shape)) | (total > _spread(high, total.shape))
+
+
+def _is_outlier(total, known, yx, level, threshold_sigma):
+    """The fine decision for candidates ``yx`` (n, 2): bool (n,)."""
+    reach = torch.arange(-WINDOW_RADIUS_PX, WINDOW_RADIUS_PX + 1)
+    dy, dx = (d.flatten() for d in torch.meshgrid(reach, reach, indexing="ij"))
+    around = (dy != 0) | (dx != 0)
+    y, x = yx[:, :1] + dy[around], yx[:, 1:] + dx[around]
+    usable = (y >= 0) & (y < total.shape[0]) & (x >= 0) & (x < total.shape[1])
+    y, x = y.clamp(0, total.shape[0] - 1), x.clamp(0, total.shape[1] - 1)
+    usable &= ~known[y, x]
+    nothing = torch.tensor(float("nan"))
+    near = torch.where(usable, total[y, x], nothing)
+    centre = near.nanmedian(dim=1).values
+    own_sd = 1.4826 * (near - centre[:, None]).abs().nanmedian(dim=1).values
+    value = total[yx[:, 0], yx[:, 1]]
+    far = (level.stabilise(value) - level.stabilise(centre)).abs() > threshold_sigma
+    far |= level.is_dead(value, centre)
+    return far & ((value - centre).abs() > LOCAL_FRACTION * threshold_sigma * own_sd)
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """For every bad pixel the good pixels nearby, of which one lends its value in each frame.
+
+    A neighbour drawn at random has the local mean plus noise of exactly the frame's local distribution (mean and variance,
+    whole numbers for counts), at the cost of one gather.
+    """
+
+    target: torch.Tensor     # (m,) int64, flat index of the bad pixels
+    sources: torch.Tensor    # (m, k) int64, flat indices of good pixels, nearest first
+    n_sources: torch.Tensor  # (m,) int64, how many of them count
+
+    def draw(self, name, frame):
+        """Flat index (m,) of the pixel that stands in for each bad one; the same for the same name and frame, everywhere."""
+        generator = torch.Generator().manual_seed((zlib.crc32(name.encode("utf-8")) << 20) + frame)
+        chance = torch.rand(len(self.target), generator=generator, dtype=torch.float64)
+        column = (chance * self.n_sources).to(torch.int64)
+        return self.sources.gather(1, column[:, None])[:, 0]
+
+
+def plan_replacement(bad_yx, shape_yx, n_sources=24, minimum=6):
+    """Good neighbours of the bad pixels, in a window that grows until it holds at least ``minimum`` of them.
+
+    Parameters
+    ----------
+    bad_yx : int64 (m, 2), unique, inside the frame.
+    shape_yx : of the frame.
+    n_sources : most neighbours kept for a pixel, the nearest.
+    minimum : fewest neighbours that will do.
+
+    Returns
+    -------
+    Replacement
+
+    Raises
+    ------
+    MovieError
+        So much of the frame is bad that a pixel has no good neighbours.
+    """
+    height, width = shape_yx
+    bad = torch.zeros(shape_yx, dtype=torch.bool)
+    yx = torch.as_tensor(np.asarray(bad_yx, dtype=np.int64).reshape(-1, 2))
+    bad[yx[:, 0], yx[:, 1]] = True
+    sources = torch.zeros((len(yx), n_sources), dtype=torch.int64)
+    count = torch.zeros(len(yx), dtype=torch.int64)
+    left, radius = torch.arange(len(yx)), 2
+    while len(left):
+        if radius > 2 * max(shape_yx):
+            raise MovieError("%d of %d pixels of the movie are bad, too many to replace: check gain reference and defect file"
+                             % (len(yx), height * width))
+        offset = _ring_offsets(radius)
+        for part in left.split(max(1, (1 << 22) // len(offset))):
+            sources[part], count[part] = _nearest_good(bad, yx[part], offset, n_sources)
+        left = left[count[left] < minimum]
+        radius *= 2
+    return Replacement(yx[:, 0] * width + yx[:, 1], sources, count)
+
+
+def _ring_offsets(radius):
+    """Offsets (k, 2) in a window, nearest first; wide windows are thinned, their near part was searched before."""
+    step = max(1, radius // 8)
+    reach = torch.arange(-radius, radius + 1, step)
+    offset = torch.stack(torch.meshgrid(reach, reach, indexing="ij"), -1).reshape(-1, 2)
+    return offset[torch.argsort((offset ** 2).sum(-1), stable=True)]
+
+
+def _nearest_good(bad, yx, offset, n_sources):
+    height, width = bad.shape
+    near = yx[:, None] + offset
+    inside = (near >= 0).all(-1) & (near[..., 0] < height) & (near[..., 1] < width)
+    flat = (near[..., 0].clamp(0, height - 1) * width + near[..., 1].clamp(0, width - 1))
+    good = inside & ~bad.view(-1)[flat]
+    first = torch.argsort((~good).to(torch.uint8), dim=1, stable=True)[:, :n_sources]
+    chosen = flat.gather(1, first)
+    padded = torch.zeros((len(yx), n_sources), dtype=torch.int64)
+    padded[:, :chosen.shape[1]] = chosen
+    return padded, good.sum(1).clamp(max=n_sources)

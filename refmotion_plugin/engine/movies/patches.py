@@ -1,0 +1,64 @@
+"""Square patches around particles, cut from a frame at whole pixels; the rest of the position stays a sub-pixel remainder."""
+import torch
+
+
+def corner_for(center_yx_px, size):
+    """First pixel of the box around a position and what is left below one pixel.
+
+    corner = round(center) - size // 2, so the box centre (pixel ``size // 2``) is the whole pixel nearest to the position;
+    remainder = center - round(center): the position sits at ``size // 2 + remainder`` inside the patch.
+
+    Parameters
+    ----------
+    center_yx_px : tensor (..., 2), movie px counted from the centre of pixel (0, 0).
+    size : box in movie px.
+
+    Returns
+    -------
+    corner_yx (..., 2) int64 and remainder_yx_px (..., 2) in [-0.5, 0.5], dtype of the input.
+    """
+    nearest = torch.round(center_yx_px)
+    return nearest.to(torch.int64) - size // 2, center_yx_px - nearest
+
+
+def cut_patches(frame, corner_yx, size, out=None):
+    """Patches of one frame.
+
+    What sticks out of the frame is filled with the mean of the inside part of that patch (of the frame, if nothing is
+    inside): no wrap and no zeros, which would be edges in the Fourier transform.
+
+    Stacked views were the fastest of eight ways on CPU (36 frames of 2048 x 2048, 100 patches of 256 px, one thread:
+    0.12 s; one gather from a strided window view 0.33 s, index_select of rows 0.16 s): whole rows are copied, no index
+    tensor is read.
+
+    Parameters
+    ----------
+    frame : tensor (H, W), any device and floating dtype.
+    corner_yx : int64 (P, 2) first pixel of each box, best on the host; may lie outside the frame.
+    size : box in px.
+    out : (P, size, size) tensor to write into, or None.
+
+    Returns
+    -------
+    tensor (P, size, size) on the frame's device.
+    """
+    height, width = frame.shape
+    corners = corner_yx.tolist()
+    if not corners:
+        return frame.new_empty((0, size, size)) if out is None else out
+    views = [frame[y:y + size, x:x + size]
+             if 0 <= y <= height - size and 0 <= x <= width - size else _filled_patch(frame, y, x, size)
+             for y, x in corners]
+    return torch.stack(views, out=out)
+
+
+def _filled_patch(frame, y, x, size):
+    """A patch that sticks out: the inside part, and its mean elsewhere."""
+    height, width = frame.shape
+    inside = frame[max(y, 0):max(y + size, 0), max(x, 0):max(x + size, 0)]
+    if not inside.numel():
+        return frame.mean().expand(size, size)
+    patch = inside.mean().repeat(size, size)
+    top, left = max(-y, 0), max(-x, 0)
+    patch[top:top + inside.shape[0], left:left + inside.shape[1]] = inside
+    return patch

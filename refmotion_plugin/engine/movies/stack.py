@@ -1,0 +1,207 @@
+"""A movie in memory: decoded once, corrected frame by frame where it is needed."""
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Optional
+
+import numpy as np
+import torch
+
+from refmotion_plugin.contract.errors import MovieError
+
+from .defects import Replacement, find_outliers, plan_replacement, read_defects
+from .gain import load_gain
+from .readers import open_movie
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MovieStack:
+    """Frames as they were recorded, turned as the convention says, and what corrects them.
+
+    ``frames`` (frame, H, W) on the host in the file's type (uint16 becomes int16 where all values fit, else int32);
+    ``gain`` (H, W) float32 or None; ``bad_yx`` (m, 2) int64; ``first_frame``: 0-based index of frame 0 of this stack among
+    the frames as aligned upstream (in fractions of this stack for EER).
+    """
+
+    name: str
+    frames: torch.Tensor
+    gain: Optional[torch.Tensor]
+    bad_yx: np.ndarray
+    replacement: Optional[Replacement]
+    pixel_angstrom: float
+    first_frame: int
+    _on_device: dict = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def n_frames(self):
+        """Number of frames."""
+        return self.frames.shape[0]
+
+    @property
+    def shape_yx(self):
+        """(height, width) in movie px."""
+        return tuple(self.frames.shape[1:])
+
+    def corrected(self, f, device="cpu"):
+        """Frame ``f`` (0-based in this stack) times gain with bad pixels replaced: (H, W) float32 on ``device``.
+
+        A bad pixel takes the value of a good neighbour drawn at random, seeded by the movie's name and the frame, so that
+        every device and every run sees the same frame.
+        """
+        device = torch.device(device)
+        raw = self.frames[f].to(device)
+        gain = self._gain_on(device)
+        frame = raw.to(torch.float32, copy=True) if gain is None else torch.mul(raw, gain)
+        if self.replacement is not None:
+            flat = frame.view(-1)
+            chosen = self.replacement.draw(self.name, self.first_frame + f)
+            flat[self.replacement.target.to(device)] = flat[chosen.to(device)]
+        return frame
+
+    def _gain_on(self, device):
+        if self.gain is None or device.type == "cpu":
+            return self.gain
+        if device not in self._on_device:
+            self._on_device[device] = self.gain.to(device)
+        return self._on_device[device]
+
+
+def load_movie(metadata, inputs, threads=1):
+    """Decode a movie once and prepare its correction.
+
+    Parameters
+    ----------
+    metadata : MovieMetadata, what upstream motion correction said of the movie.
+    inputs : InputSpec, how to read movies.
+    threads : decoding threads.
+
+    Returns
+    -------
+    MovieStack
+
+    Raises
+    ------
+    MovieError
+        The movie cannot be read, has fewer frames or another shape than upstream, or gain or defects do not fit.
+    """
+    grouping, upsampling = _eer_grid(metadata, inputs)
+    with open_movie(metadata.movie_file, grouping, upsampling) as reader:
+        if reader.shape_yx != tuple(metadata.size_yx):
+            raise MovieError("movie %s has frames of %d x %d px and its STAR file says %d x %d px: give the movie that was aligned"
+                             % (metadata.movie_file, *reader.shape_yx[::-1], *tuple(metadata.size_yx)[::-1]))
+        first_of_file, n_aligned = _aligned_range(metadata, reader, grouping)
+        first, last = _requested_range(metadata, inputs, n_aligned)
+        turn_tiff = inputs.movie_flip_y is not False
+        upside_down = reader.file_is_upside_down if inputs.movie_flip_y is None else inputs.movie_flip_y
+        gain = _gain(metadata, inputs, reader, turn_tiff)
+        listed = _listed_bad_pixels(metadata, inputs, reader.shape_yx, gain, turn_tiff)
+        frames, total = _decode(reader, first_of_file + first, last - first, upside_down, threads, inputs.hot_pixel_sigma > 0)
+    if total is not None:
+        total = total if gain is None else total * gain.multiplier
+        listed = _unique(np.concatenate([listed, find_outliers(total, inputs.hot_pixel_sigma, listed)]), frames.shape[1:])
+    return MovieStack(name=metadata.micrograph, frames=frames, gain=None if gain is None else gain.multiplier, bad_yx=listed,
+                      replacement=plan_replacement(listed, tuple(frames.shape[1:])) if len(listed) else None,
+                      pixel_angstrom=metadata.original_pixel_angstrom, first_frame=first)
+
+
+def _eer_grid(metadata, inputs):
+    """Grouping and upsampling for EER, (None, 1) else."""
+    if not metadata.movie_file.lower().endswith(".eer"):
+        return None, 1
+    grouping = inputs.eer_grouping or metadata.eer_grouping
+    if grouping is None:
+        raise MovieError("movie %s is EER and nothing says how many detector frames make a fraction: give the EER grouping"
+                         % metadata.movie_file)
+    return grouping, metadata.eer_upsampling or 1
+
+
+def _aligned_range(metadata, reader, grouping):
+    """First frame of the file (0-based) and number of frames that upstream aligned, in frames of the reader.
+
+    With an EER grouping other than upstream's, the same stretch of detector frames is cut into other fractions.
+    """
+    first, n_frames = metadata.start_frame - 1, metadata.n_frames
+    if first + n_frames > reader.n_detector_frames // (metadata.eer_grouping or grouping or 1):
+        raise MovieError("movie %s has %d frames and upstream motion correction used frames %d to %d (%d frames): the file is "
+                         "incomplete or not the one that was aligned"
+                         % (metadata.movie_file, reader.n_frames, first + 1, first + n_frames, n_frames))
+    upstream = metadata.eer_grouping or grouping
+    if reader.is_eer and upstream != grouping:
+        start, end = first * upstream, (first + n_frames) * upstream
+        first = -(-start // grouping)
+        n_frames = end // grouping - first
+    if first == 0 and n_frames < reader.n_frames:
+        log.info("movie %s: upstream used the first %d of %d frames", metadata.movie_file, n_frames, reader.n_frames)
+    return first, n_frames
+
+
+def _requested_range(metadata, inputs, n_aligned):
+    """0-based half-open range among the aligned frames."""
+    first, last = inputs.first_frame - 1, n_aligned if inputs.last_frame == -1 else inputs.last_frame
+    if not first < last <= n_aligned:
+        raise MovieError("frames %d to %d of movie %s were asked for and it has %d aligned frames: check first and last frame"
+                         % (inputs.first_frame, last, metadata.movie_file, n_aligned))
+    return first, last
+
+
+def _gain(metadata, inputs, reader, turn_tiff):
+    path = inputs.gain or metadata.gain_file
+    if not path:
+        return None
+    return load_gain(path, reader.shape_yx, inputs.gain_rotation, inputs.gain_flip, reader.is_eer, turn_tiff)
+
+
+def _listed_bad_pixels(metadata, inputs, shape_yx, gain, turn_tiff):
+    """Bad pixels known before the data are seen: hot pixels of the STAR file, defect file, zeros of the gain."""
+    parts = [np.zeros((0, 2), np.int64)]
+    if metadata.hot_pixels_xy is not None and len(metadata.hot_pixels_xy):
+        parts.append(np.asarray(metadata.hot_pixels_xy, dtype=np.int64)[:, ::-1])
+    defects = inputs.defects or metadata.defect_file
+    if defects:
+        parts.append(read_defects(defects, shape_yx, turn_tiff))
+    if gain is not None:
+        parts.append(gain.bad_yx)
+    return _unique(np.concatenate(parts), shape_yx)
+
+
+def _unique(yx, shape_yx):
+    """Sorted pixels inside the frame, each once."""
+    inside = ((yx >= 0) & (yx < np.asarray(shape_yx))).all(axis=1)
+    flat = np.unique(yx[inside, 0] * shape_yx[1] + yx[inside, 1])
+    return np.stack(np.divmod(flat, shape_yx[1]), axis=1).astype(np.int64)
+
+
+def _decode(reader, first, n_frames, upside_down, threads, want_total):
+    """Frames (frame, H, W) as a tensor and, if wanted, their sum as float32."""
+    stack = np.empty((n_frames,) + reader.shape_yx, reader.dtype)
+
+    def decode(index):
+        frame = reader.frame(first + index)
+        stack[index] = frame[::-1] if upside_down else frame
+
+    if threads > 1 and reader.concurrent:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(decode, range(n_frames)))
+    else:
+        for index in range(n_frames):
+            decode(index)
+    if stack.dtype.kind == "f" and not np.isfinite(stack).all():
+        raise MovieError("movie %s holds values that are not finite: make it again from the raw data" % reader.path)
+    return torch.from_numpy(_torch_type(stack)), _total(stack) if want_total else None
+
+
+def _torch_type(stack):
+    """torch computes little with uint16: int16 (the same memory) where all values fit, else int32."""
+    if stack.dtype != np.uint16:
+        return stack
+    return stack.view(np.int16) if stack.max() < 1 << 15 else stack.astype(np.int32)
+
+
+def _total(stack):
+    """Sum over frames, float32; whole numbers are summed exactly."""
+    total = np.zeros(stack.shape[1:], np.int32 if stack.dtype.kind in "iu" else np.float32)
+    for frame in stack:
+        total += frame
+    return torch.from_numpy(total.astype(np.float32))
