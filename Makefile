@@ -1,0 +1,32 @@
+# make demo   simulate, run the protocol in a Scipion project, compare with the truth
+# make test   the whole test suite
+# Both create the virtual environment $(VENV) first; a second call uses it as it is.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.10 || command -v python3)
+VENV   ?= .venv
+# The version of PyTorch that is installed. TORCH_OPTIONS goes to the same pip command: an index with CPU or other CUDA builds, for instance.
+TORCH  ?= torch==2.13.0
+TORCH_OPTIONS ?=
+DEMO_OUTPUT ?= demo_output
+PYTEST_OPTIONS ?=
+
+READY := $(VENV)/.installed
+
+.PHONY: demo test install clean
+
+demo: $(READY)
+	$(VENV)/bin/python benchmarks/demo.py $(DEMO_OUTPUT)
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(PYTEST_OPTIONS)
+
+install: $(READY)
+
+$(READY): setup.py pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade "setuptools>=61" wheel
+	$(VENV)/bin/python -m pip install --quiet $(TORCH_OPTIONS) "$(TORCH)"
+	$(VENV)/bin/python -m pip install --quiet --no-build-isolation --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(DEMO_OUTPUT) build dist *.egg-info .pytest_cache

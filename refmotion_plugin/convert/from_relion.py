@@ -1,0 +1,170 @@
+"""A RELION project's movies and particles -> Scipion sets, with everything this plugin needs."""
+import itertools
+import json
+import os
+
+import numpy as np
+from pwem.objects import Acquisition, Coordinate, CTFModel, Movie, MovieAlignment, Particle, Transform
+from pyworkflow.object import Float, Integer, String
+from pyworkflow.utils import createAbsLink
+
+from ..contract.conventions import rotation_matrices
+from ..contract.errors import InputError
+from ..contract.star import match_micrographs, read_corrected_micrographs, read_movie_metadata, read_particles
+from ..contract.startable import table_text
+
+_FLOATS = ("rlnCtfBfactor", "rlnCtfScalefactor", "rlnNormCorrection")
+_INTEGERS = ("rlnRandomSubset", "rlnOpticsGroup", "rlnGroupNumber", "rlnClassNumber")
+
+
+class RelionProject:
+    """The movies of one motion correction job, read once; paths in its STAR files are relative to ``folder``."""
+
+    def __init__(self, folder, corrected_micrographs):
+        self.folder = folder
+        micrographs, self.optics = read_corrected_micrographs(corrected_micrographs)
+        self.groups = [m.optics_group for m in micrographs]
+        self.movies = [read_movie_metadata(self.path(m.metadata_star), m.name, self._voltage()) for m in micrographs]
+        names = [os.path.basename(m.movie_file) for m in self.movies]
+        self.mic_names = [name if names.count(name) == 1 else "%d_%s" % (i, name) for i, name in enumerate(names, start=1)]
+
+    def path(self, name):
+        """Absolute path of a file named in a STAR file."""
+        path = os.path.join(self.folder, name)
+        if not os.path.exists(path):
+            raise InputError("%s does not exist: give the folder in which RELION ran, from which its files are named" % path)
+        return os.path.abspath(path)
+
+    def _voltage(self):
+        return self.optics.number("rlnVoltage") if self.optics is not None else None
+
+    def acquisition(self):
+        """Acquisition of the movies, their optics table included."""
+        first = self.movies[0]
+        number = self.optics.number if self.optics is not None else lambda column, default: default
+        acquisition = Acquisition(
+            magnification=50000, voltage=first.voltage_kilovolt, sphericalAberration=number("rlnSphericalAberration", 2.7),
+            amplitudeContrast=number("rlnAmplitudeContrast", 0.1), dosePerFrame=first.dose_per_frame_e_per_A2,
+            doseInitial=first.pre_exposure_e_per_A2)
+        if self.optics is not None:
+            acquisition.opticsGroupInfo.set(table_text(self.optics).strip() + "\n")
+        return acquisition
+
+
+def fill_movies(movies, project, link_folder):
+    """Fill a SetOfMovies from a ``RelionProject``; movie files are linked into ``link_folder``."""
+    first = project.movies[0]
+    movies.setSamplingRate(first.original_pixel_angstrom)
+    movies.setAcquisition(project.acquisition())
+    if first.gain_file:
+        movies.setGain(_link(project.path(first.gain_file), link_folder))
+    movies.setDim((first.size_yx[1], first.size_yx[0], first.n_frames))
+    movies.setFramesRange([1, first.n_frames, 1])
+    for identifier, (metadata, group) in enumerate(zip(project.movies, project.groups), start=1):
+        movie = Movie(location=_link(project.path(metadata.movie_file), link_folder))
+        movie.setObjId(identifier)
+        movie.setMicName(project.mic_names[identifier - 1])
+        movie.setSamplingRate(metadata.original_pixel_angstrom)
+        movie.setFramesRange([1, metadata.n_frames, 1])
+        movie.setAlignment(_alignment(metadata))
+        movie._rlnOpticsGroup = Integer(group)
+        movie._rlnMotionModelCoeff = String(json.dumps(_numbers(metadata.local_coefficients)))
+        movie._rlnHotPixels = String(json.dumps(_numbers(metadata.hot_pixels_xy)))
+        movies.append(movie)
+
+
+def _numbers(array):
+    return [] if array is None else np.asarray(array).tolist()
+
+
+def _alignment(metadata):
+    shift = metadata.global_shift_xy_px[metadata.start_frame - 1:]
+    alignment = MovieAlignment(first=metadata.start_frame, last=metadata.n_frames, xshifts=shift[:, 0].tolist(),
+                               yshifts=shift[:, 1].tolist())
+    alignment.setRoi([0, 0, 0, 0])
+    return alignment
+
+
+def fill_particles_from_star(particles, project, star_file, link_folder):
+    """Fill a SetOfParticles from a particle STAR file of the project; returns how many particles belong to no movie.
+
+    Coordinates are stored as Scipion expects them: in px of the particle images, rounded.
+    """
+    source = read_particles(star_file, half_sets_from_order=True)
+    optics = next(iter(source.optics.values()))
+    acquisition = project.acquisition()
+    acquisition.opticsGroupInfo.set(table_text(source.tables["optics"]).strip() + "\n")
+    particles.setAcquisition(acquisition)
+    particles.setSamplingRate(optics.image_pixel_angstrom)
+    particles.setHasCTF(True)
+    particles.setAlignmentProj()
+    movie = match_micrographs(source.table.micrograph, [m.micrograph for m in project.movies])
+    build = _ParticleBuilder(source, movie, project, link_folder)
+    for row in range(len(source)):
+        particles.append(build(row))
+    return int((movie < 0).sum())
+
+
+class _ParticleBuilder:
+    """Makes one Particle per row of a particle STAR file."""
+
+    def __init__(self, source, movie, project, link_folder):
+        self.table, self.rows, self.movie, self.project, self.folder = source.table, source.tables["particles"], movie, project, link_folder
+        self.pixel = np.array([source.optics[g].image_pixel_angstrom for g in self.table.optics_group])
+        self.matrix = _scipion_matrices(self.table, self.pixel)
+        self.links = {}
+        self.extra = [(name, kind) for names, kind in ((_FLOATS, Float), (_INTEGERS, Integer)) for name in names if name in self.rows]
+
+    def __call__(self, row):
+        number, stack = self.rows.columns["rlnImageName"][row].split("@")
+        if stack not in self.links:
+            self.links[stack] = _link(self.project.path(stack), self.folder)
+        particle = Particle()
+        particle.setObjId(row + 1)
+        particle.setLocation(int(number), self.links[stack])
+        particle.setSamplingRate(float(self.pixel[row]))
+        particle.setCoordinate(self._coordinate(row))
+        particle.setCTF(self._ctf(row))
+        particle.setTransform(Transform(matrix=self.matrix[row]))
+        for name, kind in self.extra:
+            setattr(particle, "_" + name, kind(float(self.rows.columns[name][row])))
+        return particle
+
+    def _coordinate(self, row):
+        index = int(self.movie[row])
+        metadata = self.project.movies[max(index, 0)]
+        px = self.table.coordinate_yx_angstrom[row] * metadata.original_pixel_angstrom * metadata.binning / self.pixel[row]
+        coordinate = Coordinate(x=int(np.rint(px[1])), y=int(np.rint(px[0])))
+        known = index >= 0
+        coordinate.setMicName(self.project.mic_names[index] if known else os.path.basename(str(self.table.micrograph[row])))
+        if known:
+            coordinate.setMicId(index + 1)
+        return coordinate
+
+    def _ctf(self, row):
+        ctf = CTFModel()
+        ctf.setStandardDefocus(*(float(getattr(self.table, name)[row]) for name in
+                                 ("defocus_u_angstrom", "defocus_v_angstrom", "defocus_angle_degree")))
+        ctf.setPhaseShift(float(self.table.phase_shift_degree[row]))
+        return ctf
+
+
+def _scipion_matrices(table, pixel):
+    """(n, 4, 4): rotation transposed, and the origin in particle px turned into the map's frame (see ``geometry``)."""
+    rotation = rotation_matrices(table.rotation_zyz_degree)
+    origin = np.zeros((len(table), 3))
+    origin[:, :2] = table.origin_yx_angstrom[:, ::-1] / pixel[:, None]
+    matrix = np.tile(np.eye(4), (len(table), 1, 1))
+    matrix[:, :3, :3] = np.swapaxes(rotation, 1, 2)
+    matrix[:, :3, 3] = np.einsum("nji,nj->ni", rotation, origin)
+    return matrix
+
+
+def _link(path, folder):
+    """Link ``path`` into ``folder``, with a number before its name if another file has that name; returns the link's path."""
+    for number in itertools.count():
+        target = os.path.join(folder, ("%d_" % number if number else "") + os.path.basename(path))
+        if not os.path.lexists(target):
+            createAbsLink(path, target)
+        if os.path.realpath(target) == os.path.realpath(path):
+            return target

@@ -1,0 +1,222 @@
+"""SetOfMovies -> corrected_micrographs.star and one STAR per movie, as a RELION motion correction job leaves them."""
+import json
+import os
+from dataclasses import dataclass
+from io import StringIO
+from typing import Dict, List, Optional, Tuple
+
+import emtable
+import numpy as np
+
+from ..contract.errors import InputError
+from ..contract.star import StarTable, write_tables
+
+
+def optics_rows(acquisition):
+    """Rows (column -> text) of the RELION optics table that travels in an Acquisition; empty if there is none."""
+    text = acquisition.opticsGroupInfo.get() if acquisition is not None else None
+    if not text:
+        return []
+    table = emtable.Table()
+    table.readStar(StringIO(text), tableName="optics", guessType=False)
+    return [dict(zip(table.getColumnNames(), map(str, row))) for row in table]
+
+
+def optics_of(item, rows):
+    """The row of an item's optics group; the first if it names none; an empty one without rows."""
+    number = item.getAttributeValue("_rlnOpticsGroup", None)
+    by_number = {int(float(row.get("rlnOpticsGroup", 1))): row for row in rows}
+    return by_number.get(int(number) if number is not None else None, rows[0] if rows else {})
+
+
+def enabled_items(items):
+    """The items of a set by id, without those a user has disabled. The same object each time: clone what is kept."""
+    return (item for item in items.iterItems(orderBy="id") if item.isEnabled())
+
+
+@dataclass(frozen=True)
+class MovieRow:
+    """What is read of one Movie, its shifts in the convention of the files (to apply, unbinned movie px)."""
+
+    identifier: int
+    mic_name: str
+    file_name: str
+    first_frame: int
+    last_frame: int
+    shift_xy_px: np.ndarray                 # (frame, 2) from first to last frame
+    local_coefficients: Tuple[float, ...]   # 36 or none
+    hot_pixels_xy: Tuple[Tuple[int, int], ...]
+    optics: Dict[str, str]
+
+    @property
+    def is_interpolated(self):
+        """True if the file is an aligned stack: nothing is left to apply."""
+        return len(self.shift_xy_px) > 1 and not np.any(self.shift_xy_px) and not self.local_coefficients
+
+
+def read_movies(movies):
+    """All movies that have an alignment, as ``MovieRow``, and the micNames of those that have none."""
+    rows, without = [], []
+    optics = optics_rows(movies.getAcquisition())
+    for movie in enabled_items(movies):
+        if movie.getAlignment() is None or not len(movie.getAlignment().getShifts()[0]):
+            without.append(movie.getMicName())
+        else:
+            rows.append(_movie_row(movie, optics))
+    return rows, without
+
+
+def _movie_row(movie, optics):
+    alignment = movie.getAlignment()
+    shift_x, shift_y = alignment.getShifts()
+    shift = np.stack([np.array(list(shift_x), dtype=float), np.array(list(shift_y), dtype=float)], axis=-1)
+    first = max(alignment.getRange()[0], 1)
+    if not np.isfinite(shift).all():
+        raise InputError("the alignment of movie %s has a shift that is not a number: run its motion correction again, or leave "
+                         "the movie out" % movie.getMicName())
+    return MovieRow(
+        identifier=movie.getObjId(), mic_name=movie.getMicName() or "", file_name=movie.getFileName(), first_frame=first,
+        last_frame=first + len(shift) - 1, shift_xy_px=shift, optics=optics_of(movie, optics),
+        local_coefficients=tuple(float(c) for c in _json_list(movie, "_rlnMotionModelCoeff")),
+        hot_pixels_xy=tuple((int(float(x)), int(float(y))) for x, y in _json_list(movie, "_rlnHotPixels")))
+
+
+def _json_list(item, attribute):
+    text = item.getAttributeValue(attribute, None)
+    return json.loads(text) if text else []
+
+
+@dataclass(frozen=True)
+class MovieSettings:
+    """What all movies of a set share."""
+
+    size_xy: Tuple[int, int]
+    n_frames_of_file: int
+    pixel_angstrom: float
+    dose_per_frame: float
+    dose_initial: float
+    voltage: float
+    spherical_aberration: float
+    amplitude_contrast: float
+    gain: Optional[str]
+
+
+def movie_settings(movies):
+    """Settings of a SetOfMovies. Raises InputError if dose or size are unknown: both decide the result."""
+    acquisition, dim = movies.getAcquisition(), movies.getDim()
+    if not acquisition.getDosePerFrame():
+        raise InputError("the movies have no dose per frame: import them again with it, or set it with a protocol that edits sets")
+    if dim is None:
+        raise InputError("the size of the movies is not known: the set is empty or its first movie could not be read at import")
+    return MovieSettings(
+        size_xy=tuple(dim[:2]), n_frames_of_file=dim[2], pixel_angstrom=movies.getSamplingRate(),
+        dose_per_frame=acquisition.getDosePerFrame(), dose_initial=acquisition.getDoseInitial() or 0.0,
+        voltage=acquisition.getVoltage(), spherical_aberration=acquisition.getSphericalAberration(),
+        amplitude_contrast=acquisition.getAmplitudeContrast(), gain=movies.getGain() or None)
+
+
+def write_movies(movies, folder, only=None):
+    """Write the movies' STAR files into ``folder``.
+
+    Parameters: ``movies`` SetOfMovies; ``folder`` relative to the project; ``only`` movie ids to write (none: all).
+    Returns (path of corrected_micrographs.star, {movie id: rlnMicrographName}, micNames left out for want of an alignment).
+    """
+    rows, without = read_movies(movies)
+    rows = [row for row in rows if only is None or row.identifier in only]
+    if not rows:
+        raise InputError("none of the %d movies has both particles and an alignment: give the output of a movie alignment"
+                         % movies.getSize())
+    settings = movie_settings(movies)
+    names = _micrograph_names(rows, folder)
+    for row in rows:
+        _write_movie(row, settings, _metadata_path(names[row.identifier]))
+    path = os.path.join(folder, "corrected_micrographs.star")
+    write_tables(path, [_optics_table(rows, settings), _micrograph_table(rows, names)])
+    return path, names, without
+
+
+def _micrograph_names(rows, folder):
+    """rlnMicrographName per movie id: the micName without extension, with the id where two would be the same."""
+    stems = [os.path.splitext(os.path.basename(row.mic_name or row.file_name))[0] for row in rows]
+    unique = [stem if stems.count(stem) == 1 else "%s_%d" % (stem, row.identifier) for stem, row in zip(stems, rows)]
+    return {row.identifier: os.path.join(folder, "movies", stem + ".mrc") for stem, row in zip(unique, rows)}
+
+
+def _metadata_path(micrograph):
+    return os.path.splitext(micrograph)[0] + ".star"
+
+
+def _write_movie(row, settings, path):
+    """One per-movie STAR: blocks general, global_shift, local_motion_model and hot_pixels."""
+    tables = [StarTable("general", _single(_general(row, settings))), _shift_table(row)]
+    if row.local_coefficients:
+        tables.append(StarTable("local_motion_model", _texts({
+            "rlnMotionModelCoeffsIdx": range(len(row.local_coefficients)), "rlnMotionModelCoeff": row.local_coefficients})))
+    if row.hot_pixels_xy:
+        x, y = zip(*row.hot_pixels_xy)
+        tables.append(StarTable("hot_pixels", _texts({"rlnCoordinateX": x, "rlnCoordinateY": y})))
+    write_tables(path, tables, single_row=("general",))
+
+
+def _general(row, settings):
+    upsampling = int(float(row.optics.get("rlnEERUpsampling", 0))) if row.file_name.lower().endswith(".eer") else 0
+    general = {
+        "rlnImageSizeX": settings.size_xy[0] * max(upsampling, 1),
+        "rlnImageSizeY": settings.size_xy[1] * max(upsampling, 1),
+        "rlnImageSizeZ": row.last_frame if upsampling else max(settings.n_frames_of_file, row.last_frame),
+        "rlnMicrographMovieName": row.file_name,
+        "rlnMicrographBinning": 1.0,
+        "rlnMicrographOriginalPixelSize": settings.pixel_angstrom,
+        "rlnMicrographDoseRate": settings.dose_per_frame * (_grouping(row) if upsampling else 1),
+        "rlnMicrographPreExposure": settings.dose_initial,
+        "rlnVoltage": settings.voltage,
+        "rlnMicrographStartFrame": row.first_frame,
+        "rlnMotionModelVersion": 1 if row.local_coefficients else 0}
+    gain = row.optics.get("rlnMicrographGainName") or settings.gain
+    if gain:
+        general["rlnMicrographGainName"] = gain
+    if upsampling:
+        general.update(rlnEERUpsampling=upsampling, rlnEERGrouping=_grouping(row))
+    return general
+
+
+def _grouping(row):
+    return int(float(row.optics.get("rlnEERGrouping", 1)))
+
+
+def _shift_table(row):
+    return StarTable("global_shift", _texts({
+        "rlnMicrographFrameNumber": range(row.first_frame, row.last_frame + 1),
+        "rlnMicrographShiftX": row.shift_xy_px[:, 0], "rlnMicrographShiftY": row.shift_xy_px[:, 1]}))
+
+
+def _optics_table(rows, settings):
+    """The sets' own optics table, completed; one group where there is none."""
+    known = {row.optics.get("rlnOpticsGroup", "1"): row.optics for row in rows}
+    needed = {"rlnMicrographOriginalPixelSize": settings.pixel_angstrom, "rlnVoltage": settings.voltage,
+              "rlnSphericalAberration": settings.spherical_aberration, "rlnAmplitudeContrast": settings.amplitude_contrast,
+              "rlnMicrographPixelSize": settings.pixel_angstrom}
+    complete = [dict(needed, **dict({"rlnOpticsGroupName": "opticsGroup%s" % number, "rlnOpticsGroup": number}, **optics))
+                for number, optics in sorted(known.items(), key=lambda pair: float(pair[0]))]
+    columns = ["rlnOpticsGroupName", "rlnOpticsGroup"] + [c for c in complete[0] if c not in ("rlnOpticsGroupName", "rlnOpticsGroup")]
+    return StarTable("optics", _texts({c: [optics.get(c, "0") for optics in complete] for c in columns}))
+
+
+def _micrograph_table(rows, names):
+    return StarTable("micrographs", _texts({
+        "rlnMicrographName": [names[row.identifier] for row in rows],
+        "rlnMicrographMetadata": [_metadata_path(names[row.identifier]) for row in rows],
+        "rlnOpticsGroup": [row.optics.get("rlnOpticsGroup", "1") for row in rows]}))
+
+
+def number_text(value):
+    """A number with all its digits, as STAR text."""
+    return repr(float(value)) if isinstance(value, (float, np.floating)) else str(value)
+
+
+def _texts(columns):
+    return {name: [number_text(v) for v in values] for name, values in columns.items()}
+
+
+def _single(columns):
+    return _texts({name: [value] for name, value in columns.items()})

@@ -1,0 +1,172 @@
+"""SetOfParticles -> a particle STAR file that RELION reads; everything the set knows is in it."""
+import os
+from collections import Counter
+from dataclasses import dataclass
+from typing import List
+
+import numpy as np
+
+from ..contract.errors import InputError
+from ..contract.star import StarTable, write_tables
+from .geometry import angles_and_origins
+from .matching import match_movies
+from .movies import enabled_items, number_text, optics_rows
+
+HALF_ATTRIBUTE = "_rlnRandomSubset"
+_KEPT = {"_rlnGroupName": "rlnGroupName", "_rlnGroupNumber": "rlnGroupNumber", "_rlnClassNumber": "rlnClassNumber",
+         "_rlnNormCorrection": "rlnNormCorrection"}       # carried for RELION's sake; the engine does not use them
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """One list per quantity, all of the same length; ``identifier`` is Scipion's id of the particle."""
+
+    identifier: List[int]
+    image: List[str]
+    micrograph: list            # (micName, micId)
+    coordinate_xy_px: np.ndarray
+    matrix: np.ndarray          # (n, 4, 4)
+    ctf: np.ndarray             # (n, 4) U, V (A), angle, phase shift (degrees)
+    optics_group: List[int]
+    extra: dict
+
+
+def micrograph_counts(particles):
+    """(micName, micId) -> number of particles."""
+    counts = Counter()
+    for particle in enabled_items(particles):
+        counts[_micrograph(particle)] += 1
+    return counts
+
+
+def _micrograph(particle):
+    coordinate = particle.getCoordinate()
+    return (coordinate.getMicName() or "" if coordinate is not None else "", particle.getMicId())
+
+
+def movie_pixel_coordinates(coordinate_xy_px, coordinate_pixel_angstrom, movie_pixel_angstrom):
+    """Coordinates in unbinned movie px from coordinates in px of ``coordinate_pixel_angstrom``; px 0 is the origin of both."""
+    return np.asarray(coordinate_xy_px, dtype=float) * (coordinate_pixel_angstrom / movie_pixel_angstrom)
+
+
+def write_particles(particles, path, movie_names, micrographs, coordinate_pixel_angstrom, movie_pixel_angstrom):
+    """Write a particle STAR file.
+
+    Parameters
+    ----------
+    particles : SetOfParticles with projection alignment, CTF and coordinates.
+    path : file to write, relative to the project.
+    movie_names : dict, movie id -> micName, of all movies of the input.
+    micrographs : dict, movie id -> rlnMicrographName, of the movies that were written.
+    coordinate_pixel_angstrom, movie_pixel_angstrom : A/px of the coordinates in the set and of the unbinned movie.
+
+    Returns the MovieMatch. Particles without a movie are written too, with their own micrograph's name: the job lists them.
+    Raises InputError when CTF, coordinates or half-sets are incomplete.
+    """
+    columns = _read(particles)
+    match = match_movies(movie_names, Counter(columns.micrograph))
+    names = [micrographs.get(match.movie_of.get(mic), mic[0] or "micrograph_%s" % mic[1]) for mic in columns.micrograph]
+    body = _particle_columns(columns, names, particles.getSamplingRate(),
+                             movie_pixel_coordinates(columns.coordinate_xy_px, coordinate_pixel_angstrom, movie_pixel_angstrom))
+    write_tables(path, [_optics_table(particles, columns.optics_group), StarTable("particles", body)])
+    return match
+
+
+def _read(particles):
+    identifier, image, micrograph, coordinate, matrix, ctf, group = [], [], [], [], [], [], []
+    extra = {name: [] for name in (HALF_ATTRIBUTE, "_rlnCtfBfactor", "_rlnCtfScalefactor") + tuple(_KEPT)}
+    for particle in enabled_items(particles):
+        _require_complete(particle)
+        identifier.append(particle.getObjId())
+        image.append("%06d@%s" % particle.getLocation())
+        micrograph.append(_micrograph(particle))
+        coordinate.append(particle.getCoordinate().getPosition())
+        matrix.append(particle.getTransform().getMatrix())
+        model = particle.getCTF()
+        ctf.append((model.getDefocusU(), model.getDefocusV(), model.getDefocusAngle(), model.getPhaseShift() or 0.0))
+        group.append(int(particle.getAttributeValue("_rlnOpticsGroup", 1) or 1))
+        for name, values in extra.items():
+            values.append(particle.getAttributeValue(name, None))
+    return _Columns(identifier, image, micrograph, np.array(coordinate, dtype=float), np.array(matrix, dtype=float),
+                    np.array(ctf, dtype=float), group, _complete_columns(extra))
+
+
+def _require_complete(particle):
+    lacks = [name for name, value in (("coordinates", particle.getCoordinate()), ("a CTF", particle.getCTF()),
+                                      ("an orientation", particle.getTransform())) if value is None]
+    if lacks:
+        raise InputError("particle %d has no %s: give particles with coordinates, CTF and orientations"
+                         % (particle.getObjId(), " and no ".join(lacks)))
+
+
+def _complete_columns(extra):
+    """Columns that all particles have; those that none has are dropped, half-filled half-sets are an error."""
+    half = extra[HALF_ATTRIBUTE]
+    missing = sum(v is None for v in half)
+    if 0 < missing < len(half):
+        raise InputError("%d of %d particles have no half-set (%s): give the particles of one gold-standard refinement"
+                         % (missing, len(half), HALF_ATTRIBUTE.strip("_")))
+    return {name: values for name, values in extra.items() if all(v is not None for v in values)}
+
+
+def _particle_columns(columns, micrographs, particle_pixel, coordinate_xy):
+    rotation, origin_px = angles_and_origins(columns.matrix)
+    numbers = {
+        "rlnCoordinateX": coordinate_xy[:, 0], "rlnCoordinateY": coordinate_xy[:, 1],
+        "rlnAngleRot": rotation[:, 0], "rlnAngleTilt": rotation[:, 1], "rlnAnglePsi": rotation[:, 2],
+        "rlnOriginXAngst": origin_px[:, 0] * particle_pixel, "rlnOriginYAngst": origin_px[:, 1] * particle_pixel,
+        "rlnDefocusU": columns.ctf[:, 0], "rlnDefocusV": columns.ctf[:, 1], "rlnDefocusAngle": columns.ctf[:, 2],
+        "rlnPhaseShift": columns.ctf[:, 3]}
+    body = {"rlnParticleId": columns.identifier, "rlnImageName": columns.image, "rlnMicrographName": micrographs,
+            "rlnOpticsGroup": columns.optics_group, **numbers}
+    renamed = dict(_KEPT, **{HALF_ATTRIBUTE: "rlnRandomSubset", "_rlnCtfBfactor": "rlnCtfBfactor", "_rlnCtfScalefactor": "rlnCtfScalefactor"})
+    body.update({renamed[name]: values for name, values in columns.extra.items()})
+    return {name: [number_text(v) for v in values] for name, values in body.items()}
+
+
+def _optics_table(particles, groups):
+    """The set's own optics table (aberrations and all), completed with what Scipion keeps outside of it."""
+    acquisition, box = particles.getAcquisition(), particles.getDim()[0]
+    rows = optics_rows(acquisition) or [{} for _ in set(groups)]
+    numbers = sorted(set(groups)) if not optics_rows(acquisition) else [int(float(r.get("rlnOpticsGroup", 1))) for r in rows]
+    lost = sorted(set(groups) - set(numbers))
+    if lost:
+        raise InputError("particles are of optics group %d, which the set's optics table does not have: import them again, or assign "
+                         "optics groups" % lost[0])
+    complete = [_optics_row(row, number, acquisition, particles.getSamplingRate(), box, len(rows) > 1)
+                for row, number in zip(rows, numbers)]
+    names = dict.fromkeys(name for row in complete for name in row)
+    return StarTable("optics", {name: [number_text(row.get(name, "0")) for row in complete] for name in names})
+
+
+def _optics_row(row, number, acquisition, pixel, box, several):
+    complete = {"rlnOpticsGroupName": "opticsGroup%d" % number, "rlnOpticsGroup": number, "rlnVoltage": acquisition.getVoltage(),
+                "rlnSphericalAberration": acquisition.getSphericalAberration(), "rlnAmplitudeContrast": acquisition.getAmplitudeContrast(),
+                "rlnImageDimensionality": 2}
+    complete.update(row)
+    # One group: the set knows best, its images may have been scaled since. Several may differ from each other: theirs stand.
+    if not several or "rlnImagePixelSize" not in row:
+        complete.update(rlnImagePixelSize=pixel, rlnImageSize=box)
+    return complete
+
+
+def half_sets_present(particles):
+    """True if the first particle says which half-set it belongs to."""
+    first = particles.getFirstItem()
+    return first is not None and first.getAttributeValue(HALF_ATTRIBUTE, None) in (1, 2)
+
+
+def coordinate_extent_xy(particles):
+    """Largest x and y of the coordinates, in the set's own px; (0, 0) without coordinates."""
+    largest = particles.aggregate(["MAX"], "_coordinate._x", []), particles.aggregate(["MAX"], "_coordinate._y", [])
+    return tuple(float(rows[0]["MAX"] or 0) if rows else 0.0 for rows in largest)
+
+
+def image_name(particle):
+    """``000001@path`` of a particle, as in its STAR row."""
+    return "%06d@%s" % particle.getLocation()
+
+
+def star_path(folder, index, count):
+    """Path of the particle STAR file of reference ``index`` (0-based) of ``count``."""
+    return os.path.join(folder, "particles.star" if count == 1 else "particles_%d.star" % (index + 1))

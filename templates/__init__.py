@@ -1,0 +1,1 @@
+"""Workflow templates (``*.json.template``)."""

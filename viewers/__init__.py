@@ -1,0 +1,2 @@
+"""Scipion windows over figures made from the engine's results."""
+from .viewer_reference_motion_correction import ReferenceMotionCorrectionViewer
