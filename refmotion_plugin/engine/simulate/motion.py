@@ -65,7 +65,7 @@ def draw_motion(spec: SimulationSpec, movie: int) -> Motion:
     if kind in ("burst", "gentle", "exponential"):
         smoothness, scale = (0.5 if kind == "exponential" else 1.5), (0.25 if kind == "gentle" else 1.0)
         for rms, decay in zip(spec.burst_angstrom, spec.burst_decay_e_per_A2):
-            terms.append((_scaled(RandomField.draw(rng, length, smoothness), scale * rms), _burst(decay)))
+            terms.append((_scaled(RandomField.draw(rng, length, smoothness), scale * rms / np.sqrt(2)), _burst(decay)))
         terms += _slow(spec, rng, scale * spec.slow_angstrom, length, smoothness)
     elif kind == "steps":
         total = spec.frames * spec.dose_per_frame
@@ -121,7 +121,7 @@ def _stage_drift(spec, rng, factor):
 def _slow(spec, rng, rms, length, smoothness):
     total = spec.frames * spec.dose_per_frame
     for order in range(1, 6):
-        field = _scaled(RandomField.draw(rng, length, smoothness), rms / order)
+        field = _scaled(RandomField.draw(rng, length, smoothness), rms / np.sqrt(2) / order)
         yield field, (lambda dose, order=order: np.sin(0.5 * np.pi * order * dose / total))
 
 

@@ -70,7 +70,7 @@ def point_spectrum(points_px: np.ndarray, size: int) -> np.ndarray:
     """Transform sum_n exp(-2 pi i k.r_n) of points on a half spectrum of ``size`` px.
 
     Parameters: points_px (n, d), slowest axis first, in px about index 0 (periodic).
-    Returns: complex64 (size, ..., size//2+1); relative error below 1e-3 up to Nyquist.
+    Returns: complex64 (size, ..., size//2+1); error below 0.5 % of the rms up to Nyquist.
     """
     dimension = points_px.shape[1]
     fine = 2 * size

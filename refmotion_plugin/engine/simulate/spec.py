@@ -19,8 +19,9 @@ class SimulationSpec:
     """Parameters of a simulated data set; lengths in angstrom, doses in e/A^2.
 
     ``particles`` counts per movie and per species. ``motion`` picks a family of
-    beam-induced motion (see `motion.py`); ``burst_*`` describe its fast start.
-    Errors (pose, origin, rigid shift) are standard deviations per axis.
+    beam-induced motion (see `motion.py`); ``burst_*`` describe its fast start, rms in two dimensions.
+    Errors (pose, origin, rigid shift) are standard deviations per axis. ``contrast_scale``
+    is the share of the ideal phase contrast that inelastic losses and the detector leave.
     """
 
     movies: int = 4
@@ -39,11 +40,11 @@ class SimulationSpec:
     species: int = 1
     symmetry: str = "O"
     bfactor_A2: float = 60.0
-    contrast_scale: float = 1.0
+    contrast_scale: float = 0.7
     motion: str = "burst"
     burst_angstrom: tuple[float, ...] = (14.0, 6.0)
     burst_decay_e_per_A2: tuple[float, ...] = (2.5, 8.0)
-    slow_angstrom: float = 1.5
+    slow_angstrom: float = 6.0
     spatial_correlation_angstrom: float = 3000.0
     jitter_angstrom: float = 0.15
     stage_drift_angstrom_per_e_per_A2: float = 0.15
