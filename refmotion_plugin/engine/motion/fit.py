@@ -32,7 +32,7 @@ class _Metric:
 
     def __init__(self, prior: MotionPrior, curvature):
         eye = torch.eye(prior.factor.shape[-1], dtype=torch.float64, device=curvature.device)
-        weighted = curvature[:, None] * prior.factor                            # (b, P, F, F)
+        weighted = curvature[:, None, :, None] * prior.factor                            # (b, P, F, F)
         self.blocks = torch.linalg.cholesky(prior.factor.transpose(-1, -2) @ weighted + eye)
         sums = prior.modes.sum(1)                                               # (b, P)
         scale = (prior.global_sd[:, None] * sums)[..., None, None]

@@ -98,12 +98,13 @@ def _scaled_fsc(table, index, reference, view: MovieView):
 
 
 def _amplitude(sums, index, prepared: Prepared):
-    k, cross, power = sums["frequency"], sums["cross"][index], sums["power"][index]
+    k = sums["frequency"]
+    inside = k >= LOWEST_FREQUENCY
+    cross, power = np.where(inside, sums["cross"][index], 0.0), np.where(inside, sums["power"][index], 0.0)
     taps = np.exp(-0.5 * (np.arange(-6, 7) / SMOOTHING_SHELLS) ** 2)
     smooth = lambda values: np.convolve(values, taps, mode="same")
     error = 1.0 / np.sqrt(np.maximum(smooth(power), 1e-30) * taps.sum() / (taps ** 2).sum())
     factor = np.where(power > 0, smooth(cross) / np.maximum(smooth(power), 1e-30), 0.0)
-    inside = k >= LOWEST_FREQUENCY
     weak = np.flatnonzero(inside & (k > SCALE_BAND[0]) & (factor < SIGNIFICANT * error))
     if len(weak):
         inside &= k < k[weak[0]]

@@ -64,7 +64,8 @@ def polish_movie(movie, particles, trajectories: Trajectories, weights: DoseWeig
         part = slice(begin, begin + step)
         cut = cut_at(center[part], grid, prepared.device)
         spectra = PatchSpectra(stack, cut, grid, prepared.device)
-        total = combine_frames(spectra, cut.residual_yx_angstrom / grid.pixel_angstrom, shells[part], grid)
+        weight = shells if len(shells) == 1 else shells[part]
+        total = combine_frames(spectra, cut.residual_yx_angstrom / grid.pixel_angstrom, weight, grid)
         image, sd = normalise_background(to_images(total, grid, crop) * conventions.MOVIE_CONTRAST, radius)
         images.append(image.cpu().numpy())
         sds.append(sd.cpu().numpy())
@@ -77,7 +78,7 @@ def recentering_yx_px(particles, movie_pixel_angstrom):
 
 
 def _frame_weights(particles, trajectories, weights, prepared, grid):
-    """Weights (P, F, shell) float32: one table per optics group, expanded to its particles."""
+    """Weights float32 (1, F, shell) if one optics group is present, else one table per particle (P, F, shell)."""
     k = grid.shell_frequency_per_angstrom(dtype=torch.float64).numpy()
     groups = prepared.optics_groups
     if len(weights.weight) not in (1, len(groups)):
@@ -85,7 +86,8 @@ def _frame_weights(particles, trajectories, weights, prepared, grid):
                          % (len(weights.weight), len(groups)))
     index = np.searchsorted(groups, particles.optics_group) if len(weights.weight) > 1 else np.zeros(len(particles), dtype=int)
     tables = {g: torch.from_numpy(resample(weights, g, trajectories.dose_e_per_A2, k)).to(torch.float32) for g in np.unique(index)}
-    return torch.stack([tables[g] for g in index]).to(prepared.device)
+    rows = [tables[g] for g in (index if len(tables) > 1 else index[:1])]
+    return torch.stack(rows).to(prepared.device)
 
 
 def _particle_radius(prepared: Prepared, index):

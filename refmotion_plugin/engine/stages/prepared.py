@@ -52,7 +52,7 @@ class Prepared:
     def band_per_angstrom(self, movie_pixel_angstrom):
         """Where alignment ends: the limit asked for, or where every reference's FSC vanishes, below the movie's Nyquist."""
         asked = self.spec.alignment.resolution_limit_angstrom
-        limit = 1.0 / asked if asked else max(r.limit_per_angstrom for r in self.references)
+        limit = 1.0 / asked if asked else max(1.0 / r.limit_angstrom for r in self.references)
         return min(limit, FINEST_BAND_SHARE * 0.5 / movie_pixel_angstrom)
 
     def alignment_grid(self, movie_pixel_angstrom):
@@ -81,7 +81,7 @@ def prepare(spec: JobSpec, particle_sets, device, threads=1):
     device = torch.device(device)
     references = tuple(load_reference(part, device) for part in spec.references)
     for part, reference in zip(spec.references, references):
-        if reference.limit_per_angstrom <= 2.0 / (reference.box_px * reference.pixel_angstrom):
+        if 1.0 / reference.limit_angstrom <= 4.5 / (reference.box_px * reference.pixel_angstrom):
             raise InputError("half-maps %s and %s do not correlate within the mask: they look like noise or belong to different "
                              "maps; give the two half-maps of one refinement" % (part.half1, part.half2))
     return Prepared(spec, references, tuple(s.optics for s in particle_sets), choose_hyperparameters(spec), device, threads)

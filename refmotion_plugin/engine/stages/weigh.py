@@ -7,7 +7,7 @@ import numpy as np
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.records import DoseWeights, FccTable
 from refmotion_plugin.contract.star import read_bfactors_star
-from refmotion_plugin.contract.store import load_dose_weights
+from refmotion_plugin.contract import store
 
 from ..dose.weights import fit_dose_weights, normalise
 from .prepared import Prepared
@@ -47,7 +47,7 @@ def fit_weights(tables, prepared: Prepared, voltage_kilovolt=None, highest_frequ
 
 
 def _last_signal(total: FccTable, prepared: Prepared):
-    limit = max(r.limit_per_angstrom for r in prepared.references)
+    limit = max(1.0 / r.limit_angstrom for r in prepared.references)
     return min(limit, float(total.frequency_per_angstrom[-1]))
 
 
@@ -59,7 +59,7 @@ def load_weights(path, dose_e_per_A2=None, normalisation="sum"):
     """
     path = Path(path)
     if path.suffix == ".npz":
-        return load_dose_weights(path)
+        return store.load_weights(path)
     if path.suffix != ".star":
         raise InputError("dose weights %s: a weights.npz or bfactors.star was expected" % path)
     b_factor, scale = read_bfactors_star(path)

@@ -1,0 +1,162 @@
+"""A look at a few movies before the long run: do predictions and movies agree as configured, or does another reading fit better?
+
+RELION, IMOD and MotionCor turn TIFF movies upside down on reading and MRC movies not; other programs do not. Coordinates may be in
+other pixels, origins may have the other sign, the contrast may be inverted. Each such reading is tried on rigidly aligned
+averages; the correlation with the predictions tells. z is in standard deviations of what pure noise would give.
+"""
+import logging
+from dataclasses import dataclass
+from typing import Dict
+
+import numpy as np
+import torch
+
+from refmotion_plugin.contract.errors import InputError, MovieError
+
+from ..maths.fourier import FourierGrid, crop_half_spectrum, good_fft_size, spread_from_shells, sum_over_shells
+from ..motion.whiten import mean_power, noise_power
+from ..movies.patches import corner_for, cut_patches
+from ..optics.predict import predict
+from .calibrate import choose_movies
+from .load import load_stack
+from .patches import frame_range, initial_displacement
+from .prepared import Prepared
+
+MOVIES, FRAMES = 3, 16
+BAND_ANGSTROM = (60.0, 10.0)
+SEEN = 5.0                  # z from which predictions are seen in the movies
+CLEARLY_BETTER = 1.3, 4.0   # another reading must exceed this factor and this distance in z
+
+AS_GIVEN = "as configured"
+REMEDIES = {
+    "upside down": "the movies fit when turned upside down: set movie_flip_y to the other value (--movie-flip-y yes or no)",
+    "left to right": "the movies fit when turned left to right: the gain or movie was saved mirrored; convert the movies with a flip in x",
+    "turned by 180 degrees": "the movies fit when turned by 180 degrees: set movie_flip_y to the other value and mirror the movies in x",
+    "contrast inverted": "the movies correlate negatively: protein is bright in them, or the reference is inverted (protein must be "
+                         "bright in the half-maps); invert the map",
+    "origins with the other sign": "the particles fit with the other sign of rlnOriginXAngst/YAngst: negate both columns",
+    "coordinates x 2": "the particles fit with coordinates twice as large: set coordinate_pixel_angstrom to twice its present value",
+    "coordinates / 2": "the particles fit with coordinates half as large: set coordinate_pixel_angstrom to half its present value",
+    "coordinates in particle pixels": "the particles fit with coordinates in pixels of the particle images: set "
+                                      "coordinate_pixel_angstrom to the pixel size of the particle images",
+}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreflightReport:
+    """z of each reading that was tried, and how many particles were looked at."""
+
+    z: Dict[str, float]
+    particles: int
+
+    @property
+    def text(self):
+        """One line for logs."""
+        return "preflight on %d particles: %s" % (self.particles, ", ".join("%s z = %.1f" % item for item in self.z.items()))
+
+
+def preflight(movies, particles_of, prepared: Prepared):
+    """Correlation of every reading on a few movies.
+
+    Returns :class:`PreflightReport`. Raises InputError with the remedy when another reading is clearly right, or when none
+    correlates.
+    """
+    cross, power, count, faults = {}, {}, 0, []
+    for movie in choose_movies(movies, particles_of)[:MOVIES]:
+        particles = particles_of(movie)
+        try:
+            readings = _read_movie(movie, particles, prepared)
+        except MovieError as error:
+            faults.append(str(error))
+            log.warning("%s is left out of the preflight: %s", movie.micrograph, error)
+            continue
+        count += len(particles)
+        for name, (c, p) in readings.items():
+            cross[name], power[name] = cross.get(name, 0.0) + c, power.get(name, 0.0) + p
+    if not count:
+        raise InputError("none of the movies tried in the preflight could be used; the first says: %s" % faults[0])
+    report = PreflightReport({n: cross[n] / max(power[n], 1e-30) ** 0.5 for n in cross}, count)
+    log.info(report.text)
+    _decide(report)
+    return report
+
+
+def _decide(report: PreflightReport):
+    given = report.z[AS_GIVEN]
+    others = dict(report.z, **{"contrast inverted": -given})
+    best = max((n for n in others if n != AS_GIVEN), key=others.get)
+    factor, distance = CLEARLY_BETTER
+    if others[best] > SEEN and others[best] > max(given, 0.0) * factor + distance:
+        raise InputError("%s (z = %.1f against %.1f as configured, on %d particles)"
+                         % (REMEDIES[best], others[best], given, report.particles))
+    if given < SEEN:
+        raise InputError("the predictions do not correlate with the movies in any reading tried (%s): check that poses, half-maps and "
+                         "movies belong together, the handedness, and the gain; --no-preflight goes on regardless" % report.text)
+
+
+def _read_movie(movie, particles, prepared: Prepared):
+    """(cross, power) of each reading of one movie."""
+    index = int(np.bincount(particles.reference).argmax())
+    particles = particles[particles.reference == index]
+    reference = prepared.references[index]
+    pixel = movie.original_pixel_angstrom
+    size = good_fft_size(round(reference.box_px * reference.pixel_angstrom / pixel))
+    kept = 2 * int(np.ceil(size * pixel / max(BAND_ANGSTROM[1], reference.limit_angstrom, 2.2 * pixel)))
+    grid = FourierGrid(size, pixel, min(size, kept))
+    prediction = predict(reference, particles, prepared.optics[index], particles.half, grid, prepared.device)
+    position = particles.position_yx_angstrom
+    averages = _rigid_averages(movie, position.mean(0, keepdims=True), prepared)
+    result = {name: _correlate(image, position, prediction, grid) for name, image in averages.items()}
+    plain = averages[AS_GIVEN]
+    for name, other in _other_positions(particles, movie, prepared.optics[index]).items():
+        result[name] = _correlate(plain, other, prediction, grid)
+    return result
+
+
+def _other_positions(particles, movie, optics):
+    coordinate, origin = particles.coordinate_yx_angstrom, particles.origin_yx_angstrom
+    others = {"coordinates x 2": 2 * coordinate - origin, "coordinates / 2": 0.5 * coordinate - origin}
+    if np.sqrt((origin ** 2).sum(-1).mean()) > 1.0:
+        others["origins with the other sign"] = coordinate + origin
+    binned = optics[int(particles.optics_group[0])].image_pixel_angstrom / (movie.original_pixel_angstrom * movie.binning)
+    if abs(binned - 1) > 0.05 and min(abs(binned - 2), abs(binned - 0.5)) > 0.05:
+        others["coordinates in particle pixels"] = binned * coordinate - origin
+    return others
+
+
+def _rigid_averages(movie, center_yx_angstrom, prepared: Prepared):
+    """Averages of the first frames moved back by whole pixels of the rigid motion, for the four ways a frame may be turned."""
+    stack = load_stack(movie, prepared)
+    first, last = frame_range(movie, prepared.spec.inputs)
+    motion = initial_displacement(movie, center_yx_angstrom, first, last)[0] / movie.original_pixel_angstrom
+    turns = {AS_GIVEN: [], "upside down": [0], "left to right": [1], "turned by 180 degrees": [0, 1]}
+    averages = {}
+    for f in range(min(last - first, FRAMES)):
+        frame = stack.corrected(f, prepared.device)
+        back = [-int(v) for v in np.round(motion[f])]
+        for name, axes in turns.items():
+            turned = torch.roll(torch.flip(frame, axes) if axes else frame, back, (0, 1))
+            averages[name] = turned if f == 0 else averages[name] + turned
+    return averages
+
+
+def _correlate(image, position_yx_angstrom, prediction, grid: FourierGrid):
+    """Sum over particles of Re <patch, prediction> / noise, and its variance under pure noise, within the band."""
+    center = torch.as_tensor(position_yx_angstrom, dtype=torch.float64, device=image.device) / grid.pixel_angstrom
+    corner, _ = corner_for(center, grid.size_px)
+    inside = ((corner > -grid.size_px // 2) & (corner < torch.tensor(image.shape, device=image.device) - grid.size_px // 2)).all(-1)
+    if not bool(inside.any()):
+        return 0.0, 0.0
+    patches = cut_patches(image, corner[inside], grid.size_px)
+    spectrum = torch.fft.rfft2(patches - patches.mean((-2, -1), keepdim=True))
+    spectrum = crop_half_spectrum(spectrum, grid.kept_px)
+    noise = noise_power(mean_power(spectrum, grid))
+    k = grid.shell_frequency_per_angstrom(image.device, torch.float64)
+    band = (k >= 1.0 / BAND_ANGSTROM[0]) & (k <= 1.0 / BAND_ANGSTROM[1])
+    filter_ = spread_from_shells((band / noise.clamp(min=1e-30)).to(torch.float32), grid)
+    template = prediction[inside]
+    cross = sum_over_shells(((spectrum * template.conj()).real * filter_).sum(0), grid).sum()
+    power = sum_over_shells((torch.view_as_real(template).square().sum(-1) * filter_).sum(0), grid).sum()
+    return float(cross), float(power)
