@@ -147,13 +147,16 @@ class CompressedMrcFrames:
         self._stream = (bz2.open if self.path.lower().endswith(".bz2") else gzip.open)(self.path, "rb")
         self._next = 0
 
-    def _take(self, n_bytes, where):
+    def _read(self, n_bytes, where):
         try:
-            data = self._stream.read(n_bytes)
+            return self._stream.read(n_bytes)
         except EOFError:
-            data = b""
+            raise MovieError("movie %s is truncated: the compressed stream ends inside %s; copy it again" % (self.path, where)) from None
         except (OSError, zlib.error) as error:
             raise MovieError("movie %s cannot be decompressed (%s): copy it again" % (self.path, error)) from None
+
+    def _take(self, n_bytes, where):
+        data = self._read(n_bytes, where)
         if len(data) < n_bytes:
             raise MovieError("movie %s is truncated: the compressed stream ends inside %s; copy it again" % (self.path, where))
         return data
@@ -170,6 +173,8 @@ class CompressedMrcFrames:
                 self._next += 1
             data = self._take(layout.frame_bytes, "frame %d" % (index + 1))
             self._next += 1
+            if self._next == layout.n_frames:
+                self._read(1, "its checksum")   # beyond the data the stream checks itself
         return layout.decode(data)
 
     def close(self):

@@ -8,8 +8,9 @@ import os
 
 from refmotion_plugin.contract.errors import MovieError
 
+from .eer import EerFrames
 from .mrc import CompressedMrcFrames, MrcFrames
-from .tiff import EerFrames, TiffFrames
+from .tiff import TiffFrames
 
 TIFF_EXTENSIONS = (".tif", ".tiff")
 MRC_EXTENSIONS = (".mrc", ".mrcs", ".st")

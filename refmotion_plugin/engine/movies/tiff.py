@@ -1,4 +1,4 @@
-"""TIFF movies, page by page, and EER movies (TIFF containers of electron events), fraction by fraction."""
+"""TIFF movies, page by page."""
 import os
 import struct
 
@@ -11,11 +11,9 @@ from refmotion_plugin.contract.errors import MovieError
 COMPRESSIONS = {1: None, 5: imagecodecs.lzw_decode, 8: imagecodecs.zlib_decode, 32946: imagecodecs.zlib_decode,
                 32773: imagecodecs.packbits_decode}
 DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
-EER_BITS = {65000: (8, 2, 2), 65001: (7, 2, 2), 65002: None}   # (skip, horizontal, vertical) bits; None: in tags
-EER_BIT_TAGS = ((65007, 7), (65008, 2), (65009, 2))
 
 
-def _pages(path):
+def read_pages(path):
     """All pages of a TIFF container whose chain of directories is complete.
 
     Returns (TiffFile, list of TiffPage). Raises MovieError when the file is not TIFF or the chain breaks off.
@@ -37,7 +35,7 @@ def _pages(path):
     return tif, pages
 
 
-def _read_bytes(tif, offset, count, path, where):
+def read_bytes(tif, offset, count, path, where):
     data = os.pread(tif.filehandle.fileno(), count, offset)   # no shared file position: threads need no lock
     if not count or len(data) < count:
         raise MovieError("movie %s is truncated in %s: %d of %d bytes are there; copy it again" % (path, where, len(data), count))
@@ -55,7 +53,7 @@ class TiffFrames:
 
     def __init__(self, path):
         self.path = path
-        self._tif, self._pages = _pages(path)
+        self._tif, self._pages = read_pages(path)
         try:
             self._check()
         except MovieError:
@@ -98,7 +96,7 @@ class TiffFrames:
         else:
             top, left = segment * page.rowsperstrip, 0
             box = (min(page.rowsperstrip, height - top), width)
-        data = _read_bytes(self._tif, offset, count, self.path, where)
+        data = read_bytes(self._tif, offset, count, self.path, where)
         pixels = self._decompress(page, data, box, where)
         target = out[top:top + box[0], left:left + box[1]]
         target[...] = pixels[:target.shape[0], :target.shape[1]]
@@ -120,58 +118,6 @@ class TiffFrames:
         pixels = np.frombuffer(raw, self.dtype.newbyteorder(order), count=box[0] * box[1]).reshape(box)
         pixels = pixels.astype(self.dtype, copy=False)
         return imagecodecs.delta_decode(pixels, axis=-1) if int(page.predictor) == 2 else pixels
-
-    def close(self):
-        """Close the file."""
-        self._tif.close()
-
-
-class EerFrames:
-    """Random access to the fractions of an EER movie; ``frame`` may be called from several threads.
-
-    ``grouping`` detector frames are summed into a fraction and frames that do not fill the last fraction are dropped, as
-    RELION does. ``upsampling`` 1, 2 or 4 renders each electron as one count on a grid that much finer than the sensor.
-    The container's final images, if any, are not events and are left out.
-    """
-
-    concurrent = True
-
-    def __init__(self, path, grouping, upsampling):
-        self.path, self.grouping = path, int(grouping or 1)
-        if upsampling not in (1, 2, 4):
-            raise MovieError("EER upsampling %s asked for movie %s is not possible: use 1, 2 or 4" % (upsampling, path))
-        self._tif, pages = _pages(path)
-        self._pages = [p for p in pages if int(p.compression) in EER_BITS]
-        if not self._pages:
-            self.close()
-            raise MovieError("movie %s holds no electron events: check that it is an EER file" % path)
-        self._superres = {1: 0, 2: 1, 4: 2}[upsampling]
-        first = self._pages[0]
-        self.n_detector_frames = len(self._pages)
-        self.n_frames = self.n_detector_frames // self.grouping
-        self.shape_yx = (first.imagelength * upsampling, first.imagewidth * upsampling)
-        self.dtype = np.dtype(np.uint8 if self.grouping < 256 else np.uint16)   # at most one electron per pixel and frame
-        self._bits = EER_BITS[int(first.compression)] or tuple(int(first.tags.valueof(t, d)) for t, d in EER_BIT_TAGS)
-        if not self.n_frames:
-            self.close()
-            raise MovieError("movie %s has %d detector frames, fewer than the %d of one fraction: lower the EER grouping"
-                             % (path, self.n_detector_frames, self.grouping))
-
-    def frame(self, index):
-        """Fraction ``index`` (H, W), 0-based, rows as in the file."""
-        out = np.zeros(self.shape_yx, self.dtype)
-        for number in range(index * self.grouping, (index + 1) * self.grouping):
-            page = self._pages[number]
-            where = "detector frame %d" % (number + 1)
-            data = b"".join(_read_bytes(self._tif, offset, count, self.path, where)
-                            for offset, count in zip(page.dataoffsets, page.databytecounts))
-            if len(data) % 2:
-                data += b"\xff"   # the decoder wants whole 16-bit words; ones are never an event
-            try:   # the decoder adds to what is in out
-                imagecodecs.eer_decode(data, self.shape_yx, *self._bits, superres=self._superres, out=out)
-            except (RuntimeError, ValueError) as error:
-                raise MovieError("movie %s is damaged in %s (%s): copy it again" % (self.path, where, error)) from None
-        return out
 
     def close(self):
         """Close the file."""
