@@ -1,2 +1,3 @@
 """Scipion protocols: forms, and steps that start the engine."""
+from .protocol_import_relion_project import ProtImportRelionMovies
 from .protocol_reference_motion_correction import ProtReferenceMotionCorrection

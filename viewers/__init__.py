@@ -1,2 +1,1 @@
 """Scipion windows over figures made from the engine's results."""
-from .viewer_reference_motion_correction import ReferenceMotionCorrectionViewer

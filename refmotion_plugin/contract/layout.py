@@ -31,7 +31,10 @@ class JobLayout:
         self.left_out = self.folder / "left_out_particles.star"
         self.report = self.folder / "report.html"
         self.figures = self.folder / "figures"
+        self.amplitudes = self.folder / "amplitudes.json"
+        self.calibrate_done = self.folder / "calibrate.done.json"
         self.weigh_done = self.folder / "weigh.done.json"
+        self.preflight_done = self.folder / "preflight.done.json"
 
     def movie(self, key):
         """Folder of one movie; ``key`` is ``MovieMetadata.key``."""
@@ -123,6 +126,20 @@ def atomic_write(path, mode="wb"):
             yield file
 
 
+def located(path, beside):
+    """``path`` as it is if it exists from here, else seen from the nearest folder above the file ``beside`` where it does.
+
+    RELION's paths start at the project's folder; this finds them when the program runs elsewhere. A path found nowhere
+    is returned unchanged, for the message of whoever opens it. None stays None.
+    """
+    if path is None or os.path.exists(str(path)):
+        return path
+    for folder in Path(os.path.abspath(str(beside))).parents:
+        if (folder / path).exists():
+            return str(folder / path)
+    return path
+
+
 def write_json(path, data):
     """Write ``data`` as indented JSON, atomically."""
     with atomic_write(path, "w") as file:
@@ -139,14 +156,14 @@ def read_json(path):
 
 
 def file_stamp(path):
-    """Path, size and modification time of a file, or None for no path; size None if there is no such file."""
+    """Name, size and modification time of a file (not its folder, which depends on where a program runs); None for no path."""
     if path is None:
         return None
     try:
         status = os.stat(str(path))
     except OSError:
-        return [str(path), None, None]
-    return [str(path), status.st_size, status.st_mtime_ns]
+        return [os.path.basename(str(path)), None, None]
+    return [os.path.basename(str(path)), status.st_size, status.st_mtime_ns]
 
 
 def content_hash(path):
@@ -171,14 +188,17 @@ def fingerprint(stage, spec, engine_version, **made_of):
     """Hash of all that decides a stage's result.
 
     ``spec`` contributes the parts this stage reads (never ``compute``, which changes no result); ``made_of`` holds what
-    else it was made of, as JSON-able values: file stamps, particle hashes, fingerprints of earlier stages.
+    else it was made of, as JSON-able values: file stamps, hashes of particles, prior and weights, earlier fingerprints.
     """
-    used = spec.model_dump(mode="json", exclude={"compute", "schema_version", "output", "dose", "inputs"})
-    used["inputs"] = spec.inputs.model_dump(mode="json", exclude={"preflight", "movies"})
-    used["references"] = [[file_stamp(getattr(r, n)) for n in ("half1", "half2", "mask")] for r in spec.references]
-    used["box_px"] = spec.output.box_px
-    used["dose"] = None if stage == "align" else spec.dose.model_dump(mode="json")
-    used["output"] = spec.output.model_dump(mode="json", exclude={"stop_after"}) if stage == "polish" else None
+    used = spec.model_dump(mode="json", include={"alignment": True, "seed": True})
+    used["inputs"] = spec.inputs.model_dump(mode="json", exclude={"preflight", "movies", "gain", "defects"})
+    used["motion_prior"] = spec.motion_prior.model_dump(mode="json", exclude={"hyperparameters_file"})
+    files = [getattr(r, n) for r in spec.references for n in ("half1", "half2", "mask")] + [spec.inputs.gain, spec.inputs.defects]
+    used["files"] = [file_stamp(path) for path in files]
+    if stage in ("weigh", "polish"):
+        used["dose"] = spec.dose.model_dump(mode="json", exclude={"weights_file"})
+    if stage == "polish":
+        used["output"] = spec.output.model_dump(mode="json", exclude={"stop_after", "tracks_star"})
     text = json.dumps([SCHEMA, engine_version, stage, used, made_of], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -5,6 +5,7 @@ import numpy as np
 
 from .conventions import N_LOCAL_COEFFICIENTS
 from .errors import InputError, MovieError
+from .layout import located
 from .records import MovieMetadata
 from .startable import read_tables
 
@@ -31,7 +32,7 @@ def read_corrected_micrographs(path):
     repeated = sorted({n for n in names if names.count(n) > 1}) if len(set(names)) < len(names) else []
     if repeated:
         raise InputError("%s names the micrograph %s more than once: remove the repeated rows" % (path, repeated[0]))
-    stars = table.text("rlnMicrographMetadata").tolist()
+    stars = [located(star, path) for star in table.text("rlnMicrographMetadata").tolist()]
     return [Micrograph(*row) for row in zip(names, stars, groups.tolist())], tables.get("optics")
 
 
@@ -55,7 +56,7 @@ def _metadata(tables, micrograph, optics_voltage_kilovolt):
     n_frames = int(general.number("rlnImageSizeZ"))
     return MovieMetadata(
         micrograph=micrograph,
-        movie_file=str(general.text("rlnMicrographMovieName")[0]),
+        movie_file=located(str(general.text("rlnMicrographMovieName")[0]), general.source),
         size_yx=(int(general.number("rlnImageSizeY")), int(general.number("rlnImageSizeX"))),
         n_frames=n_frames,
         original_pixel_angstrom=_positive(general, "rlnMicrographOriginalPixelSize"),
@@ -67,8 +68,8 @@ def _metadata(tables, micrograph, optics_voltage_kilovolt):
         global_shift_xy_px=_global_shift(tables.get("global_shift"), n_frames),
         local_coefficients=_local_coefficients(tables),
         hot_pixels_xy=_hot_pixels(tables.get("hot_pixels")),
-        gain_file=_optional_text(general, "rlnMicrographGainName"),
-        defect_file=_optional_text(general, "rlnMicrographDefectFile"),
+        gain_file=located(_optional_text(general, "rlnMicrographGainName"), general.source),
+        defect_file=located(_optional_text(general, "rlnMicrographDefectFile"), general.source),
         eer_grouping=_optional_integer(general, "rlnEERGrouping"),
         eer_upsampling=_optional_integer(general, "rlnEERUpsampling"))
 

@@ -1,11 +1,12 @@
 """Particle STAR files: RELION's rows to ParticleTable, and back with everything kept that is not changed."""
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Dict, Optional
+from typing import Dict
 
 import numpy as np
 
 from .errors import InputError
+from .layout import located
 from .records import OpticsGroup, ParticleTable
 from .startable import StarTable, read_tables, write_tables
 
@@ -125,7 +126,7 @@ def _optics_group(row):
 
 def _mtf(row):
     name = str(row.text("rlnMtfFileName", "")[0])
-    return name if name and name != "None" else None
+    return located(name, row.source) if name and name != "None" else None
 
 
 def _vector(row, column):
@@ -161,27 +162,18 @@ def match_micrographs(particle_micrographs, micrographs):
     return np.array(found, dtype=np.int64)[inverse]
 
 
-def recentred(table, pixel_angstrom):
-    """The table with the whole pixels of each origin moved into the coordinate; the position stays the same.
-
-    ``pixel_angstrom``: size of a pixel of the corrected micrograph, a number or (n,).
-    """
-    pixel = np.broadcast_to(np.asarray(pixel_angstrom, dtype=float), len(table))[:, None]
-    whole = np.rint(table.origin_yx_angstrom / pixel) * pixel
-    return replace(table, coordinate_yx_angstrom=table.coordinate_yx_angstrom - whole,
-                   origin_yx_angstrom=table.origin_yx_angstrom - whole)
-
-
-def write_particles(path, particles, rows, image_names, output_pixel_and_box, coordinate_pixel_angstrom: Optional[np.ndarray] = None):
+def write_particles(path, particles, rows, image_names, output_pixel_and_box, moved_px_and_angstrom=None):
     """Write polished particles: all columns and the order of the input kept, images and optics brought up to date.
 
     Parameters: ``particles`` a ParticleSet; ``rows`` (m,) rows of the input that leave, in input order; ``image_names``
     (m,) ``number@stack``; ``output_pixel_and_box`` maps optics group -> (A/px, px) of the new images;
-    ``coordinate_pixel_angstrom`` (n,): given when the set was recentred, so coordinates and origins are written anew.
+    ``moved_px_and_angstrom``: given when images were recentred, two arrays (m, 2) in (y, x) order, what leaves the origins
+    and enters the coordinates, in px of the coordinates and in A.
     """
-    body = particles.tables["particles"].rows(np.asarray(rows).tolist()).with_columns(rlnImageName=image_names)
-    if coordinate_pixel_angstrom is not None:
-        body = _with_positions(body, particles.table[np.asarray(rows)], coordinate_pixel_angstrom[rows])
+    rows = np.asarray(rows)
+    body = particles.tables["particles"].rows(rows.tolist()).with_columns(rlnImageName=image_names)
+    if moved_px_and_angstrom is not None:
+        body = _moved(body, particles.table.origin_yx_angstrom[rows], *moved_px_and_angstrom)
     optics = particles.tables["optics"]
     numbers = optics.integers("rlnOpticsGroup", 1).tolist()
     pixel = ["%.6f" % output_pixel_and_box[n][0] if n in output_pixel_and_box else old
@@ -193,9 +185,9 @@ def write_particles(path, particles, rows, image_names, output_pixel_and_box, co
     write_tables(path, [optics, body] + others)
 
 
-def _with_positions(body, table, pixel):
-    coordinate = table.coordinate_yx_angstrom / pixel[:, None]
-    origin = table.origin_yx_angstrom
+def _moved(body, origin_yx_angstrom, moved_yx_px, moved_yx_angstrom):
+    coordinate = _yx(body, "rlnCoordinateX", "rlnCoordinateY") - moved_yx_px
+    origin = origin_yx_angstrom - moved_yx_angstrom
     columns = {"rlnCoordinateX": coordinate[:, 1], "rlnCoordinateY": coordinate[:, 0],
                "rlnOriginXAngst": origin[:, 1], "rlnOriginYAngst": origin[:, 0]}
     body = body.with_columns(**{k: ["%.6f" % v for v in values] for k, values in columns.items()})

@@ -1,5 +1,5 @@
 """Results on disk: arrays as NPZ whose keys are the records' own names (which carry the unit), numbers as JSON. No pickle."""
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from zipfile import BadZipFile
 
 import numpy as np
@@ -7,7 +7,7 @@ import numpy as np
 from .errors import InputError
 from .layout import atomic_write, read_json, write_json
 from .records import DoseWeights, FccTable, Hyperparameters, Trajectories
-from .spec import DEFAULT_HYPERPARAMETERS, SCHEMA, relion_prior
+from .spec import DEFAULT_HYPERPARAMETERS, SCHEMA
 
 _TEXT_FIELDS = ("micrograph", "stop_reason", "normalisation", "source")
 
@@ -98,18 +98,3 @@ def _checked(path, data):
     if data["kernel"] not in ("matern", "exponential"):
         raise InputError("hyperparameters file %s: kernel is %r where matern or exponential was expected" % (path, data["kernel"]))
     return Hyperparameters(**data)
-
-
-def hyperparameters_from(prior):
-    """The prior a job uses: that of the file, of RELION's sigmas, the three strengths over the defaults, or the defaults.
-
-    ``prior`` is a PriorSpec.
-    """
-    if prior.hyperparameters_file is not None:
-        return load_hyperparameters(prior.hyperparameters_file)
-    if prior.relion_sigmas is not None:
-        return relion_prior(*prior.relion_sigmas)
-    if prior.velocity_sigma is None:
-        return DEFAULT_HYPERPARAMETERS
-    return replace(DEFAULT_HYPERPARAMETERS, velocity_sigma=prior.velocity_sigma, acceleration_sigma=prior.acceleration_sigma,
-                   correlation_distance_angstrom=prior.correlation_distance_angstrom)

@@ -1,6 +1,8 @@
 """Scipion sets -> files of a job, and results of a job -> Scipion sets. Nothing else knows both."""
+from .from_relion import RelionProject, fill_movies, fill_particles_from_star
 from .geometry import angles_and_origins, set_origin
-from .matching import MovieMatch, match_movies
-from .movies import write_movies
-from .particles import movie_pixel_coordinates, write_particles
+from .maps import half_map_files, map_file, read_header, with_voxel_size
+from .matching import MovieMatch, bare_name, match_movies
+from .movies import movie_settings, optics_rows, read_movies, write_movies
 from .outputs import fill_particles
+from .particles import coordinate_extent_xy, half_sets_present, micrograph_counts, movie_pixel_coordinates, write_particles

@@ -127,23 +127,20 @@ def write_movies(movies, folder, only=None):
         raise InputError("none of the %d movies has both particles and an alignment: give the output of a movie alignment"
                          % movies.getSize())
     settings = movie_settings(movies)
-    names = _micrograph_names(rows, folder)
+    names = _micrograph_names(rows)
+    metadata = {row.identifier: os.path.join(folder, "movies", names[row.identifier][:-4] + ".star") for row in rows}
     for row in rows:
-        _write_movie(row, settings, _metadata_path(names[row.identifier]))
+        _write_movie(row, settings, metadata[row.identifier])
     path = os.path.join(folder, "corrected_micrographs.star")
-    write_tables(path, [_optics_table(rows, settings), _micrograph_table(rows, names)])
+    write_tables(path, [_optics_table(rows, settings), _micrograph_table(rows, names, metadata)])
     return path, names, without
 
 
-def _micrograph_names(rows, folder):
-    """rlnMicrographName per movie id: the micName without extension, with the id where two would be the same."""
+def _micrograph_names(rows):
+    """rlnMicrographName per movie id: the micName with the extension mrc, and with the id where two would be the same."""
     stems = [os.path.splitext(os.path.basename(row.mic_name or row.file_name))[0] for row in rows]
     unique = [stem if stems.count(stem) == 1 else "%s_%d" % (stem, row.identifier) for stem, row in zip(stems, rows)]
-    return {row.identifier: os.path.join(folder, "movies", stem + ".mrc") for stem, row in zip(unique, rows)}
-
-
-def _metadata_path(micrograph):
-    return os.path.splitext(micrograph)[0] + ".star"
+    return {row.identifier: stem + ".mrc" for stem, row in zip(unique, rows)}
 
 
 def _write_movie(row, settings, path):
@@ -202,10 +199,10 @@ def _optics_table(rows, settings):
     return StarTable("optics", _texts({c: [optics.get(c, "0") for optics in complete] for c in columns}))
 
 
-def _micrograph_table(rows, names):
+def _micrograph_table(rows, names, metadata):
     return StarTable("micrographs", _texts({
         "rlnMicrographName": [names[row.identifier] for row in rows],
-        "rlnMicrographMetadata": [_metadata_path(names[row.identifier]) for row in rows],
+        "rlnMicrographMetadata": [metadata[row.identifier] for row in rows],
         "rlnOpticsGroup": [row.optics.get("rlnOpticsGroup", "1") for row in rows]}))
 
 

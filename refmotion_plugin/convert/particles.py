@@ -1,6 +1,4 @@
 """SetOfParticles -> a particle STAR file that RELION reads; everything the set knows is in it."""
-import os
-from collections import Counter
 from dataclasses import dataclass
 from typing import List
 
@@ -9,7 +7,6 @@ import numpy as np
 from ..contract.errors import InputError
 from ..contract.star import StarTable, write_tables
 from .geometry import angles_and_origins
-from .matching import match_movies
 from .movies import enabled_items, number_text, optics_rows
 
 HALF_ATTRIBUTE = "_rlnRandomSubset"
@@ -32,16 +29,15 @@ class _Columns:
 
 
 def micrograph_counts(particles):
-    """(micName, micId) -> number of particles."""
-    counts = Counter()
-    for particle in enabled_items(particles):
-        counts[_micrograph(particle)] += 1
-    return counts
+    """(micName, micId) -> number of particles; a query of the set's own file, fast enough for a form."""
+    columns = ["_coordinate._micName", "_coordinate._micId"]
+    rows = particles.aggregate(["COUNT"], columns[0], columns)
+    return {(row[columns[0]] or "", row[columns[1]]): row["COUNT"] for row in rows}
 
 
 def _micrograph(particle):
     coordinate = particle.getCoordinate()
-    return (coordinate.getMicName() or "" if coordinate is not None else "", particle.getMicId())
+    return coordinate.getMicName() or "", coordinate.getMicId()
 
 
 def movie_pixel_coordinates(coordinate_xy_px, coordinate_pixel_angstrom, movie_pixel_angstrom):
@@ -49,27 +45,25 @@ def movie_pixel_coordinates(coordinate_xy_px, coordinate_pixel_angstrom, movie_p
     return np.asarray(coordinate_xy_px, dtype=float) * (coordinate_pixel_angstrom / movie_pixel_angstrom)
 
 
-def write_particles(particles, path, movie_names, micrographs, coordinate_pixel_angstrom, movie_pixel_angstrom):
+def write_particles(particles, path, match, micrographs, coordinate_pixel_angstrom, movie_pixel_angstrom):
     """Write a particle STAR file.
 
     Parameters
     ----------
     particles : SetOfParticles with projection alignment, CTF and coordinates.
     path : file to write, relative to the project.
-    movie_names : dict, movie id -> micName, of all movies of the input.
+    match : MovieMatch of its micrographs.
     micrographs : dict, movie id -> rlnMicrographName, of the movies that were written.
     coordinate_pixel_angstrom, movie_pixel_angstrom : A/px of the coordinates in the set and of the unbinned movie.
 
-    Returns the MovieMatch. Particles without a movie are written too, with their own micrograph's name: the job lists them.
+    Particles without a movie are written too, with their own micrograph's name: the job lists them with the reason.
     Raises InputError when CTF, coordinates or half-sets are incomplete.
     """
     columns = _read(particles)
-    match = match_movies(movie_names, Counter(columns.micrograph))
     names = [micrographs.get(match.movie_of.get(mic), mic[0] or "micrograph_%s" % mic[1]) for mic in columns.micrograph]
     body = _particle_columns(columns, names, particles.getSamplingRate(),
                              movie_pixel_coordinates(columns.coordinate_xy_px, coordinate_pixel_angstrom, movie_pixel_angstrom))
     write_tables(path, [_optics_table(particles, columns.optics_group), StarTable("particles", body)])
-    return match
 
 
 def _read(particles):
@@ -160,13 +154,3 @@ def coordinate_extent_xy(particles):
     """Largest x and y of the coordinates, in the set's own px; (0, 0) without coordinates."""
     largest = particles.aggregate(["MAX"], "_coordinate._x", []), particles.aggregate(["MAX"], "_coordinate._y", [])
     return tuple(float(rows[0]["MAX"] or 0) if rows else 0.0 for rows in largest)
-
-
-def image_name(particle):
-    """``000001@path`` of a particle, as in its STAR row."""
-    return "%06d@%s" % particle.getLocation()
-
-
-def star_path(folder, index, count):
-    """Path of the particle STAR file of reference ``index`` (0-based) of ``count``."""
-    return os.path.join(folder, "particles.star" if count == 1 else "particles_%d.star" % (index + 1))

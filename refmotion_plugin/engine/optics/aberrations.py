@@ -8,6 +8,7 @@ from ...contract.errors import InputError
 
 _PLANCK_J_S, _LIGHT_M_PER_S = 6.62607015e-34, 299792458.0
 _ELECTRON_KG, _CHARGE_C = 9.1093837015e-31, 1.602176634e-19
+_COMA = (3, 4)   # places of Z(-1,3) and Z(1,3) in rlnOddZernike
 
 
 def electron_wavelength_angstrom(voltage_kilovolt):
@@ -59,14 +60,16 @@ def _zernike_sum(coefficients, order, frequency_xy):
 def odd_phase(group, frequency_xy):
     """Phase in radians by which the odd aberrations (beam tilt, odd Zernikes) turn the image: image *= exp(i phase).
 
-    Beam tilt b (rad): ``2 pi Cs lambda^2 |k|^2 (b . k)``. ``frequency_xy`` (..., 2) in 1/A.
-    Source: Zivanov et al. 2018, eLife 7:e42166; signs as RELION 3.1 fits and applies them.
+    Beam tilt b (rad): ``-2 pi Cs lambda^2 |k|^2 (b . k)``; odd Zernikes enter with a plus. A beam tilt replaces the coma of
+    the Zernikes (their terms (-1,3) and (1,3)), which say the same. ``frequency_xy`` (..., 2) in 1/A.
+    Source: Zivanov et al. 2018, eLife 7:e42166; signs and precedence as ``relion_reconstruct`` 3.1 undoes them.
     """
     tilt = np.asarray(group.beam_tilt_xy_milliradian, dtype=np.float64) * 1e-3
+    zernikes = [0.0 if tilt.any() and i in _COMA else c for i, c in enumerate(group.odd_zernike)]
     cs = group.spherical_aberration_millimetre * 1e7
-    strength = 2.0 * np.pi * cs * electron_wavelength_angstrom(group.voltage_kilovolt) ** 2
+    strength = -2.0 * np.pi * cs * electron_wavelength_angstrom(group.voltage_kilovolt) ** 2
     k2 = np.sum(frequency_xy ** 2, axis=-1)
-    return strength * k2 * (frequency_xy @ tilt) + _zernike_sum(group.odd_zernike, odd_zernike_order, frequency_xy)
+    return strength * k2 * (frequency_xy @ tilt) + _zernike_sum(zernikes, odd_zernike_order, frequency_xy)
 
 
 def even_phase(group, frequency_xy):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from emtable import Table
 
 from ...contract.errors import InputError
+from ...contract.startable import read_tables
 from .aberrations import electron_wavelength_angstrom, even_phase, magnified_frequency, odd_phase
 
 
@@ -85,16 +85,13 @@ def _read_mtf(path):
     if not Path(path).is_file():
         raise InputError("MTF file %s of the optics table does not exist: run from the folder its path refers to, or remove "
                          "rlnMtfFileName" % path)
-    rows = []
-    for name in Table.getTableNames(path):
-        table = Table(fileName=path, tableName=name)
-        if table.hasAllColumns(["rlnResolutionInversePixel", "rlnMtfValue"]):
-            rows = sorted((float(r.rlnResolutionInversePixel), float(r.rlnMtfValue)) for r in table)
-    array = np.asarray(rows, dtype=np.float64).reshape(-1, 2)
-    if len(array) < 2 or not np.isfinite(array).all():
-        raise InputError("MTF file %s has no table of rlnResolutionInversePixel and rlnMtfValue with two rows or more: give a "
-                         "detector MTF in RELION's STAR format" % path)
-    return array[:, 0], array[:, 1]
+    for table in read_tables(path).values():
+        if "rlnResolutionInversePixel" in table and "rlnMtfValue" in table and len(table) > 1:
+            resolution, value = table.numbers("rlnResolutionInversePixel"), table.numbers("rlnMtfValue")
+            order = np.argsort(resolution, kind="stable")
+            return resolution[order], value[order]
+    raise InputError("MTF file %s has no table of rlnResolutionInversePixel and rlnMtfValue with two rows or more: give a "
+                     "detector MTF in RELION's STAR format" % path)
 
 
 def contrast(shared, table, device):

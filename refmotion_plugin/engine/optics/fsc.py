@@ -2,8 +2,7 @@
 import torch
 
 _SMOOTHING_SHELLS = 5
-_FLOOR = 0.05       # the FSC counts as vanished at the latest below this times one ...
-_RESPONSE = 0.01    # ... and at the earliest below this, whatever the shells' noise
+_LEAST, _MOST = 0.01, 0.05   # the FSC has vanished below its own noise, which is taken to lie between these
 
 
 def half_map_fsc(half1, half2):
@@ -40,7 +39,7 @@ def fsc_limit(raw, counts, mask_fraction):
     """
     smooth = _smooth(raw)
     independent = (_smooth(counts) * _SMOOTHING_SHELLS * mask_fraction).clamp(min=1.0)
-    threshold = independent.rsqrt().clamp(_RESPONSE, _FLOOR)
+    threshold = independent.rsqrt().clamp(_LEAST, _MOST)
     below = torch.nonzero(smooth[1:] < threshold[1:]).flatten()
     last = len(raw) - 1 if len(below) == 0 else int(below[0])
     kept = torch.where(torch.arange(len(raw)) <= last, smooth.clamp(0.0, 1.0), torch.zeros_like(smooth))

@@ -113,6 +113,7 @@ def _halves(reference, shared, rotation, table, factor):
     real = contrast(shared, table, coordinate.device)
     if not factor.is_complex():
         real = real * factor
-    value *= torch.stack([real, real * sign], dim=-1)[:, :, None]
+    imaginary = real * sign
+    value *= torch.stack([real, imaginary, real, imaginary], dim=-1).view(value.shape)
     value = torch.view_as_complex(value)
     return value * factor[:, None] if factor.is_complex() else value

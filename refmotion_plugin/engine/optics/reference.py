@@ -1,6 +1,6 @@
 """A pair of half-maps as an interpolable half spectrum, with their FSC."""
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -30,6 +30,9 @@ class Reference:
     resolution_angstrom: float
     limit_angstrom: float
 
+    def __post_init__(self):
+        object.__setattr__(self, "spectrum", self.spectrum.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2))
+
     @property
     def step_per_angstrom(self):
         """Distance of neighbouring samples of ``spectrum``, 1/A."""
@@ -51,8 +54,7 @@ class Reference:
 
     def to(self, device):
         """The same reference on another device."""
-        from dataclasses import replace
-        return replace(self, spectrum=_interleaved(self.spectrum.to(device)), fsc=self.fsc.to(device),
+        return replace(self, spectrum=self.spectrum.to(device), fsc=self.fsc.to(device),
                        fsc_frequency_per_angstrom=self.fsc_frequency_per_angstrom.to(device))
 
 
@@ -84,11 +86,6 @@ def build_reference(halves, mask, pixel_angstrom, device="cpu"):
                      fsc_frequency_per_angstrom=(torch.arange(len(fsc), dtype=torch.float64) * step).to(torch.float32).to(device),
                      particle_radius_angstrom=radius_px * pixel_angstrom,
                      resolution_angstrom=1.0 / (resolution_at(raw, 0.143) * step), limit_angstrom=1.0 / (last * step))
-
-
-def _interleaved(spectrum):
-    """The same (2, Z, Y, X) tensor in memory order (Z, Y, X, 2)."""
-    return spectrum.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2)
 
 
 def centred_coordinate_px(box):
@@ -127,8 +124,7 @@ def band_spectrum(volume, index):
     padded, centre = PADDING * box, box // 2
     correction = 1.0 / torch.sinc(centred_coordinate_px(box).to(torch.float64) / padded) ** 2
     correction = correction.to(torch.float32)
-    rolled = torch.arange(box) - centre
-    positions = rolled % padded
+    positions = (torch.arange(box) - centre) % padded
 
     def spread(part, axis):
         shape = list(part.shape)

@@ -28,7 +28,7 @@ def sample_halves(reference, coordinate):
     """
     _, _, height, width = reference.spectrum.shape
     index = width - 1
-    table = torch.view_as_real(reference.spectrum.permute(1, 2, 3, 0)).reshape(-1, 4)
+    table = torch.view_as_real(reference.spectrum.permute(1, 2, 3, 0)).view(-1, 4)   # never a copy: it has gigabytes
     lower = coordinate.floor()
     part = coordinate - lower
     x, y, z = lower.to(torch.int32).unbind(1)

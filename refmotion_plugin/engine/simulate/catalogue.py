@@ -141,7 +141,7 @@ def _pick(spec, rng, refined_px) -> tuple[np.ndarray, np.ndarray]:
 
 def _defocus(spec, index, rng, count) -> np.ndarray:
     movie = random_stream(spec, "defocus", index)
-    mean, split, angle = movie.uniform(*spec.defocus_angstrom), movie.uniform(50, 300), movie.uniform(0, 180)
+    mean, split, angle = (movie.uniform(*ends) for ends in (spec.defocus_angstrom, spec.astigmatism_angstrom, (0, 180)))
     local = mean + rng.normal(scale=80.0, size=count)
     return np.stack([local + split / 2, local - split / 2, np.full(count, angle)], axis=1)
 

@@ -25,7 +25,7 @@ def transfer(optics: Optics, defocus_uva: np.ndarray, size: int, pixel_angstrom:
     Positive at low frequency for underfocus: times the projection it gives
     bright protein. ``defocus_uva``: major, minor (A), angle of the major axis
     from x towards y (degrees). Real, or complex when the beam is tilted:
-    the tilt moves each frequency by the phase 2 pi Cs lambda^2 k^2 (k . tilt).
+    RELION's beam tilt turns each frequency by the phase -2 pi Cs lambda^2 k^2 (k . tilt).
     """
     ky, kx = frequencies_per_angstrom(size, pixel_angstrom)
     k2 = ky**2 + kx**2
@@ -39,4 +39,4 @@ def transfer(optics: Optics, defocus_uva: np.ndarray, size: int, pixel_angstrom:
         return ctf.astype(np.float32)
     tilt_y, tilt_x = 1e-3 * np.asarray(optics.beam_tilt_mrad_yx)
     phase = 2 * np.pi * cs * wavelength**2 * k2 * (ky * tilt_y + kx * tilt_x)
-    return (ctf * np.exp(1j * phase)).astype(np.complex64)
+    return (ctf * np.exp(-1j * phase)).astype(np.complex64)

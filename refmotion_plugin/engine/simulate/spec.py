@@ -35,6 +35,7 @@ class SimulationSpec:
     cs_mm: float = 2.7
     amplitude_contrast: float = 0.1
     defocus_angstrom: tuple[float, float] = (7000.0, 14000.0)
+    astigmatism_angstrom: tuple[float, float] = (50.0, 300.0)
     phase_shift_degree: float = 0.0
     box: int = 192
     species: int = 1

@@ -23,6 +23,7 @@ from .prepared import Prepared
 NOISE_FRAMES = 6             # frames, evenly spread, whose patches give the noise spectrum
 BLUR_TURN = 0.12             # frames are computed anew when motion inside them times the band exceeds this many cycles
 DEFAULT_CACHE_GIB = 1.0
+UNIT_BAND = (1 / 30.0, 1 / 10.0)   # 1/A: noise level there stands for the movie's scale
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,23 @@ def predictions(particles, prepared: Prepared, grid: FourierGrid):
     return own, opposite
 
 
-def scaled_prediction(view: MovieView, amplitudes):
-    """Own-half predictions times each particle's reference amplitude S(k), and their mean damaged power per shell."""
-    scaled = view.own.clone()
+def movie_unit(view: MovieView, noise):
+    """What signal amplitudes of a movie are proportional to: noise in a mid band times the root of the dose per frame.
+
+    Scaling all counts by c scales it by c; more dose per frame scales signal by the dose and noise by its root; predictions are
+    sums over pixels and grow as 1 / pixel^2. So amplitudes in this unit agree between movies of other gains, dose rates and pixels.
+    """
+    k = view.grid.shell_frequency_per_angstrom(noise.device, torch.float64)
+    band = (k >= UNIT_BAND[0]) & (k <= UNIT_BAND[1])
+    level = noise[band].mean() if bool(band.any()) else noise[1:].mean()
+    dose = view.movie.dose_per_frame_e_per_A2
+    root = float((level * (dose if dose > 0 else 1.0)).clamp(min=1e-30).sqrt())
+    return root * view.grid.pixel_angstrom ** 2 * view.grid.step_per_angstrom
+
+
+def scaled_prediction(view: MovieView, amplitudes, unit):
+    """Own-half predictions times each particle's reference amplitude S(k) in this movie's unit, and their mean power per shell."""
+    scaled = view.own * unit
     for index, amplitude in enumerate(amplitudes):
         rows = torch.from_numpy(np.flatnonzero(view.particles.reference == index)).to(scaled.device)
         if len(rows):
@@ -111,7 +126,7 @@ def band_indicator(view: MovieView, prepared: Prepared):
 
 def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared):
     """Deviation from the input motion: correlate and fit, then again with the blur inside frames that the first fit shows."""
-    template, power = scaled_prediction(view, amplitudes)
+    template, power = scaled_prediction(view, amplitudes, movie_unit(view, movie_noise(view)))
     model = SignalModel(view.grid, template, band_indicator(view, prepared), view.damage, movie_noise(view, power))
     band = prepared.band_per_angstrom(view.grid.pixel_angstrom)
     window = Window.covering(prepared.spec.alignment.search_radius_angstrom, band)
@@ -161,9 +176,9 @@ def optics_index(particles, prepared: Prepared):
 
 
 def judge(view: MovieView, deviation, noise, group, n_groups):
-    """FCC sums with the opposite half-map along given deviations, in units of the movie's noise."""
+    """FCC sums with the opposite half-map along given deviations: movie in units of its noise, reference in the movie's unit."""
     offset = view.residual_yx_angstrom + torch.as_tensor(deviation, dtype=torch.float64, device=view.own.device)
     whitening = spread_from_shells(noise.clamp(min=1e-30).rsqrt().to(torch.float32), view.grid)
-    whitened = view.opposite * whitening
+    whitened = view.opposite * (whitening * movie_unit(view, noise))
     return fcc_sums(lambda f: view.spectra(f) * whitening, whitened, offset / view.grid.pixel_angstrom, group.to(whitened.device),
                     n_groups, view.grid, view.dose_e_per_A2)
