@@ -19,7 +19,7 @@ _ENVIRONMENT, _FLAG = "engine_env", "engine_installed"
 class Plugin(pwem.Plugin):
     """Reference-based motion correction; the engine runs in a process of its own, never in the host's."""
 
-    _url = "https://github.com/refmotion/refmotion_plugin"
+    _url = ""
     _homeVar = ENGINE_HOME_VAR
     _supportedVersions = [ENGINE_VERSION]
     _processingField = ["SPA"]

@@ -1,0 +1,105 @@
+"""The parameters of a job as form fields: names and layout here, defaults and explanations from ``contract.spec``."""
+from collections import namedtuple
+
+from pyworkflow.protocol import params
+
+from refmotion_plugin.contract import spec
+from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS as PRIOR
+
+Field = namedtuple("Field", "name part key label kind advanced choices")
+"""One form field: parameter name, part of the JobSpec and key in it, label, pyworkflow class, level, and for a choice the
+values that the spec takes, in the order shown."""
+
+_PARTS = {"inputs": spec.InputSpec, "motion_prior": spec.PriorSpec, "alignment": spec.AlignmentSpec, "dose": spec.DoseSpec,
+          "output": spec.OutputSpec, "compute": spec.ComputeSpec}
+
+
+def _field(name, part, key, label, kind, advanced=False, choices=()):
+    return Field(name, part, key, label, kind, advanced, choices)
+
+
+STRENGTHS = (
+    _field("velocitySigma", "motion_prior", "velocity_sigma", "Spatial prior strength (Å per e/Å²)", params.FloatParam),
+    _field("correlationDistance", "motion_prior", "correlation_distance_angstrom", "Spatial correlation distance (Å)", params.FloatParam),
+    _field("accelerationSigma", "motion_prior", "acceleration_sigma", "Acceleration prior strength (Å per e/Å²)", params.FloatParam))
+ALIGNMENT = (
+    _field("rigidOnly", "motion_prior", "rigid", "Keep the input motion?", params.BooleanParam, True),
+    _field("resolutionLimit", "alignment", "resolution_limit_angstrom", "Finest resolution for alignment (Å)", params.FloatParam, True),
+    _field("searchRadius", "alignment", "search_radius_angstrom", "Search radius (Å)", params.FloatParam, True),
+    _field("alignmentPasses", "alignment", "passes", "Alignment passes", params.IntParam, True))
+DOSE = (
+    _field("fitLowResolution", "dose", "fit_low_resolution_angstrom", "Coarsest resolution of the weight fit (Å)", params.FloatParam, True),
+    _field("weightNormalisation", "dose", "normalisation", "Normalisation of the weights", params.EnumParam, True, ("sum", "power", "peak")))
+FRAMES = (
+    _field("firstFrame", "inputs", "first_frame", "First", params.IntParam),
+    _field("lastFrame", "inputs", "last_frame", "Last", params.IntParam))
+MOVIES = (
+    _field("gainFile", "inputs", "gain", "Gain reference", params.FileParam),
+    _field("gainRotation", "inputs", "gain_rotation", "Gain rotation", params.EnumParam, False, (0, 1, 2, 3)),
+    _field("gainFlip", "inputs", "gain_flip", "Gain flip", params.EnumParam, False, (0, 1, 2)),
+    _field("movieFlip", "inputs", "movie_flip_y", "Turn frames upside down?", params.EnumParam, True, (None, False, True)),
+    _field("defectFile", "inputs", "defects", "Defect file", params.FileParam, True),
+    _field("hotPixelSigma", "inputs", "hot_pixel_sigma", "Hot pixel threshold (σ)", params.FloatParam, True),
+    _field("eerGrouping", "inputs", "eer_grouping", "EER frames per fraction", params.IntParam, True),
+    _field("preflight", "inputs", "preflight", "Check orientations first?", params.BooleanParam, True),
+    _field("halfSetsFromOrder", "inputs", "half_sets_from_order", "Make up missing half-sets?", params.BooleanParam, True))
+OUTPUT = (
+    _field("stopAfter", "output", "stop_after", "Final processing stage", params.EnumParam, False,
+           ("hyperparameters", "dose-weights", "particles")),
+    _field("boxSize", "output", "box_px", "Box size (movie px)", params.IntParam),
+    _field("cropBoxSize", "output", "crop_box_px", "Fourier-crop to box size (px)", params.IntParam),
+    _field("float16", "output", "float16", "Write 16-bit floating point?", params.BooleanParam),
+    _field("recenter", "output", "recenter", "Recentre particles?", params.BooleanParam),
+    _field("tracksStar", "output", "tracks_star", "Write RELION's tracks files?", params.BooleanParam, True),
+    _field("particleDiameter", "output", "particle_diameter_angstrom", "Particle diameter (Å)", params.FloatParam, True))
+COMPUTE = (_field("memory", "compute", "memory_gib", "Memory for one movie (GiB)", params.FloatParam, True),)
+ALL = STRENGTHS + ALIGNMENT + DOSE + FRAMES + MOVIES + OUTPUT + COMPUTE
+
+_SHOWN = {"gainRotation": ["none", "90° counter-clockwise", "180°", "270° counter-clockwise"],
+          "gainFlip": ["none", "upside down", "left to right"], "movieFlip": ["as the format says", "no", "yes"],
+          "weightNormalisation": ["sum: signal kept", "power: white noise stays white", "peak"],
+          "stopAfter": ["hyperparameters", "dose weights", "particles"]}
+_USUAL = {"velocitySigma": "%.3g" % PRIOR.velocity_sigma, "correlationDistance": "%.0f" % PRIOR.correlation_distance_angstrom,
+          "accelerationSigma": "%.3g" % PRIOR.acceleration_sigma}
+
+
+def add_field(form, field):
+    """Add ``field`` to a form, a group or a line; default and help come from the spec."""
+    default = default_of(field)
+    options = {"default": field.choices.index(default) if field.choices else default, "label": field.label, "help": help_of(field)}
+    if field.advanced:
+        options["expertLevel"] = params.LEVEL_ADVANCED
+    if field.choices:
+        options.update(choices=_SHOWN[field.name], display=params.EnumParam.DISPLAY_COMBO)
+    elif default is None:
+        options["allowsNull"] = True
+    form.addParam(field.name, field.kind, **options)
+
+
+def default_of(field):
+    """The spec's default of a field."""
+    return _PARTS[field.part].model_fields[field.key].default
+
+
+def help_of(field):
+    """The spec's explanation of a field as a sentence, with the usual value of the prior's strengths."""
+    text = _PARTS[field.part].model_fields[field.key].description
+    text = text[0].upper() + text[1:] + "."
+    if field.name in _USUAL:
+        text += ("\nEmpty: the default %s, or what the input hyperparameters say. Give all three strengths or none of them."
+                 % _USUAL[field.name])
+    return text
+
+
+def values_of(protocol, fields=ALL):
+    """``{part: {key: value}}`` of the fields whose value is not the default, for ``JobSpec.build``."""
+    parts = {}
+    for field in fields:
+        value = getattr(protocol, field.name).get()
+        if field.choices:
+            value = field.choices[value]
+        elif value == "":
+            value = None
+        if value != default_of(field):
+            parts.setdefault(field.part, {})[field.key] = value
+    return parts

@@ -1,0 +1,177 @@
+"""What can be said of the inputs before anything runs: sentences for the form, each with its remedy. No movie is opened."""
+import os
+
+from refmotion_plugin import convert
+
+_COVERED = 0.55     # coordinates that reach no further than this part of the movie in both directions look wrongly scaled
+
+
+def errors(protocol, references, coordinate_pixel):
+    """Sentences that forbid the run; ``coordinate_pixel(particles)`` gives the A/px of a set's coordinates."""
+    movies = protocol.inputMovies.get()
+    if movies is None or any(r.particles is None or r.volume is None for r in references):
+        return []               # the form itself says which input is missing
+    found = _movie_errors(movies)
+    for reference in references:
+        prefix = "Reference %d: " % (reference.index + 1) if len(references) > 1 else ""
+        found += [prefix + text for text in _particle_errors(protocol, reference.particles)]
+        found += [prefix + text for text in _map_errors(reference)]
+        if not found:
+            found += [prefix + text for text in _geometry_errors(movies, reference.particles, coordinate_pixel(reference.particles))]
+    return found + _duplicate_errors(references)
+
+
+def _movie_errors(movies):
+    found = []
+    if movies.getSize() == 0:
+        return ["The input movies are an empty set: choose a set with movies."]
+    first = movies.getFirstItem()
+    if first.getAlignment() is None:
+        found.append("The input movies have no alignment: run a movie alignment and give its output movies.")
+    if not movies.getAcquisition().getDosePerFrame():
+        found.append("The input movies have no dose per frame: import them again with it, the dose decides how frames are weighted.")
+    if not movies.getSamplingRate():
+        found.append("The input movies have no pixel size: import them again with it.")
+    return found
+
+
+def _particle_errors(protocol, particles):
+    first = particles.getFirstItem()
+    if first is None:
+        return ["The input particles are an empty set: choose a set with particles."]
+    found = []
+    if not particles.hasAlignmentProj() or first.getTransform() is None:
+        found.append("The input particles have no orientations: give the particles of a 3D refinement.")
+    if first.getCTF() is None:
+        found.append("The input particles have no CTF: give particles with a CTF, the reference is compared through it.")
+    if first.getCoordinate() is None:
+        found.append("The input particles have no coordinates: give particles that were extracted from micrographs.")
+    if not convert.half_sets_present(particles) and not protocol.halfSetsFromOrder.get():
+        found.append("The input particles have no half-sets (_rlnRandomSubset is 1 or 2): give the particles of the gold-standard "
+                     "refinement that made the half-maps. Without them dose weights are not independent of the map; if you accept "
+                     "that, choose to make half-sets up (advanced, section Movies).")
+    return found
+
+
+def _map_errors(reference):
+    halves = convert.half_map_files(reference.volume)
+    if len(halves) != 2:
+        return ["The input volume has no two half-maps: give the volume of a gold-standard refinement, or set its half-maps at import."]
+    maps = dict(zip(("Half-map 1", "Half-map 2"), halves))
+    if reference.mask is not None:
+        maps["The mask"] = convert.map_file(reference.mask.getFileName())
+    headers, found = {}, []
+    for name, path in maps.items():
+        if not os.path.exists(path):
+            found.append("%s does not exist: %s." % (name, path))
+            continue
+        try:
+            headers[name] = convert.read_header(path)
+        except (OSError, ValueError) as error:
+            found.append("%s %s cannot be read as MRC (%s): give an MRC file." % (name, path, error))
+    if found:
+        return found
+    return _shape_errors(headers) + _pixel_errors(reference)
+
+
+def _shape_errors(headers):
+    shape = headers["Half-map 1"].shape_zyx
+    if len(set(shape)) != 1:
+        return ["Half-map 1 is %s px: a cube was expected, pad or crop it." % " x ".join(map(str, shape))]
+    return ["%s has a box of %s px, but half-map 1 of %d px: give maps of the same box."
+            % (name, " x ".join(map(str, header.shape_zyx)), shape[0])
+            for name, header in headers.items() if header.shape_zyx != shape]
+
+
+def _pixel_errors(reference):
+    pixel, found = reference.volume.getSamplingRate(), []
+    mask, particles = reference.mask, reference.particles
+    if mask is not None and abs(mask.getSamplingRate() - pixel) > 1e-3 * pixel:
+        found.append("The mask has %.4f Å/px, but the volume %.4f: give a mask on the grid of the volume." % (mask.getSamplingRate(), pixel))
+    extent, box = _extent(reference.volume), (particles.getDim() or (0,))[0] * particles.getSamplingRate()
+    if extent and box and not 0.5 < extent / box < 2.0:
+        found.append("The volume is %.0f Å wide, but the particle images %.0f Å: one of the two pixel sizes is wrong, or the volume "
+                     "belongs to other particles." % (extent, box))
+    return found
+
+
+def _extent(volume):
+    header = convert.read_header(convert.half_map_files(volume)[0])
+    return header.shape_zyx[0] * volume.getSamplingRate()
+
+
+def _geometry_errors(movies, particles, coordinate_pixel):
+    """Do the particles belong to these movies, and lie on them?"""
+    match = match_of(movies, particles)
+    if not match.matched:
+        return ["None of the particles belongs to one of the movies: %s. Give the movies that the particles were picked from."
+                % match.sentence()]
+    width, height = movies.getDim()[:2]
+    x, y = (v * coordinate_pixel / movies.getSamplingRate() for v in convert.coordinate_extent_xy(particles))
+    upsampling = _largest_upsampling(movies)
+    if x > width * upsampling or y > height * upsampling:
+        return ["Coordinates reach (%.0f, %.0f) movie px, but the movies are %d x %d px: coordinates of %.4f Å/px do not fit; give "
+                "their pixel size (advanced, section Movies; particles from RELION STAR files often keep micrograph pixels, "
+                "%.4f Å)." % (x, y, width, height, coordinate_pixel, movies.getSamplingRate())]
+    return []
+
+
+def _largest_upsampling(movies):
+    values = [int(float(row.get("rlnEERUpsampling", 1))) for row in convert.optics_rows(movies.getAcquisition())]
+    return max(values + [1])
+
+
+def match_of(movies, particles):
+    """MovieMatch of a particle set."""
+    names = {movie.getObjId(): movie.getMicName() for movie in movies}
+    return convert.match_movies(names, convert.micrograph_counts(particles))
+
+
+def _duplicate_errors(references):
+    ids = [r.particles.getObjId() for r in references]
+    if len(set(ids)) < len(ids):
+        return ["Two references have the same input particles: give each reference its own particle set."]
+    return []
+
+
+def warnings(protocol, references):
+    """Sentences the user is asked to accept."""
+    movies = protocol.inputMovies.get()
+    if movies is None:
+        return []
+    found = _gain_warnings(protocol, movies)
+    if all(row.is_interpolated for row in convert.read_movies(movies)[0]):
+        found.append("All shifts of the movies are zero: they seem to be aligned stacks that a protocol saved. Interpolated frames give "
+                     "worse particles: better give the original movies with their alignment.")
+    for reference in references:
+        if reference.particles is not None:
+            found += _particle_warnings(protocol, movies, reference.particles)
+    return found
+
+
+def _gain_warnings(protocol, movies):
+    found = []
+    if movies.getGain() and not protocol.gainFile.get() and not protocol.gainRotation.get() and not protocol.gainFlip.get():
+        found.append("The gain reference is used as it was imported. If the movie alignment rotated or flipped it, set the same in "
+                     "section Movies: Scipion does not record it.")
+    if movies.getDark():
+        found.append("The movies have a dark reference, which is not used: counting cameras need none.")
+    return found
+
+
+def _particle_warnings(protocol, movies, particles):
+    match, found = match_of(movies, particles), []
+    if match.unmatched:
+        found.append("%s. They will be missing in the output." % match.sentence())
+    if match.by["id"]:
+        found.append("%d particles were matched with movies by number, since their micrographs' names are no movie's: check that both "
+                     "come from the same import." % match.by["id"])
+    width, height = movies.getDim()[:2]
+    scale = protocol._coordinatePixel(particles) / movies.getSamplingRate()
+    x, y = convert.coordinate_extent_xy(particles)
+    if particles.getSize() > 50 and x * scale < _COVERED * width and y * scale < _COVERED * height:
+        found.append("The coordinates cover only %.0f x %.0f of %d x %d movie px: their pixel size may be wrong (advanced, section Movies)."
+                     % (x * scale, y * scale, width, height))
+    if not convert.half_sets_present(particles):
+        found.append("Half-sets are made up: the dose weights are not independent of the map.")
+    return found

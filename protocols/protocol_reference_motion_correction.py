@@ -1,0 +1,267 @@
+"""Form and steps of the reference-based motion correction; the work is done by the engine in a process of its own."""
+import enum
+import hashlib
+import os
+from subprocess import CalledProcessError
+
+from pwem.objects import SetOfParticles
+from pwem.protocols import ProtParticles
+from pyworkflow import BETA
+from pyworkflow.protocol import params
+
+from refmotion_plugin import convert
+from refmotion_plugin.contract.errors import InputError
+from refmotion_plugin.contract.layout import JobLayout, read_json, write_json
+from refmotion_plugin.contract.results import JobResults
+from refmotion_plugin.contract.spec import JobSpec
+from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters
+
+from . import form_fields, input_checks, run_summary
+from .references import chosen_references, define_references
+
+SOME_MOVIES_FAILED = 3      # exit code of an engine that finished, but not with every movie
+STAGES = ("hyperparameters", "dose-weights", "particles")
+
+
+class ReferenceMotionOutputs(enum.Enum):
+    """What the protocol makes; further references give outputParticles2 and so on."""
+
+    outputHyperparameters = MotionHyperparameters
+    outputDoseWeights = EmpiricalDoseWeights
+    outputParticles = SetOfParticles
+
+
+class ProtReferenceMotionCorrection(ProtParticles):
+    """ Follows the motion of every particle through the frames of its movie by comparing them with a reference map, measures
+    how fast the signal fades with dose, and writes motion-corrected, dose-weighted particles.
+
+    Give aligned movies, and for up to four references the particles of a 3D refinement with its half-maps. All references
+    share the motion of the movies. The hyperparameters and the dose weights are outputs too: later runs can take them.
+    """
+    _label = "reference-based motion correction"
+    _devStatus = BETA
+    _possibleOutputs = ReferenceMotionOutputs
+
+    # --------------------------- DEFINE param functions ----------------------
+    def _defineParams(self, form):
+        form.addSection(label="Input")
+        form.addHidden(params.USE_GPU, params.BooleanParam, default=True, label="Use GPU for execution",
+                       help="No: the same calculation on CPU threads.")
+        form.addHidden(params.GPU_LIST, params.StringParam, default="0", label="Choose GPU IDs",
+                       help="Numbers among the GPUs that this run sees, for example 0 or 0 1.")
+        form.addParam("inputMovies", params.PointerParam, pointerClass="SetOfMovies", important=True, label="Input movies",
+                      help="Movies with their alignment (global shifts, local motion too where the program stores it). The "
+                           "original movies are needed, not aligned and interpolated stacks.")
+        define_references(form)
+        self._defineEarlierResults(form)
+        form.addSection(label="Motion")
+        self._addFields(form.addGroup("Prior strengths (all three, or none)"), form_fields.STRENGTHS)
+        self._addFields(form, form_fields.ALIGNMENT + form_fields.DOSE)
+        form.addSection(label="Movies")
+        self._addFields(form.addLine("Frames", help="Counted from 1; -1: the last frame of each movie."), form_fields.FRAMES)
+        form.addParam("coordinatePixel", params.FloatParam, default=-1.0, label="Pixel size of the coordinates (Å)",
+                      expertLevel=params.LEVEL_ADVANCED,
+                      help="-1: that of the particle images, as Scipion's extraction protocols store coordinates. Particles "
+                           "imported from RELION STAR files keep pixels of the micrographs: give those pixels' size.")
+        self._addFields(form, form_fields.MOVIES)
+        form.addSection(label="Output")
+        self._addFields(form, form_fields.OUTPUT + form_fields.COMPUTE)
+        form.addParallelSection(threads=4, mpi=0)
+
+    @staticmethod
+    def _defineEarlierResults(form):
+        group = form.addGroup("Results of earlier runs")
+        group.addParam("inputHyperparameters", params.PointerParam, pointerClass="MotionHyperparameters", allowsNull=True,
+                       label="Input hyperparameters", help="Strengths of the motion prior from an earlier run.")
+        group.addParam("inputDoseWeights", params.PointerParam, pointerClass="EmpiricalDoseWeights", allowsNull=True,
+                       label="Input dose weights",
+                       help="Dose weights from an earlier run; they are not measured again, so each movie is read once.")
+
+    @staticmethod
+    def _addFields(form, fields):
+        for field in fields:
+            form_fields.add_field(form, field)
+
+    # --------------------------- INSERT steps functions ----------------------
+    def _insertAllSteps(self):
+        key = self._digest()
+        self._insertFunctionStep(self.convertInputStep, key, needsGPU=False)
+        self._insertFunctionStep(self.alignStep, key, needsGPU=True)
+        if self._lastStage() >= STAGES.index("dose-weights"):
+            self._insertFunctionStep(self.weighStep, key, needsGPU=False)
+        if self._lastStage() >= STAGES.index("particles"):
+            self._insertFunctionStep(self.polishStep, key, needsGPU=True)
+            self._insertFunctionStep(self.createOutputStep, key, needsGPU=False)
+
+    # --------------------------- STEPS functions -----------------------------
+    def convertInputStep(self, key):
+        """Write the movies' and particles' STAR files, and the job's parameters."""
+        folder = self._inputsFolder()
+        os.makedirs(folder, exist_ok=True)
+        movies, references = self.inputMovies.get(), chosen_references(self)
+        movie_names = {movie.getObjId(): movie.getMicName() for movie in movies}
+        matches = [convert.match_movies(movie_names, convert.micrograph_counts(r.particles)) for r in references]
+        used = {identifier for match in matches for identifier in match.movie_of.values()}
+        star, micrographs, unaligned = convert.write_movies(movies, folder, used)
+        for reference, match in zip(references, matches):
+            convert.write_particles(reference.particles, self._particlesStar(reference.index), match, micrographs,
+                                    self._coordinatePixel(reference.particles), movies.getSamplingRate())
+            self.info("Reference %d: %s." % (reference.index + 1, match.sentence()))
+        if unaligned:
+            self.warning("%d movies have no alignment and are left out: %s" % (len(unaligned), ", ".join(unaligned[:5])))
+        maps = [self._mapsOf(reference) for reference in references]
+        write_json(self._getExtraPath("inputs", "inputs.json"), {"movies": star, "references": maps})
+
+    def alignStep(self, key):
+        """Trajectories of all particles, and what the weights need."""
+        self._runEngine("align" if self._lastStage() else "all")
+        hyperparameters = MotionHyperparameters()
+        hyperparameters.setRecord(self._results().hyperparameters())
+        hyperparameters.setFileName(str(self._layout().hyperparameters))
+        self._publish("outputHyperparameters", hyperparameters, self.inputMovies)
+        return [hyperparameters.getFileName()]
+
+    def weighStep(self, key):
+        """Dose weights from all movies together."""
+        self._runEngine("weigh")
+        weights = EmpiricalDoseWeights()
+        weights.setRecord(self._results().weights())
+        weights.setFileName(str(self._layout().weights))
+        self._publish("outputDoseWeights", weights, *[r.particlesPointer for r in chosen_references(self)])
+        return [weights.getFileName()]
+
+    def polishStep(self, key):
+        """Motion-corrected, dose-weighted images."""
+        self._runEngine("polish")
+        return [str(path) for path in self._results().particle_stars()]
+
+    def createOutputStep(self, key):
+        """One SetOfParticles per reference."""
+        references = chosen_references(self)
+        for reference in references:
+            star = self._layout().particles(reference.index, len(references))
+            if not star.exists():
+                self.warning("Reference %d: no particle could be corrected, see the list of failed movies." % (reference.index + 1))
+                continue
+            suffix = "" if reference.index == 0 else str(reference.index + 1)
+            output = self._createSetOfParticles(suffix)
+            convert.fill_particles(output, reference.particles, str(star), self.inputMovies.get().getSamplingRate())
+            self._defineOutputs(**{"outputParticles" + suffix: output})
+            self._defineTransformRelation(reference.particlesPointer, output)
+        self._rememberSummary()
+
+    # --------------------------- INFO functions ------------------------------
+    def _validate(self):
+        try:
+            errors = input_checks.errors(self, chosen_references(self), self._coordinatePixel)
+            if not errors:
+                JobSpec.build(self._jobData({"movies": "movies", "references": [dict(half1="1", half2="2")] * len(chosen_references(self))}),
+                              "The form")
+            return errors
+        except InputError as error:
+            return [str(error)]
+
+    def _warnings(self):
+        return input_checks.warnings(self, chosen_references(self))
+
+    def _summary(self):
+        return run_summary.lines(self, self._jobFolder())
+
+    def _citations(self):
+        return ["Zivanov2019", "Grant2015"]
+
+    def _methods(self):
+        return run_summary.methods(self)
+
+    # --------------------------- UTILS functions -----------------------------
+    def _lastStage(self):
+        return self.stopAfter.get()
+
+    def _jobFolder(self):
+        return self._getExtraPath("job")
+
+    def _inputsFolder(self):
+        return self._getExtraPath("inputs")
+
+    def _layout(self):
+        return JobLayout(self._jobFolder())
+
+    def _results(self):
+        return JobResults(self._jobFolder())
+
+    def _particlesStar(self, index):
+        return os.path.join(self._inputsFolder(), "particles_%d.star" % (index + 1))
+
+    def _coordinatePixel(self, particles):
+        """A/px of the coordinates of a set."""
+        given = self.coordinatePixel.get()
+        return given if given and given > 0 else particles.getSamplingRate()
+
+    def _mapsOf(self, reference):
+        """Half-maps and mask of a reference as the engine reads them."""
+        maps = dict(zip(("half1", "half2"), convert.half_map_files(reference.volume)))
+        if reference.mask is not None:
+            maps["mask"] = reference.mask.getFileName()
+        copy = os.path.join(self._inputsFolder(), "reference_%d_%%s.mrc" % (reference.index + 1))
+        return {name: convert.with_voxel_size(path, reference.volume.getSamplingRate(), copy % name) for name, path in maps.items()}
+
+    def _jobData(self, inputs):
+        """Nested parameters of the job: what the form says and the files that stand for its sets."""
+        data = form_fields.values_of(self)
+        data.setdefault("inputs", {})["movies"] = inputs["movies"]
+        data["references"] = [dict(maps, particles=self._particlesStar(i)) for i, maps in enumerate(inputs["references"])]
+        prior = data.setdefault("motion_prior", {})
+        if self.inputHyperparameters.get() is not None:
+            prior["hyperparameters_file"] = self.inputHyperparameters.get().getFileName()
+        if self.inputDoseWeights.get() is not None:
+            data.setdefault("dose", {})["weights_file"] = self.inputDoseWeights.get().getFileName()
+        data.setdefault("compute", {}).update(device=self._device(), threads=max(self.numberOfThreads.get(), 1))
+        return data
+
+    def _device(self):
+        """GPUs of this run, by their number among those it sees: a queue's CUDA_VISIBLE_DEVICES stays as it is."""
+        if not self.usesGpu():
+            return "cpu"
+        executor = getattr(self, "_stepsExecutor", None)
+        ids = executor.getGpuList() if executor is not None else self.getGpuList()
+        return ",".join("cuda:%d" % int(i) for i in ids) or "cuda"
+
+    def _digest(self):
+        """Hash of what decides the results: a finished step is kept on Continue while this is the same."""
+        parts = [form_fields.values_of(self), self.coordinatePixel.get(), self._fingerprintOf(self.inputMovies)]
+        parts += [[self._fingerprintOf(p) for p in r.pointers] for r in chosen_references(self)]
+        parts += [self._fingerprintOf(self.inputHyperparameters), self._fingerprintOf(self.inputDoseWeights)]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+    @staticmethod
+    def _fingerprintOf(pointer):
+        item = pointer.get()
+        if item is None:
+            return None
+        return item.getObjId(), item.getSize() if hasattr(item, "getSize") else item.getFileName()
+
+    def _runEngine(self, stage):
+        """Run one stage. A movie that fails is listed and costs nothing else; an engine that stops ends the step with its reason."""
+        job = self._getExtraPath("inputs", "job.json")
+        inputs = read_json(self._getExtraPath("inputs", "inputs.json"))
+        write_json(job, JobSpec.build(self._jobData(inputs), "The form").model_dump(mode="json"))
+        plugin = self.getPlugin()
+        arguments = 'run "%s" --job "%s" --stage %s' % (self._jobFolder(), job, stage)
+        try:
+            self.runJob(plugin.getEngineProgram(), arguments, env=plugin.getEnviron(), numberOfMpi=1)
+        except CalledProcessError as error:
+            if error.returncode != SOME_MOVIES_FAILED:
+                raise RuntimeError(run_summary.reason_of_failure(self._jobFolder(), error.returncode)) from None
+        finally:
+            self._rememberSummary()
+
+    def _publish(self, name, item, *sources):
+        """Define an output as soon as it exists."""
+        self._defineOutputs(**{name: item})
+        for source in sources:
+            self._defineSourceRelation(source, item)
+
+    def _rememberSummary(self):
+        """Numbers that are slow to gather are kept as text for the summary."""
+        self.summaryVar.set("\n".join(run_summary.numbers(self._jobFolder())))
+        self._store(self.summaryVar)

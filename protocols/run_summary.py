@@ -1,0 +1,77 @@
+"""What a run says of itself: lines of the summary, the methods text, the reason of a failure."""
+import os
+
+from refmotion_plugin.contract.layout import JobLayout, read_json
+from refmotion_plugin.contract.results import JobResults
+
+from .references import chosen_references
+
+_SHOWN_FAILURES = 5
+
+
+def lines(protocol, job_folder):
+    """Lines of the summary. They are asked for at every click, so only small files are read."""
+    text = ["Reference %d: %s" % (r.index + 1, " ↔ ".join(_label(p) for p in r.pointers if p.get() is not None))
+            for r in chosen_references(protocol)]
+    if protocol.isActive():
+        return text + _progress_lines(job_folder)
+    kept = protocol.summaryVar.get()
+    return text + (kept.split("\n") if kept else ["No results yet."])
+
+
+def _label(pointer):
+    """Label of the run that an input came from, and which of its outputs."""
+    source = pointer.getObjValue()
+    return "%s (%s)" % (source.getObjLabel() or source.getClassName(), pointer.getExtended() or source.getName())
+
+
+def _progress_lines(job_folder):
+    progress = read_json(JobLayout(job_folder).progress)
+    if not progress:
+        return ["Starting."]
+    line = "%s: %d of %d movies" % (progress["stage"], progress["done"], progress["total"])
+    if progress.get("remaining_seconds") is not None:
+        line += ", %.0f min remaining" % (progress["remaining_seconds"] / 60)
+    return [line]
+
+
+def numbers(job_folder):
+    """Lines with the numbers of a job, gathered from its results; [] before there is a job."""
+    if not JobLayout(job_folder).job.exists():
+        return []
+    results = JobResults(job_folder)
+    known = results.summary()
+    text = ["%d of %d movies aligned, %d polished." % (known["movies_aligned"], known["movies"], known["movies_polished"])]
+    if "mean_path_length_angstrom" in known:
+        text.append("Mean path of a particle %.1f Å, %.1f Å of it in the first 4 e/Å²; departure from the input motion %.2f Å rms."
+                    % (known["mean_path_length_angstrom"], known["mean_early_motion_angstrom"], known["mean_local_rms_angstrom"]))
+    if "particles_written" in known:
+        text.append("%d particles written, %d left out." % (known["particles_written"], known["particles_left_out"]))
+    return text + _failure_lines(results.failed())
+
+
+def _failure_lines(failed):
+    if not failed:
+        return []
+    text = ["%d movies failed:" % len(failed)] + ["- %s: %s" % (m.micrograph, m.reason) for m in failed[:_SHOWN_FAILURES]]
+    return text + (["- and %d more" % (len(failed) - _SHOWN_FAILURES)] if len(failed) > _SHOWN_FAILURES else [])
+
+
+def methods(protocol):
+    """One paragraph for a paper."""
+    if not hasattr(protocol, "outputParticles"):
+        return []
+    return ["Particles of %d movies were corrected for beam-induced motion against their reference maps [Zivanov2019], with motion "
+            "priors of %s, and summed with dose weights measured on the particles [Grant2015]."
+            % (protocol.inputMovies.get().getSize(), getattr(protocol, "outputHyperparameters", "the input hyperparameters"))]
+
+
+def reason_of_failure(job_folder, exit_code):
+    """Why an engine stopped: its own last error, or the exit code and where to look."""
+    log = JobLayout(job_folder).log
+    if os.path.exists(str(log)):
+        with open(str(log), encoding="utf-8", errors="replace") as file:
+            errors = [line.split("ERROR", 1)[1].strip(" :") for line in file if "ERROR" in line]
+        if errors:
+            return errors[-1].strip()
+    return "the engine stopped with exit code %d: see the output log of this run and %s" % (exit_code, log)

@@ -1,0 +1,40 @@
+"""Half-maps and masks: file names as the engine takes them, headers that say what Scipion knows."""
+import shutil
+from collections import namedtuple
+
+import mrcfile
+
+MapHeader = namedtuple("MapHeader", "shape_zyx voxel_angstrom")
+
+
+def map_file(name):
+    """File name without Scipion's format suffix (``map.mrc:mrc``)."""
+    return name[:-4] if name.endswith(":mrc") else name
+
+
+def half_map_files(volume):
+    """The two half-map files of a Volume, or () if it has none."""
+    if not volume.hasHalfMaps():
+        return ()
+    return tuple(map_file(name) for name in volume.getHalfMaps(asList=True))
+
+
+def read_header(path):
+    """:class:`MapHeader` of an MRC file. Raises OSError or ValueError if it cannot be read."""
+    with mrcfile.open(path, mode="r", permissive=True, header_only=True) as file:
+        header = file.header
+        return MapHeader((int(header.nz), int(header.ny), int(header.nx)), float(file.voxel_size.x))
+
+
+def with_voxel_size(path, pixel_angstrom, copy):
+    """``path`` itself if its header has this voxel size, otherwise the new file ``copy`` that has it.
+
+    Many programs leave the header's voxel size empty; Scipion keeps it beside the file and the engine reads the header.
+    """
+    path = map_file(path)
+    if abs(read_header(path).voxel_angstrom - pixel_angstrom) <= 1e-3 * pixel_angstrom:
+        return path
+    shutil.copyfile(path, copy)
+    with mrcfile.open(copy, mode="r+", permissive=True) as file:
+        file.voxel_size = pixel_angstrom
+    return copy
