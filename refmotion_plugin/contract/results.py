@@ -1,0 +1,160 @@
+"""The one reader of a job's results: protocol outputs, viewers, reports and notebooks ask here and open no file themselves."""
+import json
+from collections import OrderedDict, namedtuple
+
+import numpy as np
+
+from .errors import InputError
+from .layout import JobLayout, read_json
+from .spec import JobSpec
+from .star import read_table
+from .store import load_fcc, load_hyperparameters, load_trajectories, load_weights
+
+MovieState = namedtuple("MovieState", "key micrograph n_particles align polish reason")
+"""State of one movie: ``align`` and ``polish`` are todo, done or failed; ``reason`` is a sentence for failed ones."""
+
+MotionStatistics = namedtuple("MotionStatistics", "dose_e_per_A2 speed_angstrom_per_frame path_length_angstrom early_angstrom "
+                                                  "local_rms_angstrom n_particles")
+"""Of all aligned particles: mean speed (frame - 1,) and dose axis (frame,), path lengths (n,), early displacement (n,) and
+rms departure from the input motion (n,), all in A. Movies with another number of frames are not in the per-frame means."""
+
+
+def read_status(path):
+    """Events of a status.jsonl in order; a last line that was cut off by a crash is left out."""
+    try:
+        with open(str(path), encoding="utf-8") as file:
+            lines = file.read().split("\n")
+    except OSError:
+        return []
+    events = []
+    for line in lines:
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            continue
+    return events
+
+
+class JobResults:
+    """What the job in ``folder`` has reached so far. Everything is read when asked for, so a running job may be looked at."""
+
+    def __init__(self, folder):
+        self.layout = JobLayout(folder)
+        if not self.layout.job.exists():
+            raise InputError("%s holds no job (job.json is missing): give the folder of a 'refmotion run'" % folder)
+
+    @property
+    def spec(self):
+        """Parameters of the job, a JobSpec."""
+        return JobSpec.read(self.layout.job)
+
+    def movies(self):
+        """States of all movies that have particles, in the job's order: list of :class:`MovieState`."""
+        states = OrderedDict()
+        for event in read_status(self.layout.status):
+            if event.get("event") == "movies":
+                states = OrderedDict((m["key"], dict(m, reason="")) for m in event["movies"])
+            elif event.get("event") in ("align", "polish") and event["movie"] in states:
+                states[event["movie"]].update({event["event"]: event["state"], "reason": event.get("reason", "")})
+        return [MovieState(**state) for state in states.values()]
+
+    def failed(self):
+        """The movies that failed, with reasons."""
+        return [m for m in self.movies() if "failed" in (m.align, m.polish)]
+
+    def aligned_keys(self):
+        """Keys of the movies with trajectories, in the job's order."""
+        return [m.key for m in self.movies() if m.align == "done" and self.layout.trajectories(m.key).exists()]
+
+    def trajectories(self, key):
+        """Trajectories of one movie."""
+        return load_trajectories(self.layout.trajectories(key))
+
+    def fcc(self, key):
+        """FccTable of one movie."""
+        return load_fcc(self.layout.fcc(key))
+
+    def fcc_total(self):
+        """FccTable summed over the job's movies, or None before the weights were fitted."""
+        return load_fcc(self.layout.fcc_total) if self.layout.fcc_total.exists() else None
+
+    def weights(self):
+        """DoseWeights, or None before they were fitted."""
+        return load_weights(self.layout.weights) if self.layout.weights.exists() else None
+
+    def hyperparameters(self):
+        """Hyperparameters, or None before they were set."""
+        return load_hyperparameters(self.layout.hyperparameters) if self.layout.hyperparameters.exists() else None
+
+    def particle_stars(self):
+        """Paths of the polished particles' STAR files, one per reference, those that exist."""
+        count = len(self.spec.references)
+        paths = [self.layout.particles(i, count) for i in range(count)]
+        return [p for p in paths if p.exists()]
+
+    def stacks(self, reference=0):
+        """Paths of the polished image stacks of one reference in the job's order."""
+        count = len(self.spec.references)
+        paths = [self.layout.polished(m.key, reference, count) for m in self.movies() if m.polish == "done"]
+        return [p for p in paths if p.exists()]
+
+    def particle_rows(self, reference=0):
+        """Tables of the input and of the polished particles (StarTable, or None before they are written)."""
+        after = self.layout.particles(reference, len(self.spec.references))
+        return (read_table(self.spec.references[reference].particles, "particles"),
+                read_table(after, "particles") if after.exists() else None)
+
+    def polished_images(self, reference=0):
+        """For each row of the polished STAR file its stack (as written there) and 0-based image number."""
+        after = self.particle_rows(reference)[1]
+        names = after.columns["rlnImageName"] if after is not None else []
+        return [(stack, int(number) - 1) for number, stack in (name.split("@", 1) for name in names)]
+
+    def left_out(self):
+        """Table of the particles that did not leave, with reasons (StarTable, or None if all left)."""
+        return read_table(self.layout.left_out, "particles") if self.layout.left_out.exists() else None
+
+    def motion_statistics(self, early_dose_e_per_A2=4.0, keys=None):
+        """:class:`MotionStatistics` of all aligned movies (or of ``keys``), or None if there is none."""
+        tables = [self.trajectories(key) for key in (self.aligned_keys() if keys is None else keys)]
+        return _motion_statistics(tables, early_dose_e_per_A2) if tables else None
+
+    def progress(self):
+        """What the running job does now: stage, done, total, remaining_seconds; None if it never said."""
+        return read_json(self.layout.progress)
+
+    def summary(self):
+        """Numbers for a page or a log: a dict of what exists now, missing things are absent."""
+        movies, left_out = self.movies(), self.left_out()
+        numbers = {"movies": len(movies), "movies_aligned": sum(m.align == "done" for m in movies),
+                   "movies_polished": sum(m.polish == "done" for m in movies), "movies_failed": len(self.failed()),
+                   "particles_in_movies": sum(m.n_particles for m in movies)}
+        stars = self.particle_stars()
+        if stars:
+            numbers["particles_written"] = sum(len(read_table(p, "particles")) for p in stars)
+            numbers["particles_left_out"] = len(left_out) if left_out is not None else 0
+        motion = self.motion_statistics()
+        if motion is not None:
+            numbers["mean_path_length_angstrom"] = float(np.mean(motion.path_length_angstrom))
+            numbers["mean_early_motion_angstrom"] = float(np.mean(motion.early_angstrom))
+            numbers["mean_local_rms_angstrom"] = float(np.mean(motion.local_rms_angstrom))
+        return numbers
+
+
+def _motion_statistics(tables, early_dose):
+    lengths, early, local, speeds = [], [], [], []
+    n_frames = max(set(t.displacement_yx_angstrom.shape[1] for t in tables),
+                   key=[t.displacement_yx_angstrom.shape[1] for t in tables].count)
+    for table in tables:
+        track = np.asarray(table.displacement_yx_angstrom, dtype=np.float64)
+        speed = np.linalg.norm(np.diff(track, axis=1), axis=2)
+        last_early = int(np.searchsorted(table.dose_e_per_A2 - table.dose_e_per_A2[0], early_dose, side="right")) - 1
+        deviation = track - table.initial_yx_angstrom
+        deviation = deviation - deviation.mean(axis=1, keepdims=True)     # a constant offset is no motion
+        lengths.append(speed.sum(axis=1))
+        early.append(np.linalg.norm(track[:, last_early] - track[:, 0], axis=1))
+        local.append(np.sqrt((deviation ** 2).sum(axis=2).mean(axis=1)))
+        speeds += [speed] if track.shape[1] == n_frames else []
+    dose = next(t.dose_e_per_A2 for t in tables if t.displacement_yx_angstrom.shape[1] == n_frames)
+    lengths = np.concatenate(lengths)
+    return MotionStatistics(dose, np.concatenate(speeds).mean(axis=0), lengths, np.concatenate(early), np.concatenate(local), len(lengths))

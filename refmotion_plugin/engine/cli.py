@@ -1,0 +1,231 @@
+"""The command ``refmotion``: simulate, run, status, report. The only place that prints."""
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from refmotion_plugin.contract.errors import InputError
+from refmotion_plugin.contract.layout import JobLayout
+from refmotion_plugin.contract.results import JobResults
+from refmotion_plugin.contract.spec import JobSpec
+
+from .options import Parser, add_dataclass_options, add_job_options, dataclass_from, job_spec
+
+EXIT_FINE, EXIT_BUG, EXIT_INPUT, EXIT_FAILED_MOVIES, EXIT_STOPPED = 0, 1, 2, 3, 130
+
+log = logging.getLogger(__name__)
+
+RUN_EPILOG = """exit codes: 0 finished; 2 the job cannot go on with what was given (one sentence on stderr); 3 finished, but some movies
+failed (listed with reasons; their particles are in left_out_particles.star); 130 stopped.
+The same command again goes on where an earlier run ended: movies whose inputs and parameters are unchanged are skipped."""
+
+
+def main(argv=None):
+    """Run one command; returns its exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    parser = _parser(arguments)
+    values = vars(parser.parse_args(arguments))
+    command = values.pop("command")
+    try:
+        with _stopped_by_signal():
+            return command(values)
+    except InputError as error:
+        _say_error(str(error))
+        return EXIT_INPUT
+    except KeyboardInterrupt:
+        _say_error("stopped; the same command goes on where it was")
+        return EXIT_STOPPED
+    except Exception:
+        log.exception("unexpected error")
+        _say_error("unexpected error, please report it with the text above (it is in engine.log too)")
+        return EXIT_BUG
+
+
+def _say_error(text):
+    print("refmotion: " + text, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _stopped_by_signal():
+    """A polite kill ends like Ctrl-C: files whole, lock released."""
+    def stop(number, frame):
+        raise KeyboardInterrupt
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:      # not in the main thread, where signals are someone else's
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _parser(arguments):
+    parser = Parser(prog="refmotion", description="Reference-based motion correction of cryo-EM movies.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="simulate | run | status | report")
+    run = commands.add_parser("run", help="motion-correct particles", epilog=RUN_EPILOG,
+                              description="Align particles in movies to a reference, fit dose weights, write polished particles.")
+    run.add_argument("out", metavar="OUT", help="folder of the job; made if absent")
+    run.add_argument("--job", metavar="FILE", help="job.json with the parameters; options given besides replace single ones "
+                                                   "(none and no options: OUT/job.json)")
+    run.add_argument("--stage", choices=("align", "weigh", "polish", "all"), default="all", help="run one stage only (default: all)")
+    add_job_options(run)
+    run.set_defaults(command=run_command)
+    for name, command, text in (("status", status_command, "say how far a job is"), ("report", report_command, "write report.html and figures")):
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("out", metavar="OUT", help="folder of the job")
+        sub.set_defaults(command=command)
+    _add_simulate(commands, "simulate" in arguments[:1])
+    return parser
+
+
+def _add_simulate(commands, wanted):
+    simulate = commands.add_parser("simulate", help="make a data set with known truth",
+                                   description="Write movies, their metadata, particles, half-maps, a mask and the truth.")
+    simulate.add_argument("out", metavar="OUT", help="folder to write to; made if absent")
+    simulate.set_defaults(command=simulate_command)
+    if wanted:              # its module takes a moment to load: only for those who ask
+        from .simulate.spec import SimulationSpec
+        add_dataclass_options(simulate, SimulationSpec)
+
+
+# ---- commands -----------------------------------------------------------------------------------------------------------
+
+def run_command(values):
+    """``refmotion run``."""
+    layout = JobLayout(values.pop("out"))
+    job_file, stage = values.pop("job"), values.pop("stage")
+    if job_file is None and "inputs.movies" not in values and layout.job.exists():
+        job_file = layout.job
+    spec = job_spec(values, JobSpec.read(job_file) if job_file else None)
+    with _logging_to(layout), _progress_bar() as listener:
+        from .run.job import run_job
+        start = time.monotonic()
+        outcome = run_job(layout.folder, spec, stage=stage, listener=listener)
+        from .report import write_report
+        report = write_report(JobResults(layout.folder)) if stage in ("polish", "all") else None
+    _print_outcome(layout, spec, stage, outcome, time.monotonic() - start, report)
+    return EXIT_FAILED_MOVIES if outcome.failed else EXIT_FINE
+
+
+def _print_outcome(layout, spec, stage, outcome, seconds, report):
+    from .run.status import duration
+    print("%s finished in %s" % ("job" if stage == "all" else "stage " + stage, duration(seconds)))
+    if outcome.particles_written is not None:
+        count = len(spec.references)
+        stars = ", ".join(str(layout.particles(i, count)) for i in range(count))
+        print("%d particles written: %s" % (outcome.particles_written, stars))
+        if outcome.particles_left_out:
+            print("%d particles left out, with reasons: %s" % (outcome.particles_left_out, layout.left_out))
+    if report:
+        print("report: %s" % report)
+    if outcome.failed:
+        print("%d movies failed:" % len(outcome.failed))
+        for micrograph, reason in outcome.failed.items():
+            print("  %s: %s" % (micrograph, reason))
+
+
+def status_command(values):
+    """``refmotion status``."""
+    results = JobResults(values["out"])
+    for name, number in results.summary().items():
+        print("%-30s %s" % (name.replace("_", " "), "%.2f" % number if isinstance(number, float) else number))
+    progress = results.progress()
+    if progress and progress["done"] < progress["total"]:
+        from .run.status import Progress
+        print("last seen: " + Progress(**progress).line())
+    for movie in results.failed():
+        print("failed: %s: %s" % (movie.micrograph, movie.reason))
+    return EXIT_FINE
+
+
+def report_command(values):
+    """``refmotion report``."""
+    from .report import write_report
+    results = JobResults(values["out"])
+    print("report: %s" % write_report(results))
+    print("figures: %s" % results.layout.figures)
+    return EXIT_FINE
+
+
+def simulate_command(values):
+    """``refmotion simulate``."""
+    from .run.status import Progress
+    from .simulate import simulate
+    from .simulate.spec import SimulationSpec
+    out, start = Path(values.pop("out")), time.monotonic()
+    with _progress_bar() as listener:
+        def progress(done, total, sentence):
+            each = (time.monotonic() - start) / max(done, 1)
+            step = Progress("simulate", done, total, each, each * (total - done))
+            if listener:
+                listener(step)
+            else:
+                print(step.line(), file=sys.stderr, flush=True)
+        paths = simulate(out, dataclass_from(values, SimulationSpec), progress, relative_to=Path.cwd())
+    print("run it with: " + _run_line(paths))
+    return EXIT_FINE
+
+
+def _run_line(paths):
+    def short(path):
+        return os.path.relpath(str(path))
+    sets = list(zip(paths.particles, paths.half1, paths.half2, paths.mask))
+    line = ["refmotion run OUT --movies", short(paths.corrected_micrographs), "--particles", short(sets[0][0]),
+            "--half1", short(sets[0][1]), "--half2", short(sets[0][2]), "--mask", short(sets[0][3])]
+    for others in sets[1:]:
+        line += ["--reference", ",".join("%s=%s" % (n, short(p)) for n, p in zip(("particles", "half1", "half2", "mask"), others))]
+    return " ".join(line)
+
+
+# ---- how it talks ---------------------------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def _logging_to(layout):
+    """Log to engine.log; to stderr too: everything in a log file, only warnings beside a progress bar."""
+    try:
+        layout.folder.mkdir(parents=True, exist_ok=True)
+        to_file = logging.FileHandler(str(layout.log), encoding="utf-8")
+    except OSError as error:
+        raise InputError("%s cannot be written (%s): choose another folder" % (layout.folder, error.strerror)) from None
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    to_stderr = logging.StreamHandler()
+    to_stderr.setLevel(logging.ERROR if sys.stderr.isatty() else logging.INFO)
+    to_stderr.setFormatter(logging.Formatter("%(message)s"))
+    root = logging.getLogger("refmotion_plugin")
+    before, handlers = root.level, (to_file, to_stderr)
+    root.setLevel(logging.INFO)
+    for handler in handlers:
+        root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()
+
+
+@contextlib.contextmanager
+def _progress_bar():
+    """A listener that draws a bar on a terminal; None elsewhere, where log lines say the same."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rest]}"))
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        rows = {}
+
+        def listener(progress):
+            if progress.stage not in rows:
+                rows[progress.stage] = bar.add_task(progress.stage, total=progress.total, rest="")
+            bar.update(rows[progress.stage], completed=progress.done, total=progress.total,
+                       rest=progress.line().partition(", ")[2])
+        yield listener

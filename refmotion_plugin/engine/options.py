@@ -1,0 +1,138 @@
+"""Command line options made from the specs' own fields, so that names, help and defaults live in one place."""
+import argparse
+import dataclasses
+import sys
+import typing
+
+from refmotion_plugin.contract.errors import InputError
+from refmotion_plugin.contract.spec import JobSpec, ReferenceSpec
+
+SECTIONS = ("inputs", "motion_prior", "alignment", "dose", "output", "compute")
+NAMES = {"velocity_sigma": "spatial-strength", "acceleration_sigma": "acceleration-strength", "weights_file": "dose-weights"}
+UNITS = ("_angstrom", "_px", "_gib", "_file")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+
+    def error(self, message):
+        """Leave with exit code 2 and what was wrong."""
+        sys.stderr.write("%s: %s; see '%s --help'\n" % (self.prog, message, self.prog))
+        raise SystemExit(2)
+
+
+def option_name(field):
+    """``crop_box_px`` -> ``--crop-box``."""
+    for unit in UNITS:
+        if field.endswith(unit) and field not in NAMES:
+            field = field[:-len(unit)]
+    return "--" + NAMES.get(field, field).replace("_", "-")
+
+
+def spec_fields():
+    """(section, field name, field) of every field of a JobSpec that has an option."""
+    for section in SECTIONS:
+        model = JobSpec.model_fields[section].annotation
+        for name, field in model.model_fields.items():
+            yield section, name, field
+
+
+def add_job_options(parser):
+    """All options of a job. Options that are not given leave no trace: defaults are the spec's."""
+    reference = parser.add_argument_group("reference", "the first particle set with its map; --reference adds further ones")
+    for name, field in ReferenceSpec.model_fields.items():
+        reference.add_argument("--" + name, metavar="FILE", default=argparse.SUPPRESS, help=field.description)
+    reference.add_argument("--reference", action="append", default=argparse.SUPPRESS,
+                           metavar="particles=P.star,half1=A.mrc,half2=B.mrc[,mask=M.mrc]", help="a further reference; may be repeated")
+    groups = {s: parser.add_argument_group(s.replace("_", " "), JobSpec.model_fields[s].annotation.__doc__) for s in SECTIONS}
+    for section, name, field in spec_fields():
+        _add(groups[section], option_name(name), section + "." + name, field.annotation, field.get_default(), field.description)
+    parser.add_argument("--seed", type=int, default=argparse.SUPPRESS, help="seed of everything random (default: %d)"
+                        % JobSpec.model_fields["seed"].default)
+
+
+def _add(group, option, dest, annotation, default, description):
+    if isinstance(default, bool):
+        option, action = (option.replace("--", "--no-", 1), "store_false") if default else (option, "store_true")
+        group.add_argument(option, dest=dest, action=action, default=argparse.SUPPRESS,
+                           help=("do not " if default else "") + description)
+        return
+    kind, nargs = _kind(annotation)
+    shown = "" if default is None or repr(default) == "PydanticUndefined" else " (default: %s)" % (default,)
+    group.add_argument(option, dest=dest, type=kind, nargs=nargs, default=argparse.SUPPRESS,
+                       metavar="yes|no" if kind is yes_or_no else kind.__name__.upper(), help=(description + shown).replace("%", "%%"))
+
+
+def yes_or_no(text):
+    """True or False from yes or no."""
+    if text.lower() in ("yes", "true", "1"):
+        return True
+    if text.lower() in ("no", "false", "0"):
+        return False
+    raise argparse.ArgumentTypeError("%r is neither yes nor no" % text)
+
+
+def _kind(annotation):
+    """(converter, nargs) of a type annotation: a plain type, an optional one, or a tuple of one type."""
+    arguments = [a for a in typing.get_args(annotation) if a is not type(None)]
+    if typing.get_origin(annotation) is typing.Union:
+        return _kind(arguments[0])
+    if typing.get_origin(annotation) is tuple:
+        return arguments[0], "+" if Ellipsis in arguments else len(arguments)
+    return (yes_or_no if annotation is bool else annotation), None
+
+
+def job_spec(values, base=None):
+    """JobSpec from parsed options ``values`` (a dict) over ``base`` (a JobSpec, or none).
+
+    Raises InputError that names the options.
+    """
+    data = base.model_dump() if base is not None else {}
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        if section in SECTIONS:
+            data.setdefault(section, {})[name] = tuple(value) if isinstance(value, list) else value
+    if "seed" in values:
+        data["seed"] = values["seed"]
+    references = _references(values)
+    if references:
+        data["references"] = references
+    if "movies" not in data.get("inputs", {}) or not data.get("references"):
+        raise InputError("a job needs --movies, --particles, --half1 and --half2, or --job with a job.json: see 'refmotion run --help'")
+    try:
+        return JobSpec.build(data, "the options")
+    except InputError as error:
+        raise InputError(_with_option_names(str(error))) from None
+
+
+def _with_option_names(text):
+    for section, name, _ in spec_fields():
+        text = text.replace("%s.%s" % (section, name), option_name(name))
+    return text
+
+
+def _references(values):
+    first = {n: values[n] for n in ReferenceSpec.model_fields if n in values}
+    references = [first] if first else []
+    for text in values.get("reference", []):
+        parts = [part.partition("=") for part in text.split(",")]
+        if any(not sign or not value for _, sign, value in parts):
+            raise InputError("--reference %s: particles=FILE,half1=FILE,half2=FILE with an optional mask=FILE was expected" % text)
+        references.append({name.strip(): value.strip() for name, _, value in parts})
+    return references
+
+
+def add_dataclass_options(parser, cls):
+    """One option per field of a frozen dataclass."""
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        _add(parser, "--" + field.name.replace("_", "-"), field.name, hints[field.name], field.default, field.name.replace("_", " "))
+
+
+def dataclass_from(values, cls):
+    """The dataclass with the given options over its defaults."""
+    names = {f.name for f in dataclasses.fields(cls)}
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names})

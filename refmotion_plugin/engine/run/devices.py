@@ -1,0 +1,50 @@
+"""Which devices a job runs on, and how many CPU threads."""
+import logging
+import os
+
+import torch
+
+from refmotion_plugin.contract.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+def choose_devices(name):
+    """Device names, such as ["cpu"] or ["cuda:0", "cuda:1"], for ``compute.device`` of the spec.
+
+    Raises InputError when a GPU is asked for that is not there, or the name is none.
+    """
+    name = name.strip().lower()
+    if name == "auto":
+        return ["cuda:0"] if torch.cuda.is_available() else ["cpu"]
+    if name == "cpu":
+        return ["cpu"]
+    devices = ["cuda:0" if part == "cuda" else part for part in (p.strip() for p in name.split(","))]
+    for device in devices:
+        _check(device, name)
+    if len(set(devices)) < len(devices):
+        raise InputError("device %r names a GPU twice: name each once, such as cuda:0,cuda:1" % name)
+    return devices
+
+
+def _check(device, asked):
+    prefix, _, number = device.partition(":")
+    if prefix != "cuda" or not number.isdigit():
+        raise InputError("device %r is not known: cpu, cuda, cuda:0,cuda:1 or auto was expected" % asked)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(number) >= count:
+        raise InputError("device %r was asked for but torch %s sees %s here: check nvidia-smi and that torch was installed with "
+                         "CUDA, or use --device cpu" % (asked, torch.__version__, "%d GPU(s)" % count if count else "no GPU"))
+
+
+def set_threads(threads):
+    """Use ``threads`` CPU threads in torch (0: all cores this process may use); returns the number."""
+    threads = threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    return threads
+
+
+def describe(devices, threads):
+    """One line for the log: versions, devices, threads."""
+    names = [torch.cuda.get_device_name(d) if d.startswith("cuda") else "CPU" for d in devices]
+    return "torch %s on %s, %d CPU threads" % (torch.__version__, ", ".join("%s (%s)" % p for p in zip(devices, names)), threads)

@@ -1,0 +1,68 @@
+"""Where tasks run: in this process with the next movie decoded ahead, or one worker process per GPU under dask."""
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+from refmotion_plugin.contract.errors import InputError
+
+from .tasks import TaskResult, run_task
+
+log = logging.getLogger(__name__)
+
+
+def run_here(tasks, place, ahead=True):
+    """Run tasks one after the other; yields TaskResult in their order.
+
+    ``ahead``: a thread decodes the next movie while this one is worked on, so two decoded movies are in memory at most.
+    """
+    if not ahead:
+        for task in tasks:
+            yield run_task(task, place, lambda task=task: place.load(task))
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
+        waiting = pool.submit(place.load, tasks[0]) if tasks else None
+        try:
+            for task, following in zip(tasks, list(tasks[1:]) + [None]):
+                now = [waiting]
+                waiting = pool.submit(place.load, following) if following is not None else None
+                yield run_task(task, place, lambda: now.pop().result())     # popped: the stack is freed when the task is done
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def run_on_devices(tasks, devices, make_place):
+    """Run tasks on several devices, one single-threaded worker process each; yields TaskResult as they end.
+
+    ``make_place(device)`` must be picklable; a worker calls it once. A movie whose worker dies is tried once more, then it
+    is failed. Raises InputError if dask.distributed is not installed.
+    """
+    try:
+        import dask
+        from dask.distributed import Client, LocalCluster, as_completed
+    except ImportError:
+        raise InputError("several devices (%s) need dask.distributed: 'pip install distributed', or name one device"
+                         % ", ".join(devices)) from None
+    dask.config.set({"distributed.scheduler.allowed-failures": 1})
+    with LocalCluster(n_workers=len(devices), threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        with Client(cluster) as client:
+            futures = {client.submit(_on_worker, task, devices, make_place, pure=False): task for task in tasks}
+            for future in as_completed(list(futures)):
+                task = futures[future]
+                if future.status == "finished":
+                    yield future.result()
+                elif isinstance(future.exception(), InputError):
+                    raise future.exception()
+                else:
+                    stage = "align" if task.align_mark is not None else "polish"
+                    yield TaskResult(task.movie.key, 0.0, {stage: "its worker process ended: %s" % future.exception()})
+
+
+_PLACES = {}
+
+
+def _on_worker(task, devices, make_place):
+    from dask.distributed import get_worker
+    device = devices[int(get_worker().name) % len(devices)]
+    if device not in _PLACES:
+        _PLACES[device] = make_place(device)
+    place = _PLACES[device]
+    return run_task(task, place, lambda: place.load(task))

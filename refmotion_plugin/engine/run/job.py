@@ -1,0 +1,301 @@
+"""A job from beginning to end: prepare, align every movie, fit the weights, polish every movie, write what leaves.
+
+map -> reduce -> map. The same command again does only what is missing or was made of something else.
+"""
+import functools
+import logging
+from collections import namedtuple
+from dataclasses import dataclass, field
+from typing import Dict
+
+import numpy as np
+
+import refmotion_plugin
+from refmotion_plugin.contract import layout as files
+from refmotion_plugin.contract import store
+from refmotion_plugin.contract.errors import InputError, MovieError
+from refmotion_plugin.contract.layout import JobLayout, content_hash, file_stamp, fingerprint, is_done, mark_done, particles_hash, read_json
+from refmotion_plugin.contract.results import JobResults
+
+from . import outputs
+from .devices import choose_devices, describe, set_threads
+from .executor import run_here, run_on_devices
+from .inputs import JobInputs, read_inputs
+from .plan import DONE, open_keys, plan
+from .recipes import stage_recipes
+from .status import StatusLog, job_lock
+from .tasks import MovieTask, Workplace
+
+log = logging.getLogger(__name__)
+
+STAGES = ("align", "weigh", "polish")
+JobOutcome = namedtuple("JobOutcome", "failed particles_written particles_left_out")
+"""``failed`` {micrograph: reason}; particle counts are None if no particles were written in this run."""
+
+
+@dataclass
+class _Job:
+    """The one changing thing of a run; everything in it is frozen."""
+
+    spec: object
+    layout: JobLayout
+    recipes: object
+    status: StatusLog
+    inputs: JobInputs
+    devices: list
+    threads: int
+    version: str
+    prepared: object = None
+    weights: object = None
+    align_marks: Dict[str, str] = field(default_factory=dict)
+    failed: Dict[str, str] = field(default_factory=dict)          # key -> reason
+
+
+def run_job(folder, spec, stage="all", recipes=None, listener=None):
+    """Run a job, or one stage of it, in ``folder`` (made if absent); returns :class:`JobOutcome`.
+
+    Parameters: ``stage`` align, weigh, polish or all; ``recipes`` the stages' functions (none: the engine's own);
+    ``listener(progress)`` is called after every movie.
+    Raises InputError when the job cannot go on; what is finished is kept.
+    """
+    layout = JobLayout(folder)
+    with job_lock(layout):
+        with files.atomic_write(layout.job, "w") as file:
+            file.write(spec.to_json() + "\n")
+        job = _start(spec, layout, recipes or stage_recipes(), StatusLog(layout, listener))
+        wanted = STAGES if stage == "all" else (stage,)
+        try:
+            outcome = _run_stages(job, wanted)
+        except BaseException as error:
+            job.status.event("stopped", reason=str(error) or type(error).__name__)
+            raise
+        job.status.event("finished", failed=len(outcome.failed))
+        return outcome
+
+
+def _start(spec, layout, recipes, status):
+    devices, threads = choose_devices(spec.compute.device), set_threads(spec.compute.threads)
+    log.info(describe(devices, threads))
+    inputs = read_inputs(spec, recipes.outside_movie)
+    log.info("%d movies with %d particles of %d sets", len(inputs.movies), sum(map(len, inputs.particles.values())), len(inputs.sets))
+    for micrograph, (reason, _) in inputs.unreadable.items():
+        log.error("movie %s failed: %s", micrograph, reason)
+    return _Job(spec, layout, recipes, status, inputs, devices, threads, getattr(refmotion_plugin, "__version__", "0"))
+
+
+def _run_stages(job, wanted):
+    job.prepared = job.recipes.prepare(job.spec, job.inputs.sets, job.devices[0], job.threads)
+    store.save_hyperparameters(job.layout.hyperparameters, job.prepared.hyperparameters)
+    if job.spec.output.stop_after == "hyperparameters":
+        return _outcome(job)
+    _use_given_weights(job)
+    in_one_decode = job.weights is not None and set(wanted) == set(STAGES) and job.spec.output.stop_after == "particles"
+    _preflight_and_calibrate(job, "align" in wanted)
+    _align(job, "align" in wanted, in_one_decode)
+    if job.spec.output.tracks_star:
+        outputs.write_tracks(job.layout, _aligned(job))
+    if "weigh" in wanted:
+        _weigh(job)
+    if "polish" not in wanted or job.spec.output.stop_after != "particles":
+        return _outcome(job)
+    return _polish_and_write(job)
+
+
+# ---- before the first movie -------------------------------------------------------------------------------------------------
+
+def _announce(job, aligned):
+    """Write the list of movies and what is known of each, so that a reader knows what is to come."""
+    before = {m.key: m for m in JobResults(job.layout.folder).movies()}
+    rows = [{"key": m.key, "micrograph": m.micrograph, "n_particles": len(job.inputs.particles[m.key]),
+             "align": "done" if m.key in aligned else "todo",
+             "polish": before[m.key].polish if m.key in aligned and m.key in before else "todo"} for m in job.inputs.movies]
+    rows += [{"key": name, "micrograph": name, "n_particles": count, "align": "todo", "polish": "todo"}
+             for name, (_, count) in job.inputs.unreadable.items()]
+    job.status.event("movies", movies=rows)
+    for name, (reason, _) in job.inputs.unreadable.items():
+        job.status.event("align", movie=name, state="failed", reason=reason)
+    for key, reason in job.failed.items():
+        job.status.event("align", movie=key, state="failed", reason=reason)
+
+
+def _use_given_weights(job):
+    path = job.spec.dose.weights_file
+    if path is None:
+        return
+    doses = None
+    for movie in job.inputs.movies:
+        try:
+            doses = job.recipes.frame_doses(movie, *job.recipes.frame_range(movie, job.spec.inputs))
+            break
+        except MovieError:
+            continue
+    job.weights = job.recipes.load_weights(path, doses, job.spec.dose.normalisation)
+    store.save_weights(job.layout.weights, job.weights)
+
+
+def _mark(job, stage, **made_of):
+    optics = [repr(sorted(s.optics.items())) for s in job.inputs.sets]
+    return fingerprint(stage, job.spec, job.version, optics=optics, **made_of)
+
+
+def _preflight_and_calibrate(job, may_run):
+    """Check the inputs on a few movies and find the references' amplitude, each once per set of inputs."""
+    all_particles = [particles_hash(s.table) for s in job.inputs.sets]
+    movies = [file_stamp(m.movie_file) for m in job.inputs.movies]
+    mark = _mark(job, "calibrate", particles=all_particles, movies=movies)
+    if job.spec.inputs.preflight and may_run and not is_done(job.layout.preflight_done, mark):
+        report = job.recipes.preflight(job.inputs.movies, job.inputs.particles_of, job.prepared)
+        log.info("%s", report.text)
+        mark_done(job.layout.preflight_done, mark, text=report.text)
+    if job.spec.motion_prior.rigid:
+        return
+    if may_run and not is_done(job.layout.calibrate_done, mark, job.layout.amplitudes):
+        job.prepared = job.recipes.calibrate(job.inputs.movies, job.inputs.particles_of, job.prepared)
+        job.recipes.save_amplitudes(job.layout.amplitudes, job.prepared.amplitudes)
+        mark_done(job.layout.calibrate_done, mark)
+    elif job.layout.amplitudes.exists():
+        job.prepared = job.prepared.with_amplitudes(job.recipes.load_amplitudes(job.layout.amplitudes))
+
+
+# ---- the stages -------------------------------------------------------------------------------------------------------------
+
+def _align(job, may_run, polish_too):
+    """Align what is open, or (``may_run`` false) find out what is aligned already."""
+    amplitude = content_hash(job.layout.amplitudes)
+    hyperparameters = content_hash(job.layout.hyperparameters)
+    for movie in job.inputs.movies:
+        job.align_marks[movie.key] = _mark(job, "align", metadata=_metadata(movie), particles=particles_hash(job.inputs.particles[movie.key]),
+                                           amplitude=amplitude, hyperparameters=hyperparameters)
+    states = plan(job.align_marks, _found(job, "align"))
+    if not may_run:
+        reasons = {m.key: m.reason for m in JobResults(job.layout.folder).movies()}
+        job.failed.update({k: reasons.get(k) or "it was not aligned" for k in open_keys(states)})
+    _announce(job, {k for k, state in states.items() if state == DONE})
+    if not may_run:
+        return
+    polish_marks = _polish_marks(job) if polish_too else {}
+    tasks = [MovieTask(m, job.inputs.particles[m.key], job.align_marks[m.key], polish_marks.get(m.key))
+             for m in job.inputs.movies if m.key in set(open_keys(states))]
+    _run(job, "align", tasks)
+
+
+def _metadata(movie):
+    """What a movie's own file says of it, for the fingerprint; files by their stamps, since their paths depend on the folder."""
+    values = {name: file_stamp(value) if name.endswith("_file") else value for name, value in vars(movie).items()}
+    return [[name, values[name].tolist() if isinstance(values[name], np.ndarray) else values[name]] for name in sorted(values)]
+
+
+def _found(job, stage):
+    """Fingerprints on disk of those movies whose result files are there too."""
+    found = {}
+    for movie in job.inputs.movies:
+        needed = [job.layout.trajectories(movie.key), job.layout.fcc(movie.key)] if stage == "align" else []
+        data = read_json(job.layout.done(movie.key, stage))
+        for part in (data or {}).get("references", []):
+            needed += [job.layout.polished(movie.key, part["reference"], len(job.inputs.sets))] if part["rows"] else []
+        if isinstance(data, dict) and all(p.exists() for p in needed):
+            found[movie.key] = data.get("fingerprint")
+    return found
+
+
+def _run(job, stage, tasks):
+    """Run tasks on the job's devices and note what became of each."""
+    if not tasks:
+        log.info("%s: nothing to do, all movies are done", stage)
+        return
+    job.status.begin(stage, len(tasks))
+    names = {m.key: m.micrograph for m in job.inputs.movies}
+    place = _workplace(job)
+    if len(job.devices) == 1:
+        results = run_here(tasks, place, ahead=job.threads > 1 or job.devices[0] != "cpu")
+    else:
+        results = run_on_devices(tasks, job.devices, functools.partial(_remote_workplace, place.layout.folder, job.spec, job.weights))
+    for result in results:
+        for name, text in result.stages.items():
+            done = text == "done"
+            job.status.event(name, movie=result.key, state="done" if done else "failed", reason="" if done else text,
+                             seconds=round(result.seconds, 2))
+            if not done:
+                job.failed[result.key] = text
+                log.error("movie %s failed: %s", names[result.key], text)
+        job.status.advance()
+
+
+def _workplace(job):
+    return Workplace(job.recipes, job.prepared, job.layout, len(job.inputs.sets), job.weights, job.spec.output.float16)
+
+
+def _remote_workplace(folder, spec, weights, device):
+    """A worker process's own copy of the prepared job, read from the same files."""
+    recipes = stage_recipes()
+    threads = set_threads(spec.compute.threads)
+    inputs = read_inputs(spec, recipes.outside_movie)
+    prepared = recipes.prepare(spec, inputs.sets, device, threads)
+    layout = JobLayout(folder)
+    if layout.amplitudes.exists():
+        prepared = prepared.with_amplitudes(recipes.load_amplitudes(layout.amplitudes))
+    return Workplace(recipes, prepared, layout, len(inputs.sets), weights, spec.output.float16)
+
+
+def _aligned(job):
+    """Keys with valid trajectories, in the job's order."""
+    states = plan(job.align_marks, _found(job, "align"))
+    return [k for k, state in states.items() if state == DONE]
+
+
+def _weigh(job):
+    """Sum the FCC tables in the movies' order and fit the weights, unless that was done with the same tables."""
+    keys = _aligned(job)
+    if not keys:
+        first = next(iter(list(job.failed.values()) + [r for r, _ in job.inputs.unreadable.values()]), "align them first")
+        raise InputError("no movie was aligned, so there are no dose weights to fit; the first reason: %s" % first)
+    mark = _mark(job, "weigh", tables=[job.align_marks[k] for k in keys])
+    if not is_done(job.layout.weigh_done, mark, job.layout.weights, job.layout.fcc_total):
+        totals = _sum_by_kind(store.load_fcc(job.layout.fcc(k)) for k in keys)
+        store.save_fcc(job.layout.fcc_total, totals[0])
+        if job.spec.dose.weights_file is None:
+            store.save_weights(job.layout.weights, job.recipes.fit_weights(totals, job.prepared))
+        mark_done(job.layout.weigh_done, mark, movies=len(keys))
+    job.weights = store.load_weights(job.layout.weights)
+    outputs.write_bfactors(job.layout, job.weights)
+
+
+def _sum_by_kind(tables):
+    """One float64 total per kind of table (frames, doses, shells), the most frequent kind first; one table in memory at a time."""
+    totals, counts = {}, {}
+    for table in tables:
+        kind = (table.cross.shape, np.round(table.dose_e_per_A2, 3).tobytes(), np.round(table.frequency_per_angstrom, 8).tobytes())
+        totals[kind] = totals[kind] + table if kind in totals else table
+        counts[kind] = counts.get(kind, 0) + 1
+    return [totals[k] for k in sorted(counts, key=counts.get, reverse=True)]
+
+
+def _polish_marks(job):
+    """Fingerprints of the polish stage; the weights must be on disk."""
+    weights = content_hash(job.layout.weights)
+    return {key: _mark(job, "polish", align=mark, weights=weights) for key, mark in job.align_marks.items()}
+
+
+def _polish_and_write(job):
+    if job.weights is None:
+        if not job.layout.weights.exists():
+            raise InputError("%s has no dose weights yet: run the stage weigh first" % job.layout.folder)
+        job.weights = store.load_weights(job.layout.weights)
+    aligned, marks = set(_aligned(job)), _polish_marks(job)
+    states = plan({k: m for k, m in marks.items() if k in aligned}, _found(job, "polish"), failed=job.failed)
+    work = set(open_keys(states))
+    _run(job, "polish", [MovieTask(m, job.inputs.particles[m.key], None, marks[m.key]) for m in job.inputs.movies if m.key in work])
+    found = _found(job, "polish")
+    polished = {k for k in aligned if found.get(k) == marks[k] and k not in job.failed}
+    written, left_out = outputs.write_particle_stars(job.inputs, job.layout, job.spec, polished, job.failed,
+                                                     job.recipes.recentering_yx_px)
+    if not written:
+        raise InputError("no particle was polished; the first reason: %s" % next(iter(job.failed.values()), "none is inside a movie"))
+    return _outcome(job, written, left_out)
+
+
+def _outcome(job, written=None, left_out=None):
+    names = {m.key: m.micrograph for m in job.inputs.movies}
+    failed = {m: reason for m, (reason, _) in job.inputs.unreadable.items()}
+    failed.update({names[k]: reason for k, reason in job.failed.items()})
+    return JobOutcome(failed, written, left_out)

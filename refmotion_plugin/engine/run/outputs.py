@@ -1,0 +1,82 @@
+"""What leaves a job: particle STAR files, the list of particles left out, B-factors, tracks."""
+import logging
+from collections import defaultdict
+
+import numpy as np
+
+from refmotion_plugin.contract.errors import InputError
+from refmotion_plugin.contract.layout import read_json
+from refmotion_plugin.contract.star import write_bfactors_star, write_left_out, write_particles, write_tracks_star
+from refmotion_plugin.contract.store import load_trajectories
+
+log = logging.getLogger(__name__)
+
+
+def write_particle_stars(inputs, layout, spec, polished_keys, failed, recentering_yx_px):
+    """Write the polished particles of every reference and the list of those left out.
+
+    Parameters: ``polished_keys`` movies with a valid polish marker; ``failed`` {key: reason} of the others.
+    Every particle of the input is in exactly one of the files. Returns (written, left out).
+    """
+    left_out = list(inputs.left_out)
+    entries = defaultdict(list)                         # reference -> (row, image name, optics group, pixel, box, moved px, moved A)
+    for movie in inputs.movies:
+        table = inputs.particles[movie.key]
+        if movie.key not in polished_keys:
+            reason = "movie failed: " + failed.get(movie.key, "it was not polished")
+            left_out += [(int(r), int(i), reason) for r, i in zip(table.reference, table.row)]
+            continue
+        for part in read_json(layout.done(movie.key, "polish"))["references"]:
+            left_out += [(part["reference"], row, reason) for row, reason in part["rejected"]]
+            entries[part["reference"]] += _entries(movie, table, part, layout, spec, recentering_yx_px)
+    for particles in inputs.sets:
+        _write_set(particles, entries[particles.reference], layout, spec)
+    if left_out:
+        write_left_out(layout.left_out, [(inputs.sets[r], row, reason) for r, row, reason in sorted(left_out)])
+    elif layout.left_out.exists():
+        layout.left_out.unlink()
+    return sum(map(len, entries.values())), len(left_out)
+
+
+def _entries(movie, table, part, layout, spec, recentering_yx_px):
+    own = table[table.reference == part["reference"]]
+    place = {row: i for i, row in enumerate(own.row.tolist())}
+    stack = layout.polished(movie.key, part["reference"], len(spec.references))
+    moved = np.zeros((len(own), 2))
+    if spec.output.recenter:
+        moved = np.asarray(recentering_yx_px(own, movie.original_pixel_angstrom)) * movie.original_pixel_angstrom
+    pixel = spec.inputs.coordinate_pixel_angstrom or movie.original_pixel_angstrom * movie.binning
+    return [(row, "%06d@%s" % (number, stack), int(own.optics_group[place[row]]), (part["pixel_angstrom"], part["box_px"]),
+             moved[place[row]] / pixel, moved[place[row]]) for number, row in enumerate(part["rows"], 1)]
+
+
+def _write_set(particles, entries, layout, spec):
+    path = layout.particles(particles.reference, len(spec.references))
+    if not entries:
+        log.warning("no particle of %s was polished: %s is not written", particles.path, path)
+        if path.exists():
+            path.unlink()
+        return
+    entries.sort(key=lambda e: e[0])
+    rows, names, groups, geometry, moved_px, moved_angstrom = zip(*entries)
+    by_group = {}
+    for group, pixel_and_box in zip(groups, geometry):
+        if by_group.setdefault(group, pixel_and_box) != pixel_and_box:
+            raise InputError("%s: optics group %d has movies of different pixel size (images of %s and %s A/px and px): give each pixel "
+                             "size its own optics group" % (particles.path, group, by_group[group], pixel_and_box))
+    moved = (np.array(moved_px), np.array(moved_angstrom)) if spec.output.recenter else None
+    write_particles(path, particles, rows, names, by_group, moved)
+
+
+def write_bfactors(layout, weights):
+    """RELION's bfactors.star, one per optics group."""
+    for group in range(len(weights.b_factor_A2)):
+        write_bfactors_star(layout.bfactors(group), weights.b_factor_A2[group], weights.scale[group])
+
+
+def write_tracks(layout, keys):
+    """RELION's track files of movies that have none yet, or an older one than their trajectories."""
+    for key in keys:
+        path, source = layout.tracks(key), layout.trajectories(key)
+        if not path.exists() or path.stat().st_mtime_ns < source.stat().st_mtime_ns:
+            write_tracks_star(path, load_trajectories(source).displacement_yx_angstrom)

@@ -1,0 +1,33 @@
+"""The stages a job is made of, as one replaceable record: the job's logic is tested with fast stand-ins."""
+from dataclasses import dataclass
+from typing import Callable
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """Functions of ``engine.stages`` with their names there; see their docstrings."""
+
+    prepare: Callable
+    preflight: Callable
+    calibrate: Callable
+    save_amplitudes: Callable
+    load_amplitudes: Callable
+    load_stack: Callable
+    align_movie: Callable
+    fit_weights: Callable
+    load_weights: Callable
+    polish_movie: Callable
+    outside_movie: Callable
+    frame_range: Callable
+    frame_doses: Callable
+    recentering_yx_px: Callable
+
+
+def stage_recipes():
+    """The engine's own stages. Imported only when a job runs, so that ``refmotion status`` answers at once."""
+    from ..stages import align, calibrate, load, patches, polish, preflight, prepared, weigh
+    return Recipes(prepare=prepared.prepare, preflight=preflight.preflight, calibrate=calibrate.calibrate,
+                   save_amplitudes=prepared.save_amplitudes, load_amplitudes=prepared.load_amplitudes,
+                   load_stack=load.load_stack, align_movie=align.align_movie, fit_weights=weigh.fit_weights,
+                   load_weights=weigh.load_weights, polish_movie=polish.polish_movie, outside_movie=patches.outside_movie,
+                   frame_range=patches.frame_range, frame_doses=patches.frame_doses, recentering_yx_px=polish.recentering_yx_px)

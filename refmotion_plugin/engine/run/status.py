@@ -1,0 +1,103 @@
+"""Where a job says what it does: status.jsonl (events), progress.json (now), and the lock that keeps a second run out."""
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import socket
+import time
+from dataclasses import asdict, dataclass
+from typing import Optional
+
+from refmotion_plugin.contract.errors import InputError
+from refmotion_plugin.contract.layout import write_json
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One stage in numbers; ``remaining_seconds`` is None before the first movie is through."""
+
+    stage: str
+    done: int
+    total: int
+    seconds_per_movie: Optional[float] = None
+    remaining_seconds: Optional[float] = None
+
+    def line(self):
+        """``align 3/10 movies, 2.1 s/movie, 15 s remaining``."""
+        text = "%s %d/%d movies" % (self.stage, self.done, self.total)
+        if self.seconds_per_movie is None:
+            return text
+        return "%s, %.1f s/movie, %s remaining" % (text, self.seconds_per_movie, duration(self.remaining_seconds))
+
+
+def duration(seconds):
+    """Seconds as a person says it: 15 s, 3 min 20 s, 2 h 5 min."""
+    seconds = int(round(seconds))
+    if seconds < 60:
+        return "%d s" % seconds
+    if seconds < 3600:
+        return "%d min %d s" % divmod(seconds, 60)
+    return "%d h %d min" % (seconds // 3600, seconds % 3600 // 60)
+
+
+class StatusLog:
+    """Appends events and keeps the current progress; ``listener(progress)`` shows it to a person."""
+
+    def __init__(self, layout, listener=None):
+        self.layout, self.listener = layout, listener
+        self.stage, self.done, self.total, self.start = "", 0, 0, 0.0
+        self._end_cut_line()
+
+    def _end_cut_line(self):
+        """A crash may have left half a line: end it, so that the next event stands on its own."""
+        with contextlib.suppress(FileNotFoundError), open(self.layout.status, "rb+") as file:
+            file.seek(0, os.SEEK_END)
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+
+    def event(self, name, **values):
+        """Append one event."""
+        with open(self.layout.status, "a", encoding="utf-8") as file:
+            file.write(json.dumps(dict({"event": name, "time": round(time.time(), 2)}, **values)) + "\n")
+
+    def begin(self, stage, total):
+        """A stage starts with ``total`` movies to do."""
+        self.stage, self.done, self.total, self.start = stage, 0, total, time.monotonic()
+        self._tell(Progress(stage, 0, total))
+
+    def advance(self):
+        """One more movie of the stage is through."""
+        self.done += 1
+        each = (time.monotonic() - self.start) / self.done
+        self._tell(Progress(self.stage, self.done, self.total, round(each, 3), round(each * (self.total - self.done), 1)))
+
+    def _tell(self, progress):
+        write_json(self.layout.progress, asdict(progress))
+        log.info(progress.line())
+        if self.listener:
+            self.listener(progress)
+
+
+@contextlib.contextmanager
+def job_lock(layout):
+    """Hold the job's folder; InputError if a live run holds it. The system releases it when the process ends, however."""
+    layout.folder.mkdir(parents=True, exist_ok=True)
+    with open(layout.lock, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise InputError("another run is working in %s (%s): wait for it or stop it first"
+                             % (layout.folder, file.read().strip() or "process unknown")) from None
+        file.truncate(0)
+        file.write("process %d on %s\n" % (os.getpid(), socket.gethostname()))
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)

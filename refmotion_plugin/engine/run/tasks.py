@@ -1,0 +1,135 @@
+"""One movie, one or two stages: the unit of work of a job. Arrays go to files, what is returned is small."""
+import logging
+import time
+from dataclasses import dataclass, field, fields, replace
+from typing import Dict, Optional
+
+import mrcfile
+import numpy as np
+
+from refmotion_plugin.contract.errors import InputError, MovieError
+from refmotion_plugin.contract.layout import JobLayout, atomic_path, mark_done
+from refmotion_plugin.contract.records import DoseWeights, MovieMetadata, ParticleTable, Trajectories
+from refmotion_plugin.contract.store import load_trajectories, save_fcc, save_trajectories
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MovieTask:
+    """Stages to run on a movie: those whose fingerprint is given."""
+
+    movie: MovieMetadata
+    particles: ParticleTable
+    align_mark: Optional[str] = None
+    polish_mark: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What became of a task: stage -> "done" or the reason of its failure."""
+
+    key: str
+    seconds: float
+    stages: Dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What every task of a job needs: recipes, prepared job, files, weights."""
+
+    recipes: object
+    prepared: object
+    layout: JobLayout
+    n_references: int
+    weights: Optional[DoseWeights] = None
+    float16: bool = False
+
+    def load(self, task):
+        """Decode the movie of a task."""
+        return self.recipes.load_stack(task.movie, self.prepared)
+
+
+def run_task(task, place, load_stack):
+    """Do a task; ``load_stack()`` gives its decoded movie. A fault of the movie is a result, not an exception.
+
+    InputError passes (the job cannot go on), as do interrupts.
+    """
+    start, stages = time.monotonic(), {}
+    try:
+        stack = load_stack()
+        trajectories = None
+        if task.align_mark is not None:
+            trajectories = _align(task, place, stack)
+            stages["align"] = "done"
+        if task.polish_mark is not None:
+            _polish(task, place, stack, trajectories)
+            stages["polish"] = "done"
+    except InputError:
+        raise
+    except MovieError as error:
+        stages[_stage_now(task, stages)] = str(error)
+    except Exception as error:      # a fault we did not foresee must cost one movie, not the job
+        log.exception("unexpected error in movie %s", task.movie.micrograph)
+        stages[_stage_now(task, stages)] = ("unexpected %s: %s (the full text is in %s)"
+                                            % (type(error).__name__, str(error).split("\n")[0], place.layout.log.name))
+    return TaskResult(task.movie.key, time.monotonic() - start, stages)
+
+
+def _stage_now(task, stages):
+    return "align" if task.align_mark is not None and "align" not in stages else "polish"
+
+
+def _align(task, place, stack):
+    aligned = place.recipes.align_movie(task.movie, task.particles, place.prepared, stack=stack)
+    trajectories, key = aligned.trajectories, task.movie.key
+    if not np.isfinite(trajectories.displacement_yx_angstrom).all():
+        raise MovieError("trajectories of %s are not finite: check the movie" % task.movie.micrograph)
+    save_trajectories(place.layout.trajectories(key), trajectories)
+    save_fcc(place.layout.fcc(key), aligned.fcc)
+    mark_done(place.layout.done(key, "align"), task.align_mark, stop_reason=trajectories.stop_reason,
+              particles=len(task.particles))
+    return trajectories
+
+
+def _polish(task, place, stack, trajectories):
+    key = task.movie.key
+    trajectories = load_trajectories(place.layout.trajectories(key)) if trajectories is None else trajectories
+    written = []
+    for reference in range(place.n_references):
+        index = np.flatnonzero(task.particles.reference == reference)
+        if len(index):
+            polished = place.recipes.polish_movie(task.movie, task.particles[index], rows_of(trajectories, index), place.weights,
+                                                  place.prepared, stack=stack)
+            written.append(_write_stack(place, key, reference, task.particles.row[index], polished))
+    mark_done(place.layout.done(key, "polish"), task.polish_mark, references=written)
+
+
+def rows_of(trajectories, index):
+    """Trajectories of some of a movie's particles."""
+    per_particle = ("reference", "row", "position_yx_angstrom", "displacement_yx_angstrom", "deviation_sd_angstrom",
+                    "initial_yx_angstrom")
+    return replace(trajectories, **{f.name: getattr(trajectories, f.name)[index] for f in fields(Trajectories)
+                                    if f.name in per_particle})
+
+
+def _write_stack(place, key, reference, rows, polished):
+    """Write the good images of one reference; returns what the particle STAR file needs to know of them."""
+    images, rejected = np.asarray(polished.images, dtype=np.float32), dict(polished.rejected)
+    for i in range(len(images)):
+        if i not in rejected and not (np.isfinite(images[i]).all() and images[i].any()):
+            rejected[i] = "its polished image is empty or not finite"
+    kept = [i for i in range(len(images)) if i not in rejected]
+    if kept:
+        data = images[kept].astype(np.float16 if place.float16 else np.float32, copy=False)
+        _write_mrcs(place.layout.polished(key, reference, place.n_references), data, polished.pixel_angstrom)
+    return {"reference": reference, "rows": [int(rows[i]) for i in kept], "pixel_angstrom": float(polished.pixel_angstrom),
+            "box_px": int(images.shape[-1]), "rejected": [[int(rows[i]), rejected[i]] for i in sorted(rejected)]}
+
+
+def _write_mrcs(path, images, pixel_angstrom):
+    with atomic_path(path) as temporary:
+        with mrcfile.new(str(temporary), overwrite=True) as file:
+            file.set_data(images)
+            file.set_image_stack()
+            file.voxel_size = (pixel_angstrom, pixel_angstrom, 1.0)
