@@ -14,7 +14,9 @@ from .readers import MRC_EXTENSIONS, TIFF_EXTENSIONS
 BLOCK_PX = 32            # blocks of the coarse search
 WINDOW_RADIUS_PX = 4     # neighbourhood of the fine decision: 9 x 9
 COARSE_FRACTION = 0.6    # of the threshold, for the coarse search
-LOCAL_FRACTION = 0.5     # of the threshold, against the neighbourhood's own spread
+BEYOND_FRACTION = 0.5    # of the threshold, for the distance to the outer neighbours
+SPREAD_FRACTION = 0.3    # of the threshold, in units of the neighbours' own spread
+EDGE_QUANTILE = 0.23     # of the neighbours: more than two bad columns in the window, less than a right-angled corner
 DEAD_MIN_COUNTS = 30.0   # a live pixel with this mean counts nothing with probability exp(-30)
 MAX_CANDIDATES = 200000
 
@@ -75,11 +77,11 @@ def find_outliers(total, threshold_sigma, bad_yx=None):
     """Hot and dead pixels of the sum over frames, against their neighbourhoods.
 
     A pixel is out when it differs from the median of the 9 x 9 pixels around it (known bad ones left out) by more than
-    ``threshold_sigma`` Poisson standard deviations *and* by more than half as many of the neighbourhood's own standard
-    deviations (from the median absolute deviation), so that edges of ice or gold are left alone. For counts the first
-    distance is measured after x -> 2 sqrt(x + 3/8), which makes Poisson noise Gaussian of width 1; x is the sum divided
-    by the typical variance-to-mean ratio, so the gain of the counting does not matter. A pixel that counted nothing where
-    30 were expected is dead whatever the threshold.
+    ``threshold_sigma`` Poisson standard deviations, *and* is half as far beyond the outer 23 % of them, *and* by 0.3 times
+    as many of their own standard deviations (from the median absolute deviation): at the edge of ice or gold many neighbours
+    look alike. For counts, distances are measured after x -> 2 sqrt(x + 3/8), which makes Poisson noise Gaussian of width
+    1; x is the sum divided by the typical variance-to-mean ratio, so the gain of the counting does not matter. A pixel
+    that counted nothing where 30 were expected is dead whatever the threshold.
 
     Parameters
     ----------
@@ -104,8 +106,8 @@ def find_outliers(total, threshold_sigma, bad_yx=None):
     if len(yx) > MAX_CANDIDATES:   # structure, not pixels: keep the strongest
         strength = (level.stabilise(total) - level.stabilise(_spread(median, total.shape)))[yx[:, 0], yx[:, 1]].abs()
         yx = yx[strength.topk(MAX_CANDIDATES).indices]
-    keep = [_is_outlier(total, known, part, level, threshold_sigma) for part in yx.split(16384)]
-    yx = yx[torch.cat(keep)] if keep else yx
+    if len(yx):
+        yx = yx[torch.cat([_is_outlier(total, known, part, level, threshold_sigma) for part in yx.split(16384)])]
     return yx.numpy()
 
 
@@ -132,9 +134,9 @@ def _block_levels(total):
     rows, columns = padded.shape[0] // BLOCK_PX, padded.shape[1] // BLOCK_PX
     blocks = padded.view(rows, BLOCK_PX, columns, BLOCK_PX)[:, ::3, :, ::3].permute(0, 2, 1, 3).reshape(rows, columns, -1)
     median = blocks.median(dim=-1).values
-    variance, mean = blocks.var(dim=-1).median().item(), median.median().item()
-    counting = mean > 0 and total.min().item() >= 0
-    scale = variance / mean if counting else variance ** 0.5
+    variance, mean = blocks.var(dim=-1), blocks.mean(dim=-1)
+    counting = mean.median().item() > 0 and total.min().item() >= 0
+    scale = (variance / mean.clamp(min=1e-30)).median().item() if counting else variance.median().item() ** 0.5
     return median, scale if scale > 0 else 1.0, counting
 
 
@@ -171,7 +173,9 @@ def _is_outlier(total, known, yx, level, threshold_sigma):
     value = total[yx[:, 0], yx[:, 1]]
     far = (level.stabilise(value) - level.stabilise(centre)).abs() > threshold_sigma
     far |= level.is_dead(value, centre)
-    return far & ((value - centre).abs() > LOCAL_FRACTION * threshold_sigma * own_sd)
+    low, high = near.nanquantile(torch.tensor([EDGE_QUANTILE, 1 - EDGE_QUANTILE]), dim=1)
+    beyond = (level.stabilise(value) - level.stabilise(torch.where(value > centre, high, low))) * (value - centre).sign()
+    return far & (beyond > BEYOND_FRACTION * threshold_sigma) & ((value - centre).abs() > SPREAD_FRACTION * threshold_sigma * own_sd)
 
 
 @dataclass(frozen=True)
@@ -211,30 +215,30 @@ def plan_replacement(bad_yx, shape_yx, n_sources=24, minimum=6):
     Raises
     ------
     MovieError
-        So much of the frame is bad that a pixel has no good neighbours.
+        More than half of the frame is bad.
     """
     height, width = shape_yx
     bad = torch.zeros(shape_yx, dtype=torch.bool)
     yx = torch.as_tensor(np.asarray(bad_yx, dtype=np.int64).reshape(-1, 2))
+    if 2 * len(yx) > height * width:
+        raise MovieError("%d of %d pixels of the movie are bad, too many to replace: check gain reference and defect file"
+                         % (len(yx), height * width))
     bad[yx[:, 0], yx[:, 1]] = True
     sources = torch.zeros((len(yx), n_sources), dtype=torch.int64)
     count = torch.zeros(len(yx), dtype=torch.int64)
     left, radius = torch.arange(len(yx)), 2
     while len(left):
-        if radius > 2 * max(shape_yx):
-            raise MovieError("%d of %d pixels of the movie are bad, too many to replace: check gain reference and defect file"
-                             % (len(yx), height * width))
-        offset = _ring_offsets(radius)
+        step = max(1, radius // 16) if radius < max(shape_yx) else 1   # wide windows are thinned, their near part was searched
+        offset = _window_offsets(radius, step)
         for part in left.split(max(1, (1 << 22) // len(offset))):
             sources[part], count[part] = _nearest_good(bad, yx[part], offset, n_sources)
-        left = left[count[left] < minimum]
+        left = left[count[left] < min(minimum, height * width - len(yx))]
         radius *= 2
     return Replacement(yx[:, 0] * width + yx[:, 1], sources, count)
 
 
-def _ring_offsets(radius):
-    """Offsets (k, 2) in a window, nearest first; wide windows are thinned, their near part was searched before."""
-    step = max(1, radius // 8)
+def _window_offsets(radius, step):
+    """Offsets (k, 2) in a window, nearest first."""
     reach = torch.arange(-radius, radius + 1, step)
     offset = torch.stack(torch.meshgrid(reach, reach, indexing="ij"), -1).reshape(-1, 2)
     return offset[torch.argsort((offset ** 2).sum(-1), stable=True)]

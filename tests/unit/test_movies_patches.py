@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+from refmotion_plugin.engine.movies.patches import corner_for, cut_patches
+
+
+def _slow(frame, corner_yx, size):
+    """One pixel after the other."""
+    frame = frame.numpy()
+    out = np.full((len(corner_yx), size, size), np.nan)
+    for p, (top, left) in enumerate(corner_yx.tolist()):
+        for i in range(size):
+            for j in range(size):
+                if 0 <= top + i < frame.shape[0] and 0 <= left + j < frame.shape[1]:
+                    out[p, i, j] = frame[top + i, left + j]
+        mean = np.nanmean(out[p]) if np.isfinite(out[p]).any() else frame.mean()
+        out[p][np.isnan(out[p])] = mean
+    return out
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10 ** 6), st.sampled_from([2, 5, 8]), st.booleans())
+def test_fast_is_slow(seed, size, inside):
+    generator = torch.Generator().manual_seed(seed)
+    frame = torch.rand((12, 17), generator=generator)
+    low, high = (0, 12 - size + 1) if inside else (-20, 30)
+    corner = torch.randint(low, high, (6, 2), generator=generator)
+    np.testing.assert_allclose(cut_patches(frame, corner, size), _slow(frame, corner, size), rtol=1e-5)
+
+
+def test_out_and_nothing():
+    frame = torch.rand(12, 17)
+    corner, out = torch.tensor([[1, 2], [-3, 15]]), torch.empty(2, 6, 6)
+    assert cut_patches(frame, corner, 6, out=out) is out
+    assert torch.equal(out, cut_patches(frame, corner, 6))
+    assert cut_patches(frame, corner[:0], 6).shape == (0, 6, 6)
+
+
+def test_patches_are_copies():
+    frame = torch.rand(12, 17)
+    cut_patches(frame, torch.tensor([[0, 0]]), 6).zero_()
+    assert (frame > 0).all()
+
+
+@pytest.mark.parametrize("size", [8, 9])
+def test_box_centre(size):
+    """A delta at a whole position lands on pixel size // 2; a fraction stays as the remainder."""
+    frame = torch.zeros(40, 50)
+    frame[13, 29] = 1
+    corner, remainder = corner_for(torch.tensor([[13.0, 29.0], [13.3, 28.6]], dtype=torch.float64), size)
+    patches = cut_patches(frame, corner, size)
+    assert (patches[:, size // 2, size // 2] == 1).all()
+    torch.testing.assert_close(remainder, torch.tensor([[0.0, 0.0], [0.3, -0.4]], dtype=torch.float64))
+
+
+@given(st.floats(-100, 5000), st.floats(-100, 5000), st.sampled_from([32, 33]))
+def test_corner_and_remainder_add_up(y, x, size):
+    center = torch.tensor([[[y, x]]], dtype=torch.float64)
+    corner, remainder = corner_for(center, size)
+    assert corner.dtype == torch.int64 and corner.shape == center.shape
+    assert (remainder.abs() <= 0.5).all()
+    torch.testing.assert_close(corner + size // 2 + remainder, center)
