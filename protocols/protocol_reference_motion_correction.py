@@ -21,6 +21,7 @@ from .references import chosen_references, define_references
 
 SOME_MOVIES_FAILED = 3      # exit code of an engine that finished, but not with every movie
 STAGES = ("hyperparameters", "dose-weights", "particles")
+LAST_STAGE = STAGES.index("particles")
 
 
 class ReferenceMotionOutputs(enum.Enum):
@@ -84,13 +85,17 @@ class ProtReferenceMotionCorrection(ProtParticles):
 
     # --------------------------- INSERT steps functions ----------------------
     def _insertAllSteps(self):
-        key = self._digest()
+        key, last = self._digest(), self._lastStage()
         self._insertFunctionStep(self.convertInputStep, key, needsGPU=False)
-        self._insertFunctionStep(self.alignStep, key, needsGPU=True)
-        if self._lastStage() >= STAGES.index("dose-weights"):
-            self._insertFunctionStep(self.weighStep, key, needsGPU=False)
-        if self._lastStage() >= STAGES.index("particles"):
-            self._insertFunctionStep(self.polishStep, key, needsGPU=True)
+        if last == LAST_STAGE and self.inputDoseWeights.get() is not None:
+            self._insertFunctionStep(self.alignAndPolishStep, key, needsGPU=True)
+        else:
+            self._insertFunctionStep(self.alignStep, key, needsGPU=True)
+            if last >= STAGES.index("dose-weights"):
+                self._insertFunctionStep(self.weighStep, key, needsGPU=False)
+            if last == LAST_STAGE:
+                self._insertFunctionStep(self.polishStep, key, needsGPU=True)
+        if last == LAST_STAGE:
             self._insertFunctionStep(self.createOutputStep, key, needsGPU=False)
 
     # --------------------------- STEPS functions -----------------------------
@@ -114,16 +119,14 @@ class ProtReferenceMotionCorrection(ProtParticles):
 
     def alignStep(self, key):
         """Trajectories of all particles, and what the weights need."""
-        self._runEngine("align" if self._lastStage() else "all")
-        hyperparameters = MotionHyperparameters()
-        hyperparameters.setRecord(self._results().hyperparameters())
-        hyperparameters.setFileName(str(self._layout().hyperparameters))
-        self._publish("outputHyperparameters", hyperparameters, self.inputMovies)
-        return [hyperparameters.getFileName()]
+        self._runEngine("align")
+        return self._publishHyperparameters()
 
     def weighStep(self, key):
         """Dose weights from all movies together."""
         self._runEngine("weigh")
+        if self.inputDoseWeights.get() is not None:
+            return []
         weights = EmpiricalDoseWeights()
         weights.setRecord(self._results().weights())
         weights.setFileName(str(self._layout().weights))
@@ -134,6 +137,11 @@ class ProtReferenceMotionCorrection(ProtParticles):
         """Motion-corrected, dose-weighted images."""
         self._runEngine("polish")
         return [str(path) for path in self._results().particle_stars()]
+
+    def alignAndPolishStep(self, key):
+        """With dose weights given each movie is read once for both."""
+        self._runEngine("all")
+        return self._publishHyperparameters() + [str(path) for path in self._results().particle_stars()]
 
     def createOutputStep(self, key):
         """One SetOfParticles per reference."""
@@ -254,6 +262,15 @@ class ProtReferenceMotionCorrection(ProtParticles):
                 raise RuntimeError(run_summary.reason_of_failure(self._jobFolder(), error.returncode)) from None
         finally:
             self._rememberSummary()
+
+    def _publishHyperparameters(self):
+        if self.inputHyperparameters.get() is not None:
+            return []
+        hyperparameters = MotionHyperparameters()
+        hyperparameters.setRecord(self._results().hyperparameters())
+        hyperparameters.setFileName(str(self._layout().hyperparameters))
+        self._publish("outputHyperparameters", hyperparameters, self.inputMovies)
+        return [hyperparameters.getFileName()]
 
     def _publish(self, name, item, *sources):
         """Define an output as soon as it exists."""

@@ -1,8 +1,6 @@
 """What a run says of itself: lines of the summary, the methods text, the reason of a failure."""
-import os
-
 from refmotion_plugin.contract.layout import JobLayout, read_json
-from refmotion_plugin.contract.results import JobResults
+from refmotion_plugin.contract.results import JobResults, read_status
 
 from .references import chosen_references
 
@@ -67,11 +65,9 @@ def methods(protocol):
 
 
 def reason_of_failure(job_folder, exit_code):
-    """Why an engine stopped: its own last error, or the exit code and where to look."""
-    log = JobLayout(job_folder).log
-    if os.path.exists(str(log)):
-        with open(str(log), encoding="utf-8", errors="replace") as file:
-            errors = [line.split("ERROR", 1)[1].strip(" :") for line in file if "ERROR" in line]
-        if errors:
-            return errors[-1].strip()
-    return "the engine stopped with exit code %d: see the output log of this run and %s" % (exit_code, log)
+    """Why an engine stopped: its own reason, or the exit code and where to look."""
+    layout = JobLayout(job_folder)
+    stopped = [event.get("reason") for event in read_status(layout.status)[-1:] if event.get("event") == "stopped"]
+    if stopped and stopped[0]:
+        return stopped[0]
+    return "the engine stopped with exit code %d: its output is in the logs of this run, its own log is %s" % (exit_code, layout.log)
