@@ -81,8 +81,8 @@ def _check(table, optics):
                          "optics table of the particle STAR file" % (", ".join(map(str, missing)), sorted(optics)))
     for name in ("rotation_zyz_degree", "defocus_u_angstrom", "defocus_v_angstrom", "defocus_angle_degree",
                  "phase_shift_degree", "ctf_bfactor_A2", "ctf_scale"):
-        values = np.asarray(getattr(table, name), dtype=np.float64).reshape(len(table), -1)
-        bad = ~np.isfinite(values).all(axis=1)
+        values = np.asarray(getattr(table, name), dtype=np.float64)
+        bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
         if bad.any():
             raise InputError("%d particles have a %s that is not a number (first: row %d of set %d): correct the particle "
                              "STAR file" % (bad.sum(), name, table.row[bad][0], table.reference[bad][0]))
