@@ -145,7 +145,6 @@ def _preflight_and_calibrate(job, may_run):
     mark = _mark(job, "calibrate", particles=all_particles, movies=movies)
     if job.spec.inputs.preflight and may_run and not is_done(job.layout.preflight_done, mark):
         report = job.recipes.preflight(job.inputs.movies, job.inputs.particles_of, job.prepared)
-        log.info("%s", report.text)
         mark_done(job.layout.preflight_done, mark, text=report.text)
     if job.spec.motion_prior.rigid:
         return

@@ -1,0 +1,175 @@
+"""Figures of a job, made from its results; the report and the host's viewers draw the same ones.
+
+Each function takes arrays or records and returns a new matplotlib Figure, without touching pyplot's state.
+"""
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+FRAME_COLOURS = "viridis"
+
+
+def fcc_figure(table, group=0):
+    """Fourier cylinder correlation: an image over frames and frequency, and curves of some frames.
+
+    ``table`` is an FccTable; ``group`` the optics group's position in it.
+    """
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    image_axes, curve_axes = figure.subplots(1, 2)
+    fcc, k, dose = table.fcc[group], table.frequency_per_angstrom, table.dose_e_per_A2
+    limit = max(float(np.percentile(np.abs(fcc[:, k > 0]), 99.5)), 1e-6)
+    image = image_axes.imshow(fcc, aspect="auto", origin="lower", cmap="RdBu_r", vmin=-limit, vmax=limit,
+                              extent=(k[0], k[-1], 0.5, len(fcc) + 0.5), interpolation="nearest")
+    figure.colorbar(image, ax=image_axes, label="FCC")
+    image_axes.set_ylabel("frame")
+    for f, colour in _frame_colours(len(fcc), every=max(1, len(fcc) // 8)):
+        curve_axes.plot(k, _smooth(fcc[f]), color=colour, label="%d: %.1f e/Å²" % (f + 1, dose[f]))
+    curve_axes.axhline(0.0, color="grey", linewidth=0.5)
+    curve_axes.legend(title="frame: dose", fontsize="small")
+    curve_axes.set_ylabel("FCC (smoothed over 5 shells)")
+    for axes in (image_axes, curve_axes):
+        _resolution_axis(axes, k)
+    figure.suptitle("Correlation of movie frames with the opposite half-map")
+    return figure
+
+
+def weights_figure(weights, group=0):
+    """Dose weights per frame and frequency, and B-factors and scales with their standard errors."""
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    image_axes, curve_axes, b_axes = figure.subplots(1, 3)
+    weight, k, dose = weights.weight[group], weights.frequency_per_angstrom, weights.dose_e_per_A2
+    relative = weight / np.maximum(weight.sum(axis=0, keepdims=True), 1e-30)
+    image = image_axes.imshow(relative, aspect="auto", origin="lower", extent=(k[0], k[-1], 0.5, len(weight) + 0.5),
+                              interpolation="nearest")
+    figure.colorbar(image, ax=image_axes, label="share of the sum")
+    image_axes.set_ylabel("frame")
+    for f, colour in _frame_colours(len(weight), every=max(1, len(weight) // 8)):
+        curve_axes.plot(k, relative[f], color=colour, label="%d" % (f + 1))
+    curve_axes.set_ylabel("share of the sum")
+    curve_axes.legend(title="frame", fontsize="small")
+    for axes in (image_axes, curve_axes):
+        _resolution_axis(axes, k)
+    b_axes.errorbar(dose, weights.b_factor_A2[group], yerr=weights.b_factor_error_A2[group], fmt="o-", markersize=3, color="C0")
+    b_axes.set_xlabel("dose at mid-frame (e/Å²)")
+    b_axes.set_ylabel("B-factor (Å²), damage positive", color="C0")
+    scale_axes = b_axes.twinx()
+    scale_axes.errorbar(dose, weights.scale[group], yerr=weights.scale_error[group], fmt="s-", markersize=3, color="C1")
+    scale_axes.set_ylabel("scale", color="C1")
+    figure.suptitle("Empirical dose weights (%s; normalised to %s)" % (weights.source, weights.normalisation))
+    return figure
+
+
+def trajectories_figure(trajectories, exaggeration=None, size_yx_angstrom=None):
+    """Trajectories over the micrograph, coloured by frame and exaggerated.
+
+    ``exaggeration``: none chooses it so that the longest tracks reach a tenth of the field.
+    """
+    position, track = trajectories.position_yx_angstrom, np.asarray(trajectories.displacement_yx_angstrom, dtype=float)
+    track = track - track[:, :1]
+    extent = np.max(position, axis=0) if size_yx_angstrom is None else np.asarray(size_yx_angstrom, dtype=float)
+    if exaggeration is None:
+        longest = np.percentile(np.linalg.norm(track, axis=2).max(axis=1), 95) if len(track) else 0.0
+        exaggeration = max(1.0, round(0.1 * float(np.max(extent)) / max(longest, 1e-3)))
+    figure = Figure(figsize=(7.5, 6.5), layout="constrained")
+    axes = figure.subplots()
+    drawn = (position[:, None] + exaggeration * track)[..., ::-1] / 10.0          # x, y in nm
+    segments = np.stack([drawn[:, :-1], drawn[:, 1:]], axis=2).reshape(-1, 2, 2)
+    frames = np.tile(np.arange(1, track.shape[1]), len(track))
+    lines = LineCollection(segments, cmap=FRAME_COLOURS, array=frames + 1, linewidths=1.0)
+    axes.add_collection(lines)
+    axes.plot(drawn[:, 0, 0], drawn[:, 0, 1], ".", color="black", markersize=3)
+    axes.set(xlim=(0, extent[1] / 10.0), ylim=(0, extent[0] / 10.0), xlabel="x (nm)", ylabel="y (nm)", aspect="equal")
+    axes.margins(0.05)
+    axes.autoscale_view()
+    figure.colorbar(lines, ax=axes, label="frame")
+    axes.set_title("%s\nmotion × %g, dots where it starts; fit: %s" % (trajectories.micrograph, exaggeration, trajectories.stop_reason),
+                   fontsize="small", parse_math=False)
+    return figure
+
+
+def motion_figure(statistics):
+    """Speed against dose, and the spread of path length, early motion and local motion over particles."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    speed_axes, spread_axes = figure.subplots(1, 2)
+    dose = 0.5 * (statistics.dose_e_per_A2[1:] + statistics.dose_e_per_A2[:-1])
+    speed_axes.plot(dose, statistics.speed_angstrom_per_frame, "o-", markersize=3)
+    speed_axes.set(xlabel="dose (e/Å²)", ylabel="mean motion from frame to frame (Å)", ylim=(0, None))
+    values = (("path length", statistics.path_length_angstrom), ("first 4 e/Å²", statistics.early_angstrom),
+              ("departure from input motion, rms", statistics.local_rms_angstrom))
+    for label, lengths in values:
+        ordered = np.sort(lengths)
+        spread_axes.plot(ordered, np.linspace(0, 1, len(ordered)), label="%s: median %.2f Å" % (label, np.median(lengths)))
+    spread_axes.set(xlabel="Å", ylabel="share of particles below", xscale="symlog", ylim=(0, 1))
+    spread_axes.legend(fontsize="small", loc="lower right")
+    figure.suptitle("Motion of %d particles" % statistics.n_particles)
+    return figure
+
+
+def before_after_figure(before, after, before_pixel_angstrom, after_pixel_angstrom):
+    """The same particles before and after, low-passed to 20 Å for the eye; ``before`` may be None.
+
+    ``before``, ``after``: (n, box, box) images, the same particles in the same order.
+    """
+    n = len(after)
+    rows = [("after", after, after_pixel_angstrom)] if before is None else [
+        ("before", before, before_pixel_angstrom), ("after", after, after_pixel_angstrom)]
+    figure = Figure(figsize=(1.6 * n + 0.5, 1.75 * len(rows) + 0.3), layout="constrained")
+    grid = figure.subplots(len(rows), n, squeeze=False)
+    for line, (label, images, pixel) in zip(grid, rows):
+        for axes, image in zip(line, images):
+            shown = _low_pass(image, pixel)
+            low, high = np.percentile(shown, (1, 99))
+            axes.imshow(shown, cmap="gray", vmin=low, vmax=high, origin="lower", extent=(0, image.shape[1] * pixel, 0, image.shape[0] * pixel))
+            axes.set(xticks=[], yticks=[])
+        line[0].set_ylabel(label)
+    figure.suptitle("Particles, low-passed to 20 Å", fontsize="small")
+    return figure
+
+
+def power_figure(before, after, before_pixel_angstrom, after_pixel_angstrom):
+    """Rotational power spectra of the particles before and after (mean over images); ``before`` may be None."""
+    figure = Figure(figsize=(5.5, 4), layout="constrained")
+    axes = figure.subplots()
+    for label, images, pixel in (("before", before, before_pixel_angstrom), ("after", after, after_pixel_angstrom)):
+        if images is not None:
+            k, power = _radial_power(images, pixel)
+            axes.semilogy(k, power / power[1:4].mean(), label=label)
+    axes.set_ylabel("power relative to the first shells")
+    axes.legend()
+    _resolution_axis(axes, k)
+    return figure
+
+
+def _frame_colours(n_frames, every):
+    colours = colormaps[FRAME_COLOURS]
+    return [(f, colours(f / max(n_frames - 1, 1))) for f in range(0, n_frames, every)]
+
+
+def _smooth(curve, width=5):
+    taps = np.ones(width)
+    return np.convolve(curve, taps, "same") / np.convolve(np.ones(len(curve)), taps, "same")
+
+
+def _resolution_axis(axes, k):
+    ticks = [r for r in (20, 10, 6, 5, 4, 3.5, 3, 2.5, 2, 1.5) if 1.0 / r <= k[-1]]
+    axes.set_xlim(k[0], k[-1])
+    axes.set_xticks([1.0 / r for r in ticks], ["%g" % r for r in ticks])
+    axes.set_xlabel("resolution (Å)")
+
+
+def _frequency(box_px, pixel):
+    return np.hypot(np.fft.fftfreq(box_px, pixel)[:, None], np.fft.rfftfreq(box_px, pixel)[None, :])
+
+
+def _low_pass(image, pixel, resolution_angstrom=20.0):
+    spectrum = np.fft.rfft2(image) * np.exp(-0.5 * (_frequency(image.shape[0], pixel) * resolution_angstrom) ** 2 * 1.386)
+    return np.fft.irfft2(spectrum, s=image.shape)
+
+
+def _radial_power(images, pixel):
+    box = images.shape[-1]
+    shell = np.rint(_frequency(box, pixel) * box * pixel).astype(int)
+    power = np.mean(np.abs(np.fft.rfft2(np.asarray(images, dtype=float))) ** 2, axis=0)
+    counts = np.bincount(shell.ravel())[:box // 2]
+    return np.arange(box // 2) / (box * pixel), np.bincount(shell.ravel(), power.ravel())[:box // 2] / counts
