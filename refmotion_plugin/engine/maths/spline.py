@@ -28,7 +28,8 @@ def evaluate(coefficients, position_yx):
 
     Parameters: ``coefficients`` (n, w, w); ``position_yx`` (..., n, 2) in samples from the window's first sample.
     Returns value (..., n) and gradient (..., n, 2) per sample distance. Positions outside [1, w - 2) are held at the
-    border and continued linearly by their slope there, so a fit that strays is led back without a jump.
+    border and continued linearly by their slope there, along both axes at once, so a fit that strays is led back without a
+    jump and its gradient stays that of its value.
     """
     n, width = coefficients.shape[0], coefficients.shape[-1]
     held = position_yx.clamp(1.0, width - 2.0 - 1e-6)
@@ -40,9 +41,10 @@ def evaluate(coefficients, position_yx):
     index = rows[..., :, None] * width + columns[..., None, :]
     index = index + (torch.arange(n, device=coefficients.device) * (width * width))[:, None, None]
     near = coefficients.reshape(-1)[index].to(position_yx.dtype)              # (..., n, tap y, tap x)
-    along_x = (near * weight[..., 1, None, :]).sum(-1)
+    along_x, steep_x = (near * weight[..., 1, None, :]).sum(-1), (near * slope[..., 1, None, :]).sum(-1)
     value = (along_x * weight[..., 0, :]).sum(-1)
-    gradient = torch.stack([(along_x * slope[..., 0, :]).sum(-1),
-                            ((near * slope[..., 1, None, :]).sum(-1) * weight[..., 0, :]).sum(-1)], dim=-1)
+    gradient = torch.stack([(along_x * slope[..., 0, :]).sum(-1), (steep_x * weight[..., 0, :]).sum(-1)], dim=-1)
+    mixed = (steep_x * slope[..., 0, :]).sum(-1)
     beyond = position_yx - held
-    return value + (gradient * beyond).sum(-1), gradient
+    value = value + (gradient * beyond).sum(-1) + mixed * beyond.prod(-1)
+    return value, gradient + mixed[..., None] * beyond.flip(-1)
