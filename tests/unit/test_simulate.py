@@ -6,12 +6,14 @@ import mrcfile
 import numpy as np
 import pytest
 import scipy.ndimage
+import scipy.stats
 import tifffile
 from emtable import Table
 
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.engine.simulate import SimulationSpec, simulate
 from refmotion_plugin.engine.simulate.catalogue import draw_scene
+from refmotion_plugin.engine.simulate.counting import poisson_counts
 from refmotion_plugin.engine.simulate.ctf import Optics, transfer
 from refmotion_plugin.engine.simulate.damage import critical_dose, frame_amplitude
 from refmotion_plugin.engine.simulate.motion import RandomField, draw_motion
@@ -137,6 +139,18 @@ def test_no_motion_means_none():
 
 
 # --- formulas ------------------------------------------------------------------------------------------------------
+
+def test_counts_are_poisson():
+    for mean in (0.3, 1.45, 20.0):
+        expected = np.full((1000, 1000), mean, np.float32)
+        expected[:, 500:] *= 1.013  # between two levels
+        counts = poisson_counts(np.random.default_rng(1), expected)
+        for half, true in ((counts[:, :500], mean), (counts[:, 500:], 1.013 * mean)):
+            assert half.mean() == pytest.approx(true, abs=4 * np.sqrt(true / half.size))
+            assert half.var() == pytest.approx(true, rel=0.01)
+            share = np.bincount(half.ravel(), minlength=8)[:8] / half.size
+            assert share == pytest.approx(scipy.stats.poisson.pmf(np.arange(8), true), abs=3e-3)
+
 
 def test_point_spectrum_is_the_sum_over_points():
     rng = np.random.default_rng(0)

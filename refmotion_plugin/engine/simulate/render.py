@@ -7,6 +7,7 @@ import numpy as np
 import scipy.fft
 
 from .catalogue import Catalogue, Scene, optics_of_group
+from .counting import poisson_counts
 from .ctf import transfer
 from .damage import frame_amplitude
 from .projection import atom_contrast, frequencies_per_angstrom, projection_spectrum, rotation_zyz, wavelength_angstrom
@@ -105,6 +106,6 @@ def raw_frames(spec: SimulationSpec, scene: Scene, structures, gain: np.ndarray 
         expected *= ice
         if gain is not None:
             expected /= gain
-        counts = rng.poisson(np.maximum(expected, 0))
-        counts[hot_y, hot_x] += rng.poisson(25.0, size=len(hot_y))
-        yield np.minimum(counts, 127).astype(np.uint8)
+        counts = poisson_counts(rng, np.maximum(expected, 0))
+        counts[hot_y, hot_x] = np.minimum(counts[hot_y, hot_x] + rng.poisson(25.0, size=len(hot_y)), 127)
+        yield counts

@@ -69,6 +69,8 @@ class SimulationSpec:
         self._require(self.format in FORMATS, f"format must be one of {', '.join(FORMATS)}, got {self.format!r}")
         self._require(self.symmetry in ("O", "C1"), f"symmetry must be O or C1, got {self.symmetry!r}")
         self._require(self.box % 2 == 0, f"box must be even, got {self.box}")
+        self._require(self.format != "mrc-4bit" or self.size_yx[1] % 2 == 0,
+                      f"a 4-bit movie needs an even width, got {self.size_yx[1]}")
         self._require(min(self.size_yx) > self.box + 8,
                       f"movies of {self.size_yx} px cannot hold boxes of {self.box} px; enlarge size_yx or reduce box")
         self._require(len(self.burst_angstrom) == len(self.burst_decay_e_per_A2),
