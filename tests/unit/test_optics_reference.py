@@ -1,4 +1,7 @@
 """Reading maps, the reference built from them, and its FSC."""
+import gzip
+import warnings
+
 import mrcfile
 import numpy as np
 import pytest
@@ -15,7 +18,8 @@ BOX = 32
 
 
 def write(path, data, voxel=1.5):
-    with mrcfile.new(str(path), overwrite=True) as mrc:
+    with warnings.catch_warnings(), mrcfile.new(str(path), overwrite=True) as mrc:
+        warnings.simplefilter("ignore")
         mrc.set_data(np.asarray(data))
         if voxel is not None:
             mrc.voxel_size = voxel
@@ -35,6 +39,8 @@ def noisy_pair(volume, sigma, seed=0):
 def test_a_map_is_read_as_it_is(tmp_path, volume):
     data, pixel = read_map(write(tmp_path / "a.mrc", volume))
     assert data.dtype == np.float32 and np.array_equal(data, volume) and pixel == pytest.approx(1.5)
+    (tmp_path / "a.mrc.gz").write_bytes(gzip.compress((tmp_path / "a.mrc").read_bytes()))
+    assert np.array_equal(read_map(tmp_path / "a.mrc.gz")[0], volume)
     data, _ = read_map(write(tmp_path / "b.mrc", (volume * 100).astype(np.int16)))
     assert data.dtype == np.float32 and np.array_equal(data, (volume * 100).astype(np.int16))
 

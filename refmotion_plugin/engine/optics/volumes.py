@@ -9,6 +9,7 @@ import numpy as np
 from ...contract.errors import InputError
 from .reference import build_reference
 
+_MODES = (0, 1, 2, 3, 4, 6, 12, 101)
 log = logging.getLogger(__name__)
 
 
@@ -20,6 +21,7 @@ def read_map(path):
     """
     if not Path(path).is_file():
         raise InputError("map %s does not exist: give the MRC file of a map" % path)
+    _check_plausible(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -34,6 +36,19 @@ def read_map(path):
     data = data.astype(np.float32, copy=False)
     _check_values(path, data)
     return data, round(voxel[0], 6)
+
+
+def _check_plausible(path):
+    """Refuse other files before their bytes are taken for sizes and gigabytes are asked for. Compressed maps pass."""
+    with open(path, "rb") as file:
+        head = file.read(16)
+    if head[:2] == b"\x1f\x8b" or head[:3] == b"BZh":
+        return
+    for order in "<>":
+        numbers = np.frombuffer(head, dtype=order + "i4") if len(head) == 16 else np.zeros(4, int)
+        if numbers[3] in _MODES and all(0 < n < 1 << 15 for n in numbers[:3]):
+            return
+    raise InputError("map %s is not an MRC file: give the MRC file of a map" % path)
 
 
 def _check_header(path, data, voxel, axes):
