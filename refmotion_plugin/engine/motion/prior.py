@@ -90,18 +90,27 @@ def _factors(hyper, position, dose):
     eigenvalue = eigenvalue.clamp(min=EIGENVALUE_FLOOR * float(eigenvalue[-1]))
     n = len(dose)
     eye = torch.eye(n, dtype=torch.float64, device=dose.device)
-    offset = torch.full((n, n), 1.0 / (n * hyper.offset_angstrom) ** 2, dtype=torch.float64, device=dose.device)
-    if n == 1:
-        covariance = (hyper.offset_angstrom ** 2 * eye).expand(len(modes), 1, 1)
-    else:
+    covariance = hyper.offset_angstrom ** 2 * torch.ones_like(eye).expand(len(modes), n, n)
+    if n > 1:
         velocity, acceleration = temporal_precisions(hyper, dose)
         if hyper.correlated_acceleration:
             precision = (velocity + acceleration) / eigenvalue[:, None, None]
         else:
             precision = velocity / eigenvalue[:, None, None] + acceleration
-        covariance = torch.linalg.inv(precision + offset)
+        covariance = covariance + _inverse_up_to_constants(precision)
     covariance = 0.5 * (covariance + covariance.transpose(-1, -2)) + hyper.jitter_angstrom ** 2 * eye
     return modes, _cholesky(covariance)
+
+
+def _inverse_up_to_constants(precision):
+    """Covariance (m, F, F) of trajectories of mean zero from precisions that know nothing of constants.
+
+    Inverted in velocities, where it is regular: beside the offset a stiff precision would lose it, or not be invertible.
+    """
+    n = precision.shape[-1]
+    first = torch.diff(torch.eye(n, dtype=precision.dtype, device=precision.device), dim=0)
+    position = torch.linalg.pinv(first)               # (F, F - 1): velocities -> positions of mean zero
+    return position @ torch.linalg.inv(position.T @ precision @ position) @ position.T
 
 
 def _cholesky(covariance):
