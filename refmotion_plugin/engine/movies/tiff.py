@@ -8,8 +8,16 @@ import tifffile
 
 from refmotion_plugin.contract.errors import MovieError
 
-COMPRESSIONS = {1: None, 5: imagecodecs.lzw_decode, 8: imagecodecs.zlib_decode, 32946: imagecodecs.zlib_decode,
-                32773: imagecodecs.packbits_decode}
+
+def _inflate(data, out):
+    """zlib data of ``out`` bytes; libdeflate is three times faster than zlib, which is more tolerant of odd lengths."""
+    try:
+        return imagecodecs.deflate_decode(data, out=out)
+    except imagecodecs.DeflateError:
+        return imagecodecs.zlib_decode(data)
+
+
+COMPRESSIONS = {1: None, 5: imagecodecs.lzw_decode, 8: _inflate, 32946: _inflate, 32773: imagecodecs.packbits_decode}
 DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
 
 
@@ -74,32 +82,43 @@ class TiffFrames:
             if int(page.compression) not in COMPRESSIONS or int(page.predictor) not in (1, 2, 3):
                 raise MovieError("movie %s uses TIFF compression %s, which is not supported: convert it to LZW or deflate"
                                  % (self.path, getattr(page.compression, "name", page.compression)))
+            if len(page.dataoffsets) != self._n_segments(page) or len(page.databytecounts) != len(page.dataoffsets):
+                raise MovieError("movie %s is damaged: page %d has %d of its %d strips or tiles; copy it again"
+                                 % (self.path, number, len(page.dataoffsets), self._n_segments(page)))
             if page.fillorder != 1 or page.bitspersample != 8 * np.dtype(page.dtype).itemsize:
                 raise MovieError("movie %s has %d-bit pixels in a packing that is not supported: convert it to 8 or 16 bits"
                                  % (self.path, page.bitspersample))
 
+    @staticmethod
+    def _n_segments(page):
+        height, width = page.shape
+        return -(-height // page.tilelength) * -(-width // page.tilewidth) if page.is_tiled else -(-height // page.rowsperstrip)
+
     def frame(self, index):
         """Page ``index`` (H, W), 0-based, rows as in the file."""
         page = self._pages[index]
+        if not page.is_tiled and len(page.dataoffsets) == 1:
+            return self._segment(page, index, 0, self.shape_yx)
         out = np.empty(self.shape_yx, self.dtype)
-        for segment, (offset, count) in enumerate(zip(page.dataoffsets, page.databytecounts)):
-            self._decode_segment(page, index, segment, offset, count, out)
+        for number in range(len(page.dataoffsets)):
+            top, left, box = self._place(page, number)
+            target = out[top:top + box[0], left:left + box[1]]
+            target[...] = self._segment(page, index, number, box)[:target.shape[0], :target.shape[1]]
         return out
 
-    def _decode_segment(self, page, index, segment, offset, count, out):
+    def _place(self, page, number):
+        """First row, first column and (height, width) of a strip or tile."""
         height, width = self.shape_yx
-        where = "frame %d" % (index + 1)
         if page.is_tiled:
-            box = (page.tilelength, page.tilewidth)
-            per_row = -(-width // box[1])
-            top, left = segment // per_row * box[0], segment % per_row * box[1]
-        else:
-            top, left = segment * page.rowsperstrip, 0
-            box = (min(page.rowsperstrip, height - top), width)
-        data = read_bytes(self._tif, offset, count, self.path, where)
-        pixels = self._decompress(page, data, box, where)
-        target = out[top:top + box[0], left:left + box[1]]
-        target[...] = pixels[:target.shape[0], :target.shape[1]]
+            per_row = -(-width // page.tilewidth)
+            return number // per_row * page.tilelength, number % per_row * page.tilewidth, (page.tilelength, page.tilewidth)
+        top = number * page.rowsperstrip
+        return top, 0, (min(page.rowsperstrip, height - top), width)
+
+    def _segment(self, page, index, number, box):
+        where = "frame %d" % (index + 1)
+        data = read_bytes(self._tif, page.dataoffsets[number], page.databytecounts[number], self.path, where)
+        return self._decompress(page, data, box, where)
 
     def _decompress(self, page, data, box, where):
         size = box[0] * box[1] * self.dtype.itemsize
@@ -111,11 +130,9 @@ class TiffFrames:
         if len(raw) < size:
             raise MovieError("movie %s is damaged in %s: %d of %d bytes could be decoded; copy it again"
                              % (self.path, where, len(raw), size))
-        order = self._tif.byteorder
-        if int(page.predictor) == 3:   # floating-point differences are stored byte-transposed, most significant first
-            return imagecodecs.floatpred_decode(np.frombuffer(raw, self.dtype.newbyteorder(order), count=box[0] * box[1]).reshape(box),
-                                                axis=-1)
-        pixels = np.frombuffer(raw, self.dtype.newbyteorder(order), count=box[0] * box[1]).reshape(box)
+        pixels = np.frombuffer(raw, self.dtype.newbyteorder(self._tif.byteorder), count=box[0] * box[1]).reshape(box)
+        if int(page.predictor) == 3:   # bytes of floats stored apart, in an order of their own
+            return imagecodecs.floatpred_decode(pixels, axis=-1)
         pixels = pixels.astype(self.dtype, copy=False)
         return imagecodecs.delta_decode(pixels, axis=-1) if int(page.predictor) == 2 else pixels
 
