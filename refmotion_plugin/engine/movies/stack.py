@@ -53,7 +53,7 @@ class MovieStack:
         """
         device = torch.device(device)
         frame = torch.empty(self.shape_yx, dtype=torch.float32, device=device) if out is None else out
-        frame.copy_(self.frames[f])
+        frame.copy_(self.frames[f].to(device))   # moved in its narrow type, widened there
         gain = self._gain_on(device)
         if gain is not None:
             frame.mul_(gain)   # after the copy: a product of mixed types is three times slower
@@ -126,11 +126,11 @@ def _aligned_range(metadata, reader, grouping):
     With an EER grouping other than upstream's, the same stretch of detector frames is cut into other fractions.
     """
     first, n_frames = metadata.start_frame - 1, metadata.n_frames
-    if first + n_frames > reader.n_detector_frames // (metadata.eer_grouping or grouping or 1):
+    upstream = (metadata.eer_grouping or grouping) if reader.is_eer else 1
+    if first + n_frames > reader.n_detector_frames // upstream:
         raise MovieError("movie %s has %d frames and upstream motion correction used frames %d to %d (%d frames): the file is "
                          "incomplete or not the one that was aligned"
-                         % (metadata.movie_file, reader.n_frames, first + 1, first + n_frames, n_frames))
-    upstream = metadata.eer_grouping or grouping
+                         % (metadata.movie_file, reader.n_detector_frames // upstream, first + 1, first + n_frames, n_frames))
     if reader.is_eer and upstream != grouping:
         start, end = first * upstream, (first + n_frames) * upstream
         first = -(-start // grouping)
