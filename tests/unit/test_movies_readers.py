@@ -159,7 +159,8 @@ def test_damaged_segments(tmp_path):
 
 
 def test_missing_unknown_and_nonsense(tmp_path):
-    for name, content, match in (("gone.tif", None, "does not exist"), ("m.dm4", b"x", "unknown format"), ("m.tif.gz", b"x", "unknown format"),
+    for name, content, match in (("gone.tif", None, "does not exist"), ("m.dm4", b"x", "unknown format"),
+                                 ("m.tif.gz", b"x", "unknown format"),
                                  ("m.tif", b"not a tiff at all" * 99, "cannot be read as TIFF"), ("m.eer", b"", "cannot be read as TIFF"),
                                  ("m.mrc", b"nonsense" * 999, "not an MRC"), ("m.mrc.bz2", b"nonsense" * 999, "decompressed"),
                                  ("c.mrc", mrc_bytes(_stack("float32"), mode=4), "mode 4")):

@@ -55,8 +55,8 @@ def test_eer_is_not_turned(tmp_path):
     assert stack.n_frames == 3 and torch.nonzero(stack.corrected(0)).tolist() == [[3, 7]] and stack.corrected(0).max() == 2
 
 
-@pytest.mark.parametrize("dtype, expected", [(np.uint8, torch.uint8), (np.int8, torch.int8), (np.int16, torch.int16), (np.uint16, torch.int16),
-                                             (np.float32, torch.float32), (np.float16, torch.float16)])
+@pytest.mark.parametrize("dtype, expected", [(np.uint8, torch.uint8), (np.int8, torch.int8), (np.int16, torch.int16),
+                                             (np.uint16, torch.int16), (np.float32, torch.float32), (np.float16, torch.float16)])
 def test_no_value_is_lost(tmp_path, dtype, expected):
     frames = _frames(dtype)
     frames[0, 0, 0] = 120 if dtype == np.int8 else 128

@@ -47,9 +47,9 @@ class MovieStack:
     def corrected(self, f, device="cpu", out=None):
         """Frame ``f`` (0-based in this stack) times gain with bad pixels replaced: (H, W) float32 on ``device``.
 
-        ``out`` (H, W) float32 on ``device`` is overwritten and returned, if given: on CPU, fresh memory for every frame costs
-        more than the arithmetic. A bad pixel takes the value of a good neighbour drawn at random, seeded by the movie's name and the frame, so that
-        every device and every run sees the same frame.
+        ``out`` (H, W) float32 on ``device`` is overwritten and returned, if given: on CPU, fresh memory for every frame
+        costs more than the arithmetic. A bad pixel takes the value of a good neighbour drawn at random, seeded by the movie's
+        name and the frame, so that every device and every run sees the same frame.
         """
         device = torch.device(device)
         frame = torch.empty(self.shape_yx, dtype=torch.float32, device=device) if out is None else out
