@@ -34,11 +34,15 @@ def fcc_figure(table, group=0):
     return figure
 
 
-def weights_figure(weights, group=0):
-    """Dose weights per frame and frequency, and B-factors and scales with their standard errors."""
+def weights_figure(weights, group=0, highest_per_angstrom=None):
+    """Dose weights per frame and frequency, and B-factors and scales with their standard errors.
+
+    ``highest_per_angstrom`` ends the frequency axis; none: where the weights end.
+    """
     figure = Figure(figsize=(13, 4), layout="constrained")
     image_axes, curve_axes, b_axes = figure.subplots(1, 3)
-    weight, k, dose = weights.weight[group], weights.frequency_per_angstrom, weights.dose_e_per_A2
+    shown = weights.frequency_per_angstrom <= (highest_per_angstrom or np.inf)
+    weight, k, dose = weights.weight[group][:, shown], weights.frequency_per_angstrom[shown], weights.dose_e_per_A2
     relative = weight / np.maximum(weight.sum(axis=0, keepdims=True), 1e-30)
     image = image_axes.imshow(relative, aspect="auto", origin="lower", extent=(k[0], k[-1], 0.5, len(weight) + 0.5),
                               interpolation="nearest")
@@ -60,32 +64,43 @@ def weights_figure(weights, group=0):
     return figure
 
 
-def trajectories_figure(trajectories, exaggeration=None, size_yx_angstrom=None):
-    """Trajectories over the micrograph, coloured by frame and exaggerated.
+def trajectories_figure(trajectories, exaggeration=None):
+    """Trajectories over the micrograph, coloured by frame: the total motion, and what differs from the movie's mean motion.
 
-    ``exaggeration``: none chooses it so that the longest tracks reach a tenth of the field.
+    ``exaggeration``: of both panels; none chooses it for each so that long tracks reach a twelfth of the field.
     """
-    position, track = trajectories.position_yx_angstrom, np.asarray(trajectories.displacement_yx_angstrom, dtype=float)
+    track = np.asarray(trajectories.displacement_yx_angstrom, dtype=float)
     track = track - track[:, :1]
-    extent = np.max(position, axis=0) if size_yx_angstrom is None else np.asarray(size_yx_angstrom, dtype=float)
-    if exaggeration is None:
-        longest = np.percentile(np.linalg.norm(track, axis=2).max(axis=1), 95) if len(track) else 0.0
-        exaggeration = max(1.0, round(0.1 * float(np.max(extent)) / max(longest, 1e-3)))
-    figure = Figure(figsize=(7.5, 6.5), layout="constrained")
-    axes = figure.subplots()
-    drawn = (position[:, None] + exaggeration * track)[..., ::-1] / 10.0          # x, y in nm
+    local = track - track.mean(axis=0, keepdims=True)
+    figure = Figure(figsize=(13, 6), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for axes, name, shown in zip(panels, ("motion", "difference from the mean motion"), (track, local)):
+        factor = exaggeration or _exaggeration(trajectories.position_yx_angstrom, shown)
+        lines = _draw_tracks(axes, trajectories.position_yx_angstrom, shown * factor)
+        axes.set_title("%s × %g" % (name, factor), fontsize="medium")
+    figure.colorbar(lines, ax=panels, label="frame")
+    figure.suptitle("%s (dots: first frame; fit: %s)" % (trajectories.micrograph, trajectories.stop_reason), fontsize="small",
+                    parse_math=False)
+    return figure
+
+
+def _exaggeration(position, track):
+    field = float(np.max(np.ptp(position, axis=0))) if len(position) > 1 else 1000.0
+    longest = float(np.percentile(np.linalg.norm(track, axis=2).max(axis=1), 95)) if len(track) else 0.0
+    return max(1.0, float("%.2g" % (max(field, 100.0) / 12.0 / max(longest, 0.01))))
+
+
+def _draw_tracks(axes, position, track):
+    drawn = (position[:, None] + track)[..., ::-1] / 10.0          # x, y in nm
     segments = np.stack([drawn[:, :-1], drawn[:, 1:]], axis=2).reshape(-1, 2, 2)
-    frames = np.tile(np.arange(1, track.shape[1]), len(track))
-    lines = LineCollection(segments, cmap=FRAME_COLOURS, array=frames + 1, linewidths=1.0)
+    frames = np.tile(np.arange(2, track.shape[1] + 1), len(track))
+    lines = LineCollection(segments, cmap=FRAME_COLOURS, array=frames, linewidths=1.2)
     axes.add_collection(lines)
     axes.plot(drawn[:, 0, 0], drawn[:, 0, 1], ".", color="black", markersize=3)
-    axes.set(xlim=(0, extent[1] / 10.0), ylim=(0, extent[0] / 10.0), xlabel="x (nm)", ylabel="y (nm)", aspect="equal")
+    axes.set(xlabel="x (nm)", ylabel="y (nm)", aspect="equal")
     axes.margins(0.05)
     axes.autoscale_view()
-    figure.colorbar(lines, ax=axes, label="frame")
-    axes.set_title("%s\nmotion × %g, dots where it starts; fit: %s" % (trajectories.micrograph, exaggeration, trajectories.stop_reason),
-                   fontsize="small", parse_math=False)
-    return figure
+    return lines
 
 
 def motion_figure(statistics):
@@ -152,7 +167,11 @@ def _smooth(curve, width=5):
 
 
 def _resolution_axis(axes, k):
-    ticks = [r for r in (20, 10, 6, 5, 4, 3.5, 3, 2.5, 2, 1.5) if 1.0 / r <= k[-1]]
+    ticks = []
+    for r in (20, 10, 7, 5, 4, 3.5, 3, 2.5, 2, 1.7, 1.5, 1.2, 1):
+        last = 1.0 / ticks[-1] if ticks else k[0]
+        if 1.0 / r <= k[-1] and 1.0 / r - last > 0.05 * (k[-1] - k[0]):
+            ticks.append(r)
     axes.set_xlim(k[0], k[-1])
     axes.set_xticks([1.0 / r for r in ticks], ["%g" % r for r in ticks])
     axes.set_xlabel("resolution (Å)")

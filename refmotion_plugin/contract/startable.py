@@ -132,10 +132,13 @@ def _parse(name, body, source):
 
 
 def _quoted(values):
-    """The values as they may stand in a file: in quotes where they are empty or hold a space or a quote."""
+    """The values of a column as they may stand in a file: all in quotes if one is empty or holds a space or a quote.
+
+    All, because emtable looks at the first row to find out whether there are quotes.
+    """
     if values and all(values) and not re.search(r"[\s\"']", "".join(values)):
         return values
-    return [v if v and not re.search(r"[\s\"']", v) else '"%s"' % v.replace('"', "'") for v in values]
+    return ['"%s"' % v.replace('"', "'") for v in values]
 
 
 def table_text(table, single_row=False):

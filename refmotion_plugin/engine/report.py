@@ -90,7 +90,7 @@ def _figures(results):
         for group in range(len(weights.weight)):
             yield ("weights" + _number(group), "Dose weights" + _group(group, weights.weight),
                    "What each frame contributes at each resolution. Bars are standard errors of the fit.",
-                   lambda group=group: plots.weights_figure(weights, group))
+                   lambda group=group: plots.weights_figure(weights, group, None if fcc is None else fcc.frequency_per_angstrom[-1]))
     if aligned:
         keys = [aligned[i] for i in np.unique(np.linspace(0, len(aligned) - 1, STATISTICS_MOVIES).round().astype(int))]
         statistics = results.motion_statistics(keys=keys)
