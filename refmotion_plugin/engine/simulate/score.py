@@ -42,6 +42,27 @@ def damage_weights(truth: Path, resolution_angstrom: float = 6.0) -> np.ndarray:
         return damage["amplitude"][:, shell]
 
 
+def true_amplitude(truth: Path, directions: int = 8) -> np.ndarray:
+    """Amplitude left per frame (frame, shell of ``damage.npz``): damage times blur by motion inside the frame.
+
+    amplitude_f(k) = damage_f(k) <sin(pi k.delta) / (pi k.delta)>, mean over particles and directions of k; delta is the
+    motion from the start to the end of the frame. Optimal weights follow this, not the damage alone.
+    """
+    with np.load(Path(truth) / "damage.npz") as damage:
+        amplitude, k = damage["amplitude"], damage["frequency_per_angstrom"]
+    angle = np.pi * np.arange(directions) / directions
+    units = np.stack([np.sin(angle), np.cos(angle)])  # (yx, direction)
+    files = sorted(Path(truth).glob("movie_*.npz"))
+    blur, count = np.zeros(amplitude.shape), 0
+    for path in files:
+        with np.load(path) as known:
+            delta = known["displacement_end_yx_angstrom"] - known["displacement_start_yx_angstrom"]
+        along = delta @ units  # (particle, frame, direction)
+        blur += np.stack([np.sinc(ki * along).mean(axis=2).sum(axis=0) for ki in k], axis=1)
+        count += len(delta)
+    return amplitude * blur / count
+
+
 def weight_agreement(weights, amplitude, frequency_per_angstrom,
                      band_angstrom: tuple[float, float] = (20.0, 4.0)) -> tuple[float, float]:
     """How well weights (frame, shell) match true amplitudes (frame, shell).
