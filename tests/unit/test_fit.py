@@ -1,0 +1,181 @@
+"""MAP trajectories on quadratic correlation maps, where the posterior is Gaussian and can be written down."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
+from refmotion_plugin.engine.maths.minimise import CONVERGED, ITERATION_LIMIT
+from refmotion_plugin.engine.motion import fit as fit_module
+from refmotion_plugin.engine.motion.correlate import CorrelationMaps
+from refmotion_plugin.engine.motion.fit import fit_trajectories
+from refmotion_plugin.engine.motion.prior import build_prior
+
+PARTICLES, FRAMES = 5, 7
+STEP, WIDTH = 0.7, 41
+DOSES = 1.5 * (np.arange(FRAMES) + 0.5)
+HYPER = replace(DEFAULT_HYPERPARAMETERS, offset_angstrom=3.0)
+CURVATURE = np.linspace(30.0, 4.0, FRAMES)
+
+
+def positions(seed=0):
+    return np.random.default_rng(seed).uniform(0, 3000, (PARTICLES, 2))
+
+
+def quadratic_maps(peak_yx, curvature, residual_yx=None):
+    """Maps -h/2 |x - peak|^2 as exact spline coefficients; ``peak_yx`` (P, F, 2) A deviation, ``curvature`` (P, F) 1/A^2.
+
+    The coefficients of a parabola are its samples minus a sixth of its second difference, for each axis.
+    """
+    residual = np.zeros_like(peak_yx) if residual_yx is None else residual_yx
+    axis = (np.arange(WIDTH) - WIDTH // 2) * STEP
+    centre = peak_yx + residual
+    square = (axis - centre[..., 0, None])[..., :, None] ** 2 + (axis - centre[..., 1, None])[..., None, :] ** 2
+    samples = -0.5 * curvature[..., None, None] * (square - 2.0 * STEP ** 2 / 3.0)
+    return CorrelationMaps(torch.from_numpy(samples), STEP, WIDTH // 2, torch.from_numpy(residual), torch.from_numpy(curvature))
+
+
+def prior_of(*hypers, seed=0):
+    return build_prior(list(hypers), torch.from_numpy(positions(seed)), torch.from_numpy(DOSES))
+
+
+def dense_factor(prior, b=0):
+    """Matrix (P F, P F + F) from whitened coordinates to deviations of one axis."""
+    n = PARTICLES * FRAMES
+    modes, factor = prior.modes[b].numpy(), prior.factor[b].numpy()
+    smooth = np.einsum("pm,mfg->pfmg", modes, factor).reshape(n, n)
+    shift = float(prior.global_sd[b]) * np.kron(np.ones((PARTICLES, 1)), np.eye(FRAMES))
+    return np.hstack([smooth, shift])
+
+
+def dense_posterior(prior, peak, curvature, b=0):
+    """Mean (P, F, 2) and standard deviation (P, F) of the Gaussian posterior."""
+    root = dense_factor(prior, b)
+    h = curvature.reshape(-1)
+    covariance = root @ np.linalg.inv(np.eye(root.shape[1]) + root.T @ (h[:, None] * root)) @ root.T
+    mean = covariance @ (h[:, None] * peak.reshape(-1, 2))
+    return mean.reshape(peak.shape), np.sqrt(np.diag(covariance)).reshape(PARTICLES, FRAMES)
+
+
+def peaks(seed=1, scale=1.5):
+    return scale * np.random.default_rng(seed).normal(size=(PARTICLES, FRAMES, 2))
+
+
+def curvatures(kind, seed=2):
+    even = np.tile(CURVATURE, (PARTICLES, 1))
+    return even if kind == "even" else even * np.random.default_rng(seed).uniform(0.3, 2.0, (PARTICLES, FRAMES))
+
+
+@pytest.mark.parametrize("kind", ["even", "uneven"])
+@pytest.mark.parametrize("hyper", [HYPER, replace(HYPER, kernel="exponential", correlated_acceleration=False, jitter_angstrom=0.0)])
+def test_the_map_estimate_is_the_mean_of_the_gaussian_posterior(kind, hyper):
+    prior, peak, curvature = prior_of(hyper), peaks(), curvatures(kind)
+    fit = fit_trajectories(quadratic_maps(peak, curvature), prior, tolerance=1e-14)
+    mean, _ = dense_posterior(prior, peak, curvature)
+    np.testing.assert_allclose(fit.deviation[0].numpy(), mean, atol=1e-5)
+    assert fit.reason == [CONVERGED] and int(fit.iterations[0]) <= (2 if kind == "even" else 60)
+    assert np.abs(mean - peak).max() > 0.5                                    # the prior has done something
+
+
+def test_the_standard_deviation_is_that_of_the_gaussian_posterior():
+    prior, curvature = prior_of(HYPER), curvatures("even")
+    fit = fit_trajectories(quadratic_maps(peaks(), curvature), prior)
+    _, sd = dense_posterior(prior, peaks(), curvature)
+    np.testing.assert_allclose(fit.sd[0].numpy(), sd, rtol=1e-6)
+    assert sd.max() > 1.1 * sd.min()
+
+
+def test_the_energy_is_the_one_that_was_minimised_and_its_gradient_is_right(monkeypatch):
+    """Catches the objective on its way to the minimiser and holds it against finite differences."""
+    caught = {}
+
+    def catch(evaluate, x0, *rest):
+        caught["evaluate"], caught["n"] = evaluate, x0.shape
+        return original(evaluate, x0, *rest)
+
+    original = fit_module.minimise.minimise
+    monkeypatch.setattr(fit_module.minimise, "minimise", catch)
+    maps = quadratic_maps(peaks(), curvatures("uneven"), residual_yx=0.3 * peaks(5))
+    fit = fit_trajectories(maps, prior_of(HYPER, replace(HYPER, velocity_sigma=0.1)))
+    x = torch.randn(caught["n"], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    value, gradient = caught["evaluate"](x)
+    for i in range(0, x.shape[1], 7):
+        step = torch.zeros_like(x)
+        step[:, i] = 1e-4
+        numeric = (caught["evaluate"](x + step)[0] - caught["evaluate"](x - step)[0]) / 2e-4
+        torch.testing.assert_close(gradient[:, i], numeric, rtol=1e-6, atol=1e-5)
+    assert bool((fit.energy < value).all())
+
+
+def test_an_infinitely_stiff_prior_keeps_the_input_motion():
+    stiff = replace(HYPER, velocity_sigma=1e-8, acceleration_sigma=1e-8, jitter_angstrom=0.0, global_angstrom=0.0,
+                    early_factor=0.0, offset_angstrom=1e-6)
+    fit = fit_trajectories(quadratic_maps(peaks(), curvatures("uneven")), prior_of(stiff))
+    assert float(fit.deviation.abs().max()) < 1e-6 and fit.reason == [CONVERGED]
+    free_offset = fit_trajectories(quadratic_maps(peaks(), curvatures("even")), prior_of(replace(stiff, offset_angstrom=15.0)))
+    constant = free_offset.deviation[0]
+    assert float((constant - constant.mean(1, keepdim=True)).abs().max()) < 1e-3
+    average = np.average(peaks(), axis=1, weights=CURVATURE)
+    np.testing.assert_allclose(constant[:, 0].numpy(), average, atol=0.01)
+
+
+def test_a_weak_prior_returns_the_peaks():
+    weak = replace(HYPER, velocity_sigma=1e3, acceleration_sigma=1e3, jitter_angstrom=100.0, global_angstrom=0.0)
+    residual = 0.35 * np.sign(peaks(6))
+    fit = fit_trajectories(quadratic_maps(peaks(), curvatures("uneven"), residual), prior_of(weak), tolerance=1e-13)
+    np.testing.assert_allclose(fit.deviation[0].numpy(), peaks(), atol=2e-3)
+
+
+def test_a_signed_anisotropic_motion_is_recovered():
+    """+y by 4 A, -x by 1 A, growing with the frames: signs and axes can be told apart."""
+    ramp = np.linspace(0, 1, FRAMES)[None, :, None]
+    truth = np.broadcast_to(ramp * np.array([4.0, -1.0]), (PARTICLES, FRAMES, 2)).copy()
+    fit = fit_trajectories(quadratic_maps(truth, curvatures("even")), prior_of(HYPER))
+    moved = (fit.deviation[0, :, -1] - fit.deviation[0, :, 0]).numpy()
+    np.testing.assert_allclose(moved, np.broadcast_to([4.0, -1.0], moved.shape), atol=0.15)
+
+
+def test_maps_that_are_shifted_by_the_residual_give_the_same_deviation():
+    """Patches are cut at whole pixels: what remains only moves the place of zero deviation in the window."""
+    residual = np.random.default_rng(3).uniform(-0.6, 0.6, (PARTICLES, FRAMES, 2))
+    one = fit_trajectories(quadratic_maps(peaks(), curvatures("uneven")), prior_of(HYPER), tolerance=1e-13)
+    other = fit_trajectories(quadratic_maps(peaks(), curvatures("uneven"), residual), prior_of(HYPER), tolerance=1e-13)
+    torch.testing.assert_close(one.deviation, other.deviation, atol=1e-5, rtol=0)
+
+
+def test_a_batch_of_hyperparameters_gives_what_single_ones_give():
+    hypers = [HYPER, replace(HYPER, velocity_sigma=0.05), replace(HYPER, kernel="exponential", global_angstrom=0.0)]
+    maps = quadratic_maps(peaks(), curvatures("uneven"))
+    together = fit_trajectories(maps, prior_of(*hypers))
+    assert together.deviation.shape == (3, PARTICLES, FRAMES, 2) and together.sd.shape == (3, PARTICLES, FRAMES)
+    for i, hyper in enumerate(hypers):
+        alone = fit_trajectories(maps, prior_of(hyper))
+        torch.testing.assert_close(together.deviation[i], alone.deviation[0], atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(together.sd[i], alone.sd[0])
+        torch.testing.assert_close(together.energy[i], alone.energy[0])
+        assert together.reason[i] == alone.reason[0]
+
+
+def test_the_limit_of_iterations_is_said():
+    fit = fit_trajectories(quadratic_maps(peaks(), curvatures("uneven")), prior_of(HYPER), max_iterations=1, tolerance=1e-14)
+    assert fit.reason == [ITERATION_LIMIT] and fit.iterations.tolist() == [1]
+
+
+@pytest.mark.parametrize("particles, frames", [(1, FRAMES), (3, 1), (3, 2), (1, 1)])
+def test_few_particles_and_frames_are_well_posed(particles, frames):
+    peak, curvature = peaks()[:particles, :frames], curvatures("even")[:particles, :frames]
+    prior = build_prior([HYPER], torch.from_numpy(positions()[:particles]), torch.from_numpy(DOSES[:frames]))
+    fit = fit_trajectories(quadratic_maps(peak, curvature), prior)
+    assert fit.reason == [CONVERGED] and bool(torch.isfinite(fit.sd).all()) and float(fit.sd.min()) > 0
+    overlap = float((fit.deviation[0] * torch.from_numpy(peak)).sum() / (peak ** 2).sum())
+    assert 0.2 < overlap <= 1.0
+
+
+def test_maps_without_any_signal_leave_the_prior():
+    """Curvature zero: no deviation, and the standard deviation of the prior."""
+    nothing = np.zeros((PARTICLES, FRAMES))
+    fit = fit_trajectories(quadratic_maps(peaks(), nothing), prior_of(HYPER))
+    prior_sd = np.sqrt(np.square(dense_factor(prior_of(HYPER))).sum(1)).reshape(PARTICLES, FRAMES)
+    assert not bool(fit.deviation.any())
+    np.testing.assert_allclose(fit.sd[0].numpy(), prior_sd, rtol=1e-6)

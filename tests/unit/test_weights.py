@@ -1,0 +1,223 @@
+"""Dose weights from synthetic correlation tables with known truth."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from refmotion_plugin.contract.damage import exposure_amplitude
+from refmotion_plugin.contract.records import FccTable
+from refmotion_plugin.engine.dose import weights as w
+
+K = np.arange(97) / 320.0                           # up to 0.3 / A
+DOSES = 1.2 * (np.arange(30) + 0.5)
+BAND = (K >= 1 / 20.0) & (K <= 1 / 4.0)
+MUCH, LITTLE = 40000, 150                           # particles
+
+
+def table_of(shape, particles, seed=0, signal=None, doses=DOSES):
+    """A table whose cross term is drawn with the variance it has in movies: sigma^2 = 1 per component."""
+    rng = np.random.default_rng(seed)
+    s = 0.06 * np.exp(-40.0 * K ** 2) if signal is None else signal
+    components = np.broadcast_to(particles * np.pi * np.maximum(np.arange(len(K)), 0.5), shape.shape)
+    reference = 2 * components * (0.5 + np.exp(-60.0 * K ** 2))      # any spectrum
+    cross = reference * s * shape + np.sqrt(reference) * rng.normal(size=shape.shape)
+    power = 2 * components * (1 + (s * shape) ** 2)
+    return FccTable(frequency_per_angstrom=K, dose_e_per_A2=doses, cross=cross[None], power_movie=power[None],
+                    power_reference=reference[None].copy(), components=components[None].copy())
+
+
+def snr_kept(weight, shape, band=BAND):
+    """(sum w a)^2 / (sum w^2 sum a^2): the share of the best possible SNR in white noise."""
+    a, b = weight[:, band], shape[:, band]
+    return float(((a * b).sum(0) ** 2 / ((a ** 2).sum(0) * (b ** 2).sum(0))).mean())
+
+
+def motion_shape(doses=DOSES, b_first=90.0, c_first=0.55):
+    """Standard exposure curve times early blur: C and B per frame that depart from 1 and 0 at the start."""
+    early = np.exp(-(doses - doses[0]) / 2.0)
+    b, c = b_first * early, 1.0 - (1.0 - c_first) * early
+    return exposure_amplitude(doses, K) * c[:, None] * np.exp(-b[:, None] * K ** 2 / 4.0), b, c
+
+
+def fitted(table, **options):
+    return w.fit_dose_weights(table, 300.0, high_frequency_per_angstrom=0.25, **options)
+
+
+def test_known_scales_and_b_factors_are_recovered():
+    """Up to what no data tell: one factor for all frames, and B against the average frame is held by the prior."""
+    shape, b, c = motion_shape()
+    table = table_of(shape, MUCH)
+    t, error = w.amplitude_and_error(*[part[0][:, BAND] for part in
+                                       (table.cross, table.power_movie, table.power_reference, table.components)])
+    fit = w.fit_frames(t, error, exposure_amplitude(DOSES, K[BAND]), DOSES, K[BAND])
+    assert fit.b_factor_A2[:3] - fit.b_factor_A2[-10:].mean() == pytest.approx(b[:3], abs=6.0)
+    assert fit.scale[:3] / fit.scale[-10:].mean() == pytest.approx(c[:3], rel=0.06)
+    inner = fit.amplitude * (fit.scale[-10:].mean())
+    assert inner == pytest.approx((0.06 * np.exp(-40.0 * K ** 2))[BAND], rel=0.1)
+
+
+@pytest.mark.parametrize("particles, least", [(MUCH, 0.995), (2000, 0.99), (LITTLE, 0.98)])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_most_of_the_signal_to_noise_ratio_is_kept(particles, least, seed):
+    shape, _, _ = motion_shape()
+    assert snr_kept(fitted(table_of(shape, particles, seed)).weight[0], shape) > least
+
+
+def test_data_improve_on_the_standard_curve_and_nothing_does_not():
+    shape, _, _ = motion_shape(c_first=0.3, b_first=150.0)
+    standard = exposure_amplitude(DOSES, K)
+    assert snr_kept(fitted(table_of(shape, MUCH)).weight[0], shape) > snr_kept(standard, shape) + 0.005
+    empty = [snr_kept(fitted(table_of(shape, 1, seed, signal=np.zeros(len(K)))).weight[0], standard) for seed in range(4)]
+    assert min(empty) > 0.85 and np.mean(empty) > 0.9
+
+
+@pytest.mark.parametrize("particles, seed", [(MUCH, 3), (LITTLE, 4), (20, 5), (20, 6)])
+def test_weights_never_rise_again(particles, seed):
+    shape, _, _ = motion_shape()
+    weight = fitted(table_of(shape, particles, seed), highest_frequency_per_angstrom=0.6, normalisation="peak").weight[0]
+    for column in weight.T:
+        peak = int(column.argmax())
+        assert DOSES[peak] - DOSES[0] <= w.LATEST_PEAK_DOSE
+        assert (np.diff(column[peak:]) <= 1e-12).all()
+    assert np.isfinite(weight).all() and weight.min() >= 0
+
+
+def test_a_second_rise_is_cut_and_what_falls_is_kept():
+    doses = np.arange(8.0)
+    amplitude = np.array([0.6, 1.0, 0.8, 0.5, 0.6, 0.9, 0.3, 0.2])[:, None]
+    cut = w.without_second_rise(np.hstack([amplitude, amplitude[::-1] * 0 + np.arange(8, 0, -1)[:, None]]), doses)
+    assert cut[:, 0].tolist() == [0.6, 1.0, 0.8, 0.5, 0.5, 0.5, 0.3, 0.2]
+    assert cut[:, 1].tolist() == list(range(8, 0, -1))
+    late = w.without_second_rise(np.linspace(0.1, 1.0, 20)[:, None], 2.0 * np.arange(20))
+    assert np.argmax(late[:, 0]) == 5 and (late[5:, 0] == late[5, 0]).all()      # a peak later than 10 e/A^2 is none
+
+
+@pytest.mark.parametrize("peak", [1, 2])
+def test_a_peak_at_frame_two_or_three_is_recovered(peak):
+    early = np.zeros(len(DOSES))
+    early[:peak] = [60.0, 20.0][:peak]
+    shape = exposure_amplitude(DOSES, K) * np.exp(-early[:, None] * K ** 2 / 4.0)
+    shape[:peak] *= 0.7
+    weight = fitted(table_of(shape, MUCH), normalisation="peak").weight[0]
+    fine = (K > 0.1) & (K < 0.2)
+    assert (np.argmax(shape[:, fine], axis=0) == peak).all()
+    assert np.mean(np.argmax(weight[:, fine], axis=0) == peak) > 0.95
+
+
+@pytest.mark.parametrize("kind, total", [("sum", lambda a: a.sum(0)), ("power", lambda a: (a ** 2).sum(0)), ("peak", lambda a: a.max(0))])
+def test_normalisations_are_what_their_names_say(kind, total):
+    shape, _, _ = motion_shape()
+    found = fitted(table_of(shape, 2000), normalisation=kind)
+    assert found.normalisation == kind
+    np.testing.assert_allclose(total(found.weight[0]), 1.0, rtol=1e-10)
+    with pytest.raises(ValueError, match="'mean'"):
+        w.normalise(found.weight[0], "mean")
+
+
+def test_the_axis_goes_on_to_the_highest_frequency_asked_for():
+    shape, _, _ = motion_shape()
+    found = fitted(table_of(shape, 2000), highest_frequency_per_angstrom=0.5)
+    np.testing.assert_allclose(found.frequency_per_angstrom[:len(K)], K)
+    assert found.frequency_per_angstrom[-1] == pytest.approx(0.5, abs=1 / 320.0)
+    assert found.weight.shape == (1, 30, len(found.frequency_per_angstrom)) and (found.weight[0].sum(0) > 0.99).all()
+
+
+def test_groups_are_fitted_on_their_own():
+    one, _, _ = motion_shape()
+    other = exposure_amplitude(DOSES, K)
+    tables = table_of(one, MUCH), table_of(other, MUCH, 1)
+    both = replace(tables[0], **{n: np.concatenate([getattr(t, n) for t in tables]) for n in
+                                 ("cross", "power_movie", "power_reference", "components")})
+    found = fitted(both)
+    for group, shape in enumerate((one, other)):
+        assert snr_kept(found.weight[group], shape) > 0.995
+        np.testing.assert_allclose(found.weight[group], fitted(tables[group]).weight[0], rtol=1e-6)
+
+
+def test_groups_without_particles_fall_back_to_the_standard_curve():
+    table = table_of(motion_shape()[0], 2000)
+    none = replace(table, **{n: np.zeros_like(getattr(table, n)) for n in ("cross", "power_movie", "power_reference", "components")})
+    weight = fitted(none).weight[0]
+    np.testing.assert_allclose(weight, w.normalise(exposure_amplitude(DOSES, K), "sum"), rtol=1e-4)
+
+
+def test_standard_errors_shrink_with_the_data():
+    shape, _, _ = motion_shape()
+    few, many = fitted(table_of(shape, LITTLE)), fitted(table_of(shape, MUCH))
+    assert (many.b_factor_error_A2[0, :3] < 0.5 * few.b_factor_error_A2[0, :3]).all()
+    assert (few.b_factor_error_A2 > 0).all() and (few.scale_error > 0).all()
+
+
+def test_reported_b_factors_describe_the_weights():
+    shape, _, _ = motion_shape()
+    found = fitted(table_of(shape, MUCH))
+    assert np.argmin(found.b_factor_A2[0]) in range(1, 8) and found.b_factor_A2[0, -1] > found.b_factor_A2[0, 6]
+    model = found.scale[0][:, None] * np.exp(-found.b_factor_A2[0][:, None] * K ** 2 / 4.0)
+    assert np.corrcoef(np.log(model[:, BAND]).ravel(), np.log(found.weight[0][:, BAND]).ravel())[0, 1] > 0.99
+
+
+def test_a_movie_of_one_frame_has_weight_one():
+    shape = exposure_amplitude(DOSES[:1], K)
+    found = w.fit_dose_weights(table_of(shape, 500, doses=DOSES[:1]), 300.0)
+    np.testing.assert_allclose(found.weight, 1.0)
+
+
+def test_a_band_too_narrow_for_a_fit_still_gives_weights():
+    shape, _, _ = motion_shape()
+    found = w.fit_dose_weights(table_of(shape, 2000), 300.0, high_frequency_per_angstrom=1 / 30.0)
+    assert np.isfinite(found.weight).all() and snr_kept(found.weight[0], shape) > 0.9
+
+
+# --- other movies ----------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def found():
+    return fitted(table_of(motion_shape()[0], MUCH), highest_frequency_per_angstrom=0.5)
+
+
+@pytest.mark.parametrize("kind", ["sum", "power", "peak"])
+def test_resampling_to_the_same_axes_changes_nothing(kind):
+    stored = fitted(table_of(motion_shape()[0], MUCH), normalisation=kind)
+    np.testing.assert_allclose(w.resample(stored, 0, DOSES.copy(), K), stored.weight[0], rtol=1e-12)
+
+
+def test_resampling_to_other_frames_follows_dose_not_frame_number(found):
+    doses = 2.4 * (np.arange(15) + 0.5)                           # the same exposure in half as many frames
+    halved = w.resample(found, 0, doses, K)
+    paired = w.normalise(np.sqrt(found.weight[0][0::2] * found.weight[0][1::2])[:, :len(K)], "sum")
+    np.testing.assert_allclose(halved, paired, rtol=1e-8)
+    np.testing.assert_allclose(halved.sum(0), 1.0)
+    part = w.resample(found, 0, DOSES[5:15], K)
+    np.testing.assert_allclose(part, w.normalise(found.weight[0][5:15, :len(K)], "sum"), rtol=1e-8)
+
+
+def test_resampling_to_other_frequencies(found):
+    other = np.array([0.0, 0.033, 0.1111, 0.27, 0.49, 0.9])
+    table = w.resample(found, 0, DOSES, other)
+    for f in (0, 7, 29):
+        raw = np.interp(other, found.frequency_per_angstrom, found.weight[0, f])
+        ratio = table[f] / raw
+        np.testing.assert_allclose(ratio, 1.0, atol=1e-6)
+    np.testing.assert_allclose(table[:, -1], w.normalise(found.weight[0][:, -1:], "sum")[:, 0])
+
+
+def test_frames_beyond_the_stored_dose_go_on_falling(found):
+    doses = 1.2 * (np.arange(40) + 0.5)
+    longer = w.resample(replace(found, normalisation="peak"), 0, doses, K)
+    assert (np.diff(longer[29:], axis=0) <= 1e-12).all() and (longer > 0).all()
+    fine = K > 0.15
+    assert (longer[-1, fine] < 0.9 * longer[29, fine]).all()
+    before = w.resample(replace(found, normalisation="peak"), 0, np.array([0.1, 0.6, 5.0]), K)
+    np.testing.assert_allclose(before[0], before[1])
+
+
+def test_a_stored_rise_at_the_end_is_not_continued(found):
+    rising = replace(found, weight=np.sort(found.weight, axis=1))
+    longer = w.resample(rising, 0, np.append(DOSES, [50.0, 90.0]), K)
+    np.testing.assert_allclose(longer[-1], longer[29])
+
+
+def test_one_stored_frame_serves_any_number(found):
+    single = replace(found, weight=found.weight[:, :1], dose_e_per_A2=DOSES[:1])
+    table = w.resample(single, 0, DOSES[:4], K)
+    np.testing.assert_allclose(table, 0.25)
