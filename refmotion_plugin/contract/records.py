@@ -104,6 +104,8 @@ class Hyperparameters:
     ``jitter_angstrom`` white per particle and frame; ``global_angstrom`` free shift of the whole frame;
     ``offset_angstrom`` constant error of each catalogue position. ``kernel``: "matern" or "exponential" in space.
     ``correlated_acceleration``: accelerations share the spatial kernel (else independent per particle).
+    ``movie_spread``: natural-log standard deviation of each movie's own strength around these values (velocity, acceleration,
+    jitter and global shift are scaled where the movie's evidence says so); 0: the same strength for every movie.
     """
 
     velocity_sigma: float
@@ -116,6 +118,7 @@ class Hyperparameters:
     offset_angstrom: float
     kernel: str
     correlated_acceleration: bool
+    movie_spread: float
 
 
 @dataclass(frozen=True)

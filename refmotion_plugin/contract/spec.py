@@ -169,7 +169,7 @@ def _sentence(error):
 DEFAULT_HYPERPARAMETERS = Hyperparameters(
     velocity_sigma=0.46, correlation_distance_angstrom=1500.0, acceleration_sigma=0.032, early_factor=25.0,
     early_dose_e_per_A2=3.3, jitter_angstrom=0.15, global_angstrom=0.40, offset_angstrom=15.0, kernel="matern",
-    correlated_acceleration=True)
+    correlated_acceleration=True, movie_spread=1.5)
 """The prior used when none is given; the values' source is the table in docs/method.md."""
 
 
@@ -178,4 +178,5 @@ def relion_prior(velocity_sigma, divergence_sigma, acceleration_sigma):
     return Hyperparameters(
         velocity_sigma=RELION_TO_TEXTBOOK_SIGMA * velocity_sigma, correlation_distance_angstrom=divergence_sigma,
         acceleration_sigma=RELION_TO_TEXTBOOK_SIGMA * acceleration_sigma, early_factor=0.0, early_dose_e_per_A2=1.0,
-        jitter_angstrom=0.0, global_angstrom=0.0, offset_angstrom=15.0, kernel="exponential", correlated_acceleration=False)
+        jitter_angstrom=0.0, global_angstrom=0.0, offset_angstrom=15.0, kernel="exponential", correlated_acceleration=False,
+        movie_spread=0.0)

@@ -14,16 +14,20 @@ from .prior import MotionPrior
 
 @dataclass(frozen=True)
 class Fit:
-    """``deviation`` (b, P, F, 2) A from the starting trajectory; ``sd`` (b, P, F) A per axis; energies and reasons per b."""
+    """``deviation`` (b, P, F, 2) A from the starting trajectory; ``sd`` (b, P, F) A per axis; energies and reasons per b.
+
+    ``force`` (b, P, F, 2): gradient of the correlation at the optimum, 1/A.
+    """
 
     deviation: torch.Tensor
+    force: torch.Tensor
     sd: torch.Tensor
     energy: torch.Tensor
     iterations: torch.Tensor
     reason: List[str]
 
 
-class _Metric:
+class Metric:
     """Inverse of the prior + mean data curvature: exact for equal particles, blocks of modes joined by the global shift.
 
     Per mode m: A_m = 1 + L_m^T h L_m; coupling to the global shift B_m = L_m^T h s u_m, u_m = sum of mode m over particles;
@@ -48,6 +52,11 @@ class _Metric:
         g = torch.cholesky_solve(g - torch.einsum("bmfg,bmfa->bga", self.coupling, inner), self.schur)
         return inner - torch.einsum("bmfg,bga->bmfa", self.solved, g), g
 
+    def log_determinant(self):
+        """Logarithm of the determinant of the Hessian in whitened coordinates, per axis (b,)."""
+        blocks = self.blocks.diagonal(dim1=-2, dim2=-1).log().sum((-2, -1))
+        return 2.0 * (blocks + self.schur.diagonal(dim1=-2, dim2=-1).log().sum(-1))
+
     def covariance_diagonal(self, prior):
         """Posterior variance per axis (b, P, F) under the mean curvature."""
         posterior = prior.factor @ torch.cholesky_solve(prior.factor.transpose(-1, -2), self.blocks)
@@ -60,11 +69,10 @@ class _Metric:
         return smooth + (root ** 2).sum(-2)
 
 
-def fit_trajectories(maps: CorrelationMaps, prior: MotionPrior, start=None, max_iterations=100, tolerance=1e-7):
-    """MAP deviations from correlation maps under a prior.
+def fit_trajectories(maps: CorrelationMaps, prior: MotionPrior, max_iterations=100, tolerance=1e-7):
+    """MAP deviations from correlation maps under a prior, from zero deviation.
 
-    ``start`` (b, P, F, 2) deviation to start from is not needed: the optimum is reached from zero. Returns a :class:`Fit`; its
-    ``sd`` is the posterior standard deviation with the expected (Fisher) curvature of the maps.
+    Returns a :class:`Fit`; its ``sd`` is the posterior standard deviation with the expected (Fisher) curvature of the maps.
     """
     batch, n, frames = prior.shape
     split = n * frames * 2
@@ -77,16 +85,18 @@ def fit_trajectories(maps: CorrelationMaps, prior: MotionPrior, start=None, max_
     def pack(z, g):
         return torch.cat([z.reshape(batch, -1), g.reshape(batch, -1)], dim=1)
 
-    def evaluate(x):
-        z, g = unpack(x)
-        position = origin + prior.deviation(z, g) / maps.step_angstrom
-        value, slope = spline.evaluate(coefficients, position.reshape(batch, n * frames, 2))
-        energy = -value.sum(-1) + 0.5 * (x * x).sum(-1)
-        force = prior.adjoint(slope.reshape(batch, n, frames, 2) / maps.step_angstrom)
-        return energy, x - pack(*force)
+    def correlate(deviation):
+        position = (origin + deviation / maps.step_angstrom).reshape(batch, n * frames, 2)
+        value, slope = spline.evaluate(coefficients, position)
+        return value.sum(-1), slope.reshape(batch, n, frames, 2) / maps.step_angstrom
 
-    metric = _Metric(prior, maps.curvature.mean(0).to(torch.float64).expand(batch, frames))
+    def evaluate(x):
+        value, force = correlate(prior.deviation(*unpack(x)))
+        return 0.5 * (x * x).sum(-1) - value, x - pack(*prior.adjoint(force))
+
+    metric = Metric(prior, maps.curvature.mean(0).to(torch.float64).expand(batch, frames))
     x0 = torch.zeros(batch, split + frames * 2, dtype=torch.float64, device=origin.device)
     result = minimise.minimise(evaluate, x0, lambda v: pack(*metric.solve(*unpack(v))), max_iterations, tolerance)
+    deviation = prior.deviation(*unpack(result.x))
     sd = metric.covariance_diagonal(prior).clamp(min=0).sqrt()
-    return Fit(prior.deviation(*unpack(result.x)), sd, result.value, result.iterations, result.reason)
+    return Fit(deviation, correlate(deviation)[1], sd, result.value, result.iterations, result.reason)

@@ -10,6 +10,7 @@ from refmotion_plugin.contract.records import FccTable, Trajectories
 
 from ..dose.fcc import fcc_sums
 from ..maths.fourier import FourierGrid, spread_from_shells, sum_over_shells
+from ..motion.adapt import adapt_strength
 from ..motion.correlate import Window, correlation_maps, renew_frames
 from ..motion.fit import fit_trajectories
 from ..motion.model import SignalModel, motion_inside_frames
@@ -132,15 +133,15 @@ def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared):
     window = Window.covering(prepared.spec.alignment.search_radius_angstrom, band)
     maps = correlation_maps(view.spectra, model, window, view.residual_yx_angstrom)
     position = torch.from_numpy(view.particles.position_yx_angstrom).to(prepared.device)
-    prior = build_prior([prepared.hyperparameters], position, torch.from_numpy(view.dose_e_per_A2).to(prepared.device))
-    fit = fit_trajectories(maps, prior)
+    dose = torch.from_numpy(view.dose_e_per_A2).to(prepared.device)
+    fit = fit_trajectories(maps, build_prior([prepared.hyperparameters], position, dose))
+    adapted = adapt_strength(prepared.hyperparameters, fit, maps, position, dose)
+    prior = build_prior([adapted], position, dose)
     initial = torch.from_numpy(view.initial_yx_angstrom).to(prepared.device)
     for _ in range(prepared.spec.alignment.passes - 1):
         blur = motion_inside_frames(initial + fit.deviation[0])
         turn = blur.norm(dim=-1).square().mean(0).sqrt() * band
         frames = torch.nonzero(turn > BLUR_TURN).flatten().tolist()
-        if not frames:
-            break
         blurred = SignalModel(model.grid, template, model.amplitude, model.damage, model.noise, blur)
         maps = renew_frames(maps, view.spectra, blurred, window, frames)
         fit = fit_trajectories(maps, prior)

@@ -96,7 +96,7 @@ def choose_hyperparameters(spec: JobSpec):
         return relion_prior(*prior.relion_sigmas)
     if prior.velocity_sigma:
         return replace(DEFAULT_HYPERPARAMETERS, velocity_sigma=prior.velocity_sigma, acceleration_sigma=prior.acceleration_sigma,
-                       correlation_distance_angstrom=prior.correlation_distance_angstrom)
+                       correlation_distance_angstrom=prior.correlation_distance_angstrom, movie_spread=0.0)
     return DEFAULT_HYPERPARAMETERS
 
 
