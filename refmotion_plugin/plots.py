@@ -149,7 +149,7 @@ def power_figure(before, after, before_pixel_angstrom, after_pixel_angstrom):
     for label, images, pixel in (("before", before, before_pixel_angstrom), ("after", after, after_pixel_angstrom)):
         if images is not None:
             k, power = _radial_power(images, pixel)
-            axes.semilogy(k, power / power[1:4].mean(), label=label)
+            axes.semilogy(k, power / max(power[1:4].mean(), 1e-30), label=label)
     axes.set_ylabel("power relative to the first shells")
     axes.legend()
     _resolution_axis(axes, k)

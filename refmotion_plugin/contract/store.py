@@ -9,6 +9,7 @@ from .layout import atomic_write, read_json, write_json
 from .records import DoseWeights, FccTable, Hyperparameters, Trajectories
 from .spec import DEFAULT_HYPERPARAMETERS, SCHEMA
 
+_MAY_BE_ZERO = ("early_factor", "jitter_angstrom", "global_angstrom", "movie_spread")
 _TEXT_FIELDS = ("micrograph", "stop_reason", "normalisation", "source")
 
 
@@ -91,7 +92,7 @@ def _checked(path, data):
         wanted = type(getattr(DEFAULT_HYPERPARAMETERS, name))
         if wanted is float and isinstance(value, int) and not isinstance(value, bool):
             data[name] = value = float(value)
-        may_be_zero = name in ("early_factor", "jitter_angstrom", "global_angstrom")
+        may_be_zero = name in _MAY_BE_ZERO
         if not isinstance(value, wanted) or (wanted is float and not (np.isfinite(value) and (value > 0 or may_be_zero and value == 0))):
             raise InputError("hyperparameters file %s: %s is %r where a %s was expected"
                              % (path, name, value, {float: "positive number", str: "word", bool: "true or false"}[wanted]))

@@ -203,6 +203,14 @@ def _logging_to(layout):
         root.addHandler(handler)
     try:
         yield
+    except (InputError, KeyboardInterrupt) as error:
+        root.removeHandler(to_stderr)               # the command's last line says it there
+        log.error("%s", str(error) or "stopped")
+        raise
+    except Exception:
+        root.removeHandler(to_stderr)
+        log.exception("unexpected error")
+        raise
     finally:
         root.setLevel(before)
         for handler in handlers:

@@ -109,8 +109,8 @@ def job_spec(values, base=None):
 
 
 def _with_option_names(text):
-    for section, name, _ in spec_fields():
-        text = text.replace("%s.%s" % (section, name), option_name(name))
+    for path, name in sorted((("%s.%s" % (s, n), n) for s, n, _ in spec_fields()), key=lambda p: -len(p[0])):
+        text = text.replace(path, option_name(name))
     return text
 
 

@@ -12,13 +12,13 @@ from refmotion_plugin.contract import store
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.records import DoseWeights, FccTable, Hyperparameters, Trajectories
 from refmotion_plugin.contract.results import JobResults, MovieState, read_status
-from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
+from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, relion_prior
 
 SIZES = st.tuples(st.integers(0, 4), st.integers(1, 5), st.integers(1, 6))
 NUMBERS = st.floats(-1e6, 1e6, width=32)
 
 
-def same(a, b):
+def assert_same(a, b):
     for field in fields(a):
         x, y = getattr(a, field.name), getattr(b, field.name)
         assert x == y if isinstance(x, str) else (np.array_equal(x, y) and np.asarray(x).dtype == np.asarray(y).dtype), field.name
@@ -39,7 +39,7 @@ def trajectories(draw):
 def test_trajectories_come_back(tmp_path_factory, record):
     path = tmp_path_factory.mktemp("store") / "t.npz"
     store.save_trajectories(path, record)
-    same(record, store.load_trajectories(path))
+    assert_same(record, store.load_trajectories(path))
 
 
 @settings(max_examples=20, deadline=None)
@@ -49,10 +49,10 @@ def test_tables_and_weights_come_back(tmp_path_factory, sizes, seed):
     folder, rng = tmp_path_factory.mktemp("store"), np.random.default_rng(seed)
     fcc = FccTable(rng.random(s), rng.random(f), *[rng.random((g, f, s)) for _ in range(4)])
     store.save_fcc(folder / "f.npz", fcc)
-    same(fcc, store.load_fcc(folder / "f.npz"))
+    assert_same(fcc, store.load_fcc(folder / "f.npz"))
     weights = DoseWeights(rng.random((g, f, s)), rng.random(s), rng.random(f), *[rng.random((g, f)) for _ in range(4)], "sum", "fit, 3 Å")
     store.save_weights(folder / "w.npz", weights)
-    same(weights, store.load_weights(folder / "w.npz"))
+    assert_same(weights, store.load_weights(folder / "w.npz"))
 
 
 def test_the_same_values_give_the_same_bytes(tmp_path):
@@ -80,16 +80,21 @@ def test_pickled_objects_are_refused(tmp_path):
         store.load_fcc(tmp_path / "p.npz")
 
 
-positive = st.floats(1e-6, 1e6)
+SIGMAS = [f.name for f in fields(Hyperparameters) if isinstance(getattr(DEFAULT_HYPERPARAMETERS, f.name), float)]
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.tuples(*[positive] * 8), st.sampled_from(["matern", "exponential"]), st.booleans())
+@given(st.fixed_dictionaries({name: st.floats(1e-6, 1e6) for name in SIGMAS}), st.sampled_from(["matern", "exponential"]), st.booleans())
 def test_hyperparameters_come_back(tmp_path_factory, values, kernel, correlated):
-    record = Hyperparameters(*values, kernel, correlated)
+    record = Hyperparameters(**values, kernel=kernel, correlated_acceleration=correlated)
     path = tmp_path_factory.mktemp("store") / "h.json"
     store.save_hyperparameters(path, record)
     assert store.load_hyperparameters(path) == record
+
+
+def test_priors_like_relions_are_accepted(tmp_path):
+    store.save_hyperparameters(tmp_path / "h.json", relion_prior(0.4, 1600.0, 2.6))
+    assert store.load_hyperparameters(tmp_path / "h.json") == relion_prior(0.4, 1600.0, 2.6)
 
 
 @pytest.mark.parametrize("change, part", [

@@ -41,19 +41,32 @@ def run_on_devices(tasks, devices, make_place):
     except ImportError:
         raise InputError("several devices (%s) need dask.distributed: 'pip install distributed', or name one device"
                          % ", ".join(devices)) from None
-    dask.config.set({"distributed.scheduler.allowed-failures": 1})
+    dask.config.set({"distributed.scheduler.allowed-failures": 1, "distributed.scheduler.worker-saturation": 1.0})
     with LocalCluster(n_workers=len(devices), threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
         with Client(cluster) as client:
-            futures = {client.submit(_on_worker, task, devices, make_place, pure=False): task for task in tasks}
-            for future in as_completed(list(futures)):
-                task = futures[future]
-                if future.status == "finished":
-                    yield future.result()
-                elif isinstance(future.exception(), InputError):
-                    raise future.exception()
-                else:
-                    stage = "align" if task.align_mark is not None else "polish"
-                    yield TaskResult(task.movie.key, 0.0, {stage: "its worker process ended: %s" % future.exception()})
+            yield from _one_per_worker(client, as_completed, tasks, devices, make_place)
+
+
+def _one_per_worker(client, as_completed, tasks, devices, make_place):
+    """As many tasks under way as there are workers: dask blames the death of a worker on all tasks it was given."""
+    waiting, of_future = list(tasks)[::-1], {}
+
+    def submit():
+        task = waiting.pop()
+        future = client.submit(_on_worker, task, devices, make_place, pure=False)
+        of_future[future.key] = task
+        return future
+
+    running = as_completed([submit() for _ in range(min(len(devices), len(waiting)))])
+    for future in running:
+        task, error = of_future.pop(future.key), future.exception()
+        if isinstance(error, InputError):
+            raise error
+        stage = "align" if task.align_mark is not None else "polish"
+        yield future.result() if error is None else TaskResult(
+            task.movie.key, 0.0, {stage: "its worker process ended twice (%s): memory may have run out" % error})
+        if waiting:
+            running.add(submit())
 
 
 _PLACES = {}

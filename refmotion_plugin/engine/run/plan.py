@@ -1,5 +1,5 @@
 """What is left to do: a pure function of what is wanted and what is found."""
-TODO, DONE, STALE, FAILED = "todo", "done", "stale", "failed"
+OPEN, DONE, STALE, FAILED = "todo", "done", "stale", "failed"
 
 
 def plan(wanted, found, failed=()):
@@ -15,10 +15,10 @@ def plan(wanted, found, failed=()):
         elif found.get(key) == mark:
             states[key] = DONE
         else:
-            states[key] = STALE if found.get(key) else TODO
+            states[key] = STALE if found.get(key) else OPEN
     return states
 
 
 def open_keys(states):
     """Keys that must be worked on."""
-    return [key for key, state in states.items() if state in (TODO, STALE)]
+    return [key for key, state in states.items() if state in (OPEN, STALE)]

@@ -1,0 +1,222 @@
+"""The command line: every option reaches the spec, faults are one sentence, exit codes mean what the help says."""
+import io
+import logging
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from refmotion_plugin.contract.errors import InputError, MovieError
+from refmotion_plugin.contract.results import JobResults
+from refmotion_plugin.contract.spec import JobSpec
+from refmotion_plugin.engine import cli
+from refmotion_plugin.engine.options import job_spec, option_name, spec_fields
+from refmotion_plugin.engine.run import job as job_module
+
+from tests.unit.job_stand_ins import FakeStages, write_project
+
+NEEDED = ["--movies", "m.star", "--particles", "p.star", "--half1", "a.mrc", "--half2", "b.mrc"]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A tiny project, the stages replaced by stand-ins; gives (spec, options, fake)."""
+    spec, fake = write_project(tmp_path / "project"), FakeStages()
+    monkeypatch.setattr(job_module, "stage_recipes", fake.recipes)
+    monkeypatch.chdir(tmp_path)
+    part = spec.references[0]
+    options = ["--movies", spec.inputs.movies, "--particles", part.particles, "--half1", part.half1, "--half2", part.half2,
+               "--device", "cpu", "--threads", "1"]
+    return spec, options, fake
+
+
+def parsed(*options):
+    values = vars(cli._parser(["run"]).parse_args(["run", "OUT", *options]))
+    return job_spec({k: v for k, v in values.items() if k not in ("command", "out", "job", "stage")})
+
+
+def test_defaults_are_the_specs_own():
+    spec = parsed(*NEEDED)
+    assert spec == JobSpec.build({"inputs": {"movies": "m.star"}, "references": [
+        {"particles": "p.star", "half1": "a.mrc", "half2": "b.mrc"}]})
+
+
+def test_all_agreed_names():
+    spec = parsed(*NEEDED, "--mask", "k.mrc", "--reference", "particles=P2.star,half1=x,half2=y,mask=z", "--spatial-strength", "0.5",
+                  "--correlation-distance", "1000", "--acceleration-strength", "0.1", "--dose-weights", "w.npz", "--stop-after",
+                  "dose-weights", "--device", "cuda:0,cuda:1", "--threads", "3", "--box", "256", "--crop-box", "128", "--float16",
+                  "--recenter", "--first-frame", "2", "--last-frame", "20", "--tracks-star", "--no-preflight", "--movie-flip-y", "no",
+                  "--gain", "g.mrc", "--gain-rotation", "1", "--gain-flip", "2", "--memory", "4", "--seed", "7")
+    assert [r.mask for r in spec.references] == ["k.mrc", "z"] and spec.references[1].particles == "P2.star"
+    prior = spec.motion_prior
+    assert (prior.velocity_sigma, prior.correlation_distance_angstrom, prior.acceleration_sigma) == (0.5, 1000, 0.1)
+    assert (spec.dose.weights_file, spec.output.stop_after, spec.compute.device, spec.compute.threads) == (
+        "w.npz", "dose-weights", "cuda:0,cuda:1", 3)
+    out, inputs = spec.output, spec.inputs
+    assert (out.box_px, out.crop_box_px, out.float16, out.recenter, out.tracks_star) == (256, 128, True, True, True)
+    assert (inputs.first_frame, inputs.last_frame, inputs.preflight, inputs.movie_flip_y, inputs.gain) == (2, 20, False, False, "g.mrc")
+    assert (inputs.gain_rotation, inputs.gain_flip, spec.compute.memory_gib, spec.seed) == (1, 2, 4.0, 7)
+    assert parsed(*NEEDED, "--relion-sigmas", "1.5", "10000", "4").motion_prior.relion_sigmas == (1.5, 10000, 4)
+    assert parsed(*NEEDED, "--hyperparameters", "h.json").motion_prior.hyperparameters_file == "h.json"
+
+
+def test_every_field_has_an_option_of_its_own():
+    names = [option_name(name) for _, name, _ in spec_fields()]
+    assert len(names) == len(set(names)) and "--crop-box" in names and "--spatial-strength" in names
+
+
+@pytest.mark.parametrize("options, part", [
+    (NEEDED + ["--spatial-strength", "1"], "only velocity_sigma given"),
+    (NEEDED + ["--box", "255"], "must be even"),
+    (NEEDED + ["--gain-rotation", "5"], "--gain-rotation: Input should be less than or equal to 3"),
+    (NEEDED + ["--reference", "particles=P"], "half1"),
+    (NEEDED + ["--reference", "P.star"], "particles=FILE,half1=FILE"),
+    (NEEDED + ["--reference", "particles=P,half1=a,half2=b,msk=c"], "unknown key 'references.1.msk'"),
+    (NEEDED[2:], "needs --movies"),
+    (NEEDED[:2], "needs --movies, --particles"),
+])
+def test_wrong_options_are_sentences(options, part):
+    with pytest.raises(InputError, match=part):
+        parsed(*options)
+
+
+@pytest.mark.parametrize("arguments, part", [
+    (["run", "OUT", "--foo"], "unrecognized arguments: --foo"), (["run", "OUT", "--box", "big"], "invalid int value: 'big'"),
+    (["run", "OUT", "--movie-flip-y", "up"], "neither yes nor no"), (["fly"], "invalid choice: 'fly'"), ([], "required"),
+    (["run", "OUT", "--thread", "2"], "unrecognized arguments: --thread"),
+])
+def test_unknown_options_end_with_one_line(arguments, part, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    text = capsys.readouterr().err
+    assert stop.value.code == 2 and part in text and text.count("\n") == 1
+
+
+def test_a_run_and_what_it_says(project, capsys):
+    _, options, _ = project
+    assert cli.main(["run", "OUT", *options]) == 0
+    out = capsys.readouterr().out
+    assert "6 particles written: OUT/particles.star" in out and "report: OUT/report.html" in out
+    assert "000001@OUT/movies/M_mic_0/polished.mrcs" in open("OUT/particles.star").read()
+    assert "align 3/3 movies" in open("OUT/engine.log").read()
+    assert cli.main(["status", "OUT"]) == 0
+    out = capsys.readouterr().out
+    assert "movies polished                3" in out and "failed" not in out.replace("movies failed                  0", "")
+    assert cli.main(["report", "OUT"]) == 0
+    assert os.path.exists("OUT/figures/motion.png")
+
+
+def test_failed_movies_in_exit_code_summary_status_and_report(project, capsys):
+    _, options, fake = project
+    fake.broken[1] = MovieError("mic_1.tiff <b>ends</b> early")
+    assert cli.main(["run", "OUT", *options]) == cli.EXIT_FAILED_MOVIES == 3
+    assert "1 movies failed:\n  M/mic_1.mrc: mic_1.tiff <b>ends</b> early" in capsys.readouterr().out
+    cli.main(["status", "OUT"])
+    assert "failed: M/mic_1.mrc: mic_1.tiff" in capsys.readouterr().out
+    page = open("OUT/report.html", encoding="utf-8").read()
+    assert "&lt;b&gt;ends&lt;/b&gt;" in page and "<b>ends" not in page
+
+
+def test_an_input_error_is_one_sentence_and_exit_code_two(project, capsys):
+    spec, options, _ = project
+    os.unlink(spec.references[0].particles)
+    assert cli.main(["run", "OUT", *options]) == 2
+    assert capsys.readouterr().err.strip().split("\n")[-1].startswith("refmotion: STAR file ")
+    assert cli.main(["status", "nowhere"]) == 2
+
+
+def test_a_gpu_that_is_not_there(project, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    _, options, _ = project
+    assert cli.main(["run", "OUT", *options, "--device", "cuda"]) == 2
+    assert "device 'cuda' was asked for but torch" in capsys.readouterr().err
+    assert cli.main(["run", "OUT", *options, "--device", "gpu"]) == 2
+    assert "'gpu' is not known" in capsys.readouterr().err
+
+
+def test_an_unforeseen_error_is_logged_whole(project, monkeypatch, capsys):
+    _, options, _ = project
+    monkeypatch.setattr(job_module, "read_inputs", lambda *a: 1 / 0)
+    assert cli.main(["run", "OUT", *options]) == 1
+    assert "ZeroDivisionError" in open("OUT/engine.log").read() and "unexpected error" in capsys.readouterr().err
+
+
+def test_ctrl_c_and_a_polite_kill(project, capsys):
+    _, options, fake = project
+    fake.broken[1] = KeyboardInterrupt()
+    assert cli.main(["run", "OUT", *options]) == 130
+    assert "goes on where it was" in capsys.readouterr().err
+    fake.broken.clear()
+    whole = fake.align_movie
+
+    def killed(movie, *args, **kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return whole(movie, *args, **kwargs)
+
+    fake.align_movie = killed
+    assert cli.main(["run", "OUT", *options]) == 130
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_job_file_with_options_over_it_and_the_folder_alone(project):
+    spec, _, fake = project
+    open("job.json", "w").write(spec.to_json())
+    assert cli.main(["run", "OUT", "--job", "job.json", "--box", "64", "--stage", "align"]) == 0
+    assert JobResults("OUT").spec.output.box_px == 64 and fake.count("align") == 3 and fake.count("polish") == 0
+    assert cli.main(["run", "OUT"]) == 0
+    assert JobResults("OUT").spec.output.box_px == 64 and fake.count("align") == 3 and fake.count("polish") == 3
+
+
+def test_a_job_file_with_an_unknown_key(project, capsys):
+    spec, _, _ = project
+    open("job.json", "w").write(spec.to_json().replace('"box_px"', '"bix_px"'))
+    assert cli.main(["run", "OUT", "--job", "job.json"]) == 2
+    assert "unknown key 'output.bix_px'" in capsys.readouterr().err
+
+
+def test_handlers_do_not_pile_up(project):
+    _, options, _ = project
+    before = list(logging.getLogger("refmotion_plugin").handlers)
+    cli.main(["run", "OUT", *options])
+    assert logging.getLogger("refmotion_plugin").handlers == before
+
+
+def test_a_bar_on_a_terminal(project, monkeypatch):
+    _, options, _ = project
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert cli.main(["run", "OUT", *options]) == 0
+    assert "align" in terminal.getvalue() and "3/3" in terminal.getvalue()
+
+
+def test_help_names_units_and_defaults(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["run", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert stop.value.code == 0 and "spatial correlation distance, A" in text and "(default: 8.0)" in text and "Undefined" not in text
+
+
+def test_simulation_options_come_from_its_spec(monkeypatch, tmp_path, capsys):
+    from refmotion_plugin.engine import simulate
+    seen = {}
+    real = simulate.simulate
+
+    def recorded(out, spec, progress=None, relative_to=None):
+        seen["spec"] = spec
+        return real(out, spec, progress, relative_to)
+
+    monkeypatch.setattr(simulate, "simulate", recorded)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["simulate", "sim", "--movies", "1", "--particles", "2", "--frames", "3", "--size-yx", "160", "160", "--box", "48",
+                     "--burst-angstrom", "3", "--burst-decay-e-per-A2", "2", "--gain", "--pixel-angstrom", "2.5"]) == 0
+    assert (seen["spec"].size_yx, seen["spec"].burst_angstrom, seen["spec"].gain) == ((160, 160), (3.0,), True)
+    assert "refmotion run OUT --movies sim/MotionCorr/corrected_micrographs.star" in capsys.readouterr().out
+    assert cli.main(["simulate", "sim", "--box", "49"]) == 2
+
+
+def test_the_module_is_the_command():
+    result = subprocess.run([sys.executable, "-m", "refmotion_plugin.engine", "status", "/nowhere"], capture_output=True, text=True)
+    assert result.returncode == 2 and result.stderr.startswith("refmotion: /nowhere holds no job")
