@@ -1,0 +1,1 @@
+"""Parts of the comparison with RELION: run programs and measure them, score results against the truth, print tables."""

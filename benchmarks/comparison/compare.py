@@ -1,0 +1,238 @@
+"""The main comparison: both programs on the same movies, half-maps, mask and threads; errors, maps, weights, time, memory."""
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable
+
+from refmotion_plugin.contract import store
+
+from . import engine, relion, scoring
+from .floor import project_floor
+from .measure import Usage
+from .project import Journal, Project
+from .references import prepare_reference
+from .report import markdown_table
+
+SIGMA_GRID = ((0.5, 5000, 2), (1, 5000, 2), (1, 10000, 4), (1.5, 5000, 4), (1.5, 10000, 2), (1.5, 10000, 4), (1.5, 20000, 4),
+              (1.5, 10000, 9), (3, 10000, 4), (3, 20000, 9))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One comparison: where, on what, with what."""
+
+    project: Project
+    journal: Journal
+    threads: int = 2
+    repeats: int = 1
+    grid_movies: int = 4
+    halves: str = "regularised"
+    symmetry: str = "O"
+    sigmas: tuple | None = None
+    extra: tuple[str, ...] = ()
+    say: Callable[[str], None] = print
+
+    def step(self, name, work):
+        """A journalled step, announced when it has to be done."""
+        return self.journal.step(name, work, lambda n: self.say(f"… {n}"))
+
+    # ---- steps ----
+
+    def reference(self) -> dict:
+        """Half-maps, mask and FSC for both programs."""
+        return self.step(f"reference {self.halves}", lambda: prepare_reference(self.project, self.halves, self.symmetry))
+
+    def grid(self) -> list[dict]:
+        """RELION's errors for each triple of sigmas on some movies, tracking only."""
+        movies = self.project.some_movies(self.grid_movies)
+        rows = []
+        for sigmas in SIGMA_GRID:
+            name = "_".join(f"{s:g}" for s in sigmas)
+            rows.append(self.step(f"grid {self.halves} {len(movies)} {name}", lambda: self._grid_point(sigmas, movies, name)))
+        return rows
+
+    def _grid_point(self, sigmas, movies, name):
+        out = f"relion/grid_{self.halves}_{name}"
+        usage = relion.motion_refine(self.project, self.reference(), self.project.particles(movies), out, sigmas, self.threads, False)
+        return {"sigmas": list(sigmas), **scoring.score_tracks(self.project, out, movies), **_usage(usage)}
+
+    def best_sigmas(self) -> tuple:
+        """The triple with RELION's smallest error of all frames."""
+        return self.sigmas or tuple(min(self.grid(), key=lambda row: row["all"])["sigmas"])
+
+    def runs(self) -> dict[str, list[dict]]:
+        """Full runs of both programs, alternately: usage of each repeat."""
+        used = {"relion": [], "ours": []}
+        for repeat in range(1, self.repeats + 1):
+            used["relion"].append(self.step(f"relion {self._label(repeat)}", lambda: self._run_relion(repeat)))
+            used["ours"].append(self.step(f"ours {self._label(repeat)}", lambda: self._run_ours(repeat)))
+        return used
+
+    def _run_relion(self, repeat):
+        return _usage(relion.motion_refine(self.project, self.reference(), self.project.particles(), self.folder("relion", repeat),
+                                           self.best_sigmas(), self.threads, True))
+
+    def _run_ours(self, repeat):
+        reference = {**self.reference(), "particles": self.project.particles()}
+        return _usage(engine.run_engine(self.project, [reference], self.folder("ours", repeat), self.threads, self.extra))
+
+    def folder(self, program: str, repeat: int = 1) -> str:
+        """Output folder of a full run, below the project."""
+        return f"{program}/run_{self._label(repeat).replace(' ', '_')}"
+
+    def _label(self, repeat):
+        return f"{self.halves} {self.threads} threads {repeat}"
+
+    def tracks(self) -> dict[str, dict]:
+        """Errors of rigid motion and of both programs' full runs."""
+        project = self.project
+        return {"rigid shifts only": scoring.score_rigid(project, project.movies),
+                "RELION": scoring.score_tracks(project, self.folder("relion"), project.movies),
+                "ours": scoring.score_tracks(project, self.folder("ours"), project.movies)}
+
+    def grid_ours(self) -> dict:
+        """Our errors on the movies of RELION's grid."""
+        return scoring.score_tracks(self.project, self.folder("ours"), self.project.some_movies(self.grid_movies))
+
+    def weights(self) -> dict:
+        """Agreement of weights with the truth."""
+        frequency, _, amplitude = scoring.true_tables(self.project)
+        own = store.load_weights(self.project.folder / self.folder("ours") / "weights.npz")
+        weights = {"RELION's B-factors": relion.weights_of(self.project.folder / self.folder("relion"), frequency),
+                   "ours": scoring.resample_weights(own.weight[0], own.frequency_per_angstrom, frequency)}
+        return scoring.score_weights(self.project, weights | scoring.plain_weights(self.project) | {"the truth": amplitude})
+
+    def maps(self) -> dict[str, dict]:
+        """Reconstructions of the particles before and after, and of those along the true trajectories."""
+        sources = {"rigid": self.project.particles, "relion": lambda: f"{self.folder('relion')}/shiny.star",
+                   "ours": lambda: f"{self.folder('ours')}/particles.star", "true tracks": self._oracle,
+                   "true tracks and weights": self._full_oracle}
+        mask = self.reference()["mask"]
+        return {name: self.step(f"maps {name} {self.halves}", lambda: scoring.score_maps(
+            self.project, source(), name.replace(" ", "_"), self.symmetry, mask)) for name, source in sources.items()}
+
+    def _oracle(self):
+        return engine.polish_along_truth(self.project, self.folder("ours"), "oracle/tracks")
+
+    def _full_oracle(self):
+        amplitude = scoring.true_tables(self.project)[2]
+        return engine.polish_along_truth(self.project, self.folder("ours"), "oracle/tracks_and_weights", amplitude)
+
+    def floor(self) -> dict:
+        """The unavoidable work, timed now."""
+        return self.step(f"floor {self.threads}", lambda: project_floor(self.project, self.threads))
+
+
+def _usage(usage: Usage) -> dict:
+    return {"wall_s": usage.wall_s, "cpu_s": usage.cpu_s, "peak_GiB": usage.peak_GiB}
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------------
+
+def grid_table(comparison: Comparison) -> str:
+    """RELION's grid: error of all and of early frames for each triple."""
+    rows = [[" / ".join(f"{s:g}" for s in row["sigmas"]), row["all"], row["early"], row["wall_s"], row["cpu_s"], row["peak_GiB"]]
+            for row in comparison.grid()]
+    return markdown_table(["σ velocity / divergence / acceleration", "all frames, Å", "first five, Å", "wall s", "CPU s", "peak GiB"], rows)
+
+
+def tracks_table(comparison: Comparison) -> str:
+    """Errors of the full runs."""
+    tracks = comparison.tracks()
+    rows = [[name, score["all"], score["early"], score["per_frame"][0], score["per_frame"][-1]] for name, score in tracks.items()]
+    rows.append(["ours / RELION", *(rows[2][i] / rows[1][i] for i in range(1, 5))])
+    return markdown_table(["2D rms error, Å", "all frames", "first five", "frame 1", "last frame"], rows)
+
+
+def maps_table(comparison: Comparison) -> str:
+    """Resolution and correlation with the true map."""
+    maps = comparison.maps()
+    rows = [[name, score["resolution_angstrom"], score["true_fsc_5_3"], score["true_fsc_5_3"] - maps["true tracks"]["true_fsc_5_3"]]
+            for name, score in maps.items()]
+    return markdown_table(["particles", "resolution (0.143), Å", "mean FSC with the true map, 5–3 Å", "gap to true tracks"], rows)
+
+
+def weights_table(comparison: Comparison) -> str:
+    """Agreement of weights with both definitions of the truth."""
+    rows = [[name, *(scores[truth][what] for truth in ("damage and blur", "damage") for what in ("correlation", "snr_kept"))]
+            for name, scores in comparison.weights().items()]
+    return markdown_table(["weights, 20–4 Å", "correlation with damage × blur", "SNR kept", "correlation with damage", "SNR kept (damage)"], rows)
+
+
+def speed_table(comparison: Comparison) -> str:
+    """Time and memory of the full runs, and the floor."""
+    used, floor, movies = comparison.runs(), comparison.floor(), len(comparison.project.movies)
+    rows = [[name] + [statistics.median(u[key] for u in used[program]) for key in ("wall_s", "cpu_s", "peak_GiB")]
+            for name, program in (("RELION", "relion"), ("ours", "ours"))]
+    rows = [[*row[:3], row[1] / movies, row[3]] for row in rows]
+    rows.append(["RELION / ours", *(a / b for a, b in zip(rows[0][1:], rows[1][1:]))])
+    rows.append(["floor", floor["wall_s"], floor["cpu_s"], floor["wall_s"] / movies, None])
+    rows.append(["ours / floor", rows[1][1] / floor["wall_s"], rows[1][2] / floor["cpu_s"], rows[1][1] / floor["wall_s"], None])
+    return markdown_table([f"{movies} movies, {comparison.threads} threads, {comparison.repeats} run(s)", "wall s", "CPU s", "wall s / movie",
+                           "peak GiB"], rows)
+
+
+def verdict(comparison: Comparison) -> str:
+    """The demands of the comparison, each with its number."""
+    tracks, used, maps = comparison.tracks(), comparison.runs(), comparison.maps()
+    weights = comparison.weights()["ours"]["damage and blur"]
+
+    def ratio(key):
+        return statistics.median(u[key] for u in used["relion"]) / statistics.median(u[key] for u in used["ours"])
+
+    demands = [
+        ("error, all frames, ours / RELION at its best", tracks["ours"]["all"] / tracks["RELION"]["all"], "≤ 1", 1.0, False),
+        ("error, first five, ours / RELION at its best", tracks["ours"]["early"] / tracks["RELION"]["early"], "≤ 0.9", 0.9, False),
+        *_grid_demands(comparison),
+        ("resolution, ours − RELION, Å", maps["ours"]["resolution_angstrom"] - maps["relion"]["resolution_angstrom"], "≤ 0", 0.0, False),
+        ("mean true FSC, ours − RELION", maps["ours"]["true_fsc_5_3"] - maps["relion"]["true_fsc_5_3"], "≥ 0", 0.0, True),
+        ("weights: correlation", weights["correlation"], "≥ 0.98", 0.98, True),
+        ("weights: SNR kept", weights["snr_kept"], "≥ 0.99", 0.99, True),
+        ("speed, wall clock, RELION / ours", ratio("wall_s"), "≥ 3", 3.0, True),
+        ("speed, CPU time, RELION / ours", ratio("cpu_s"), "≥ 3", 3.0, True),
+        ("peak memory, RELION / ours", ratio("peak_GiB"), "≥ 2", 2.0, True)]
+    return demand_table(demands)
+
+
+def _grid_demands(comparison):
+    """Against the smallest error of any triple, for all and for early frames separately; on the grid's movies."""
+    if comparison.sigmas:
+        return []
+    ours, grid = comparison.grid_ours(), comparison.grid()
+    return [("grid's movies: all frames, ours / RELION's smallest of any σ", ours["all"] / min(g["all"] for g in grid), "≤ 1", 1.0, False),
+            ("grid's movies: first five, ours / RELION's smallest of any σ", ours["early"] / min(g["early"] for g in grid), "≤ 0.9", 0.9, False)]
+
+
+def demand_table(demands: list[tuple]) -> str:
+    """Rows (what, value, bound as text, bound, higher is better) with whether each is met."""
+    return markdown_table(["demand", "reached", "bound", "met"],
+                          [[what, float(value), text, bool(value >= bound if more else value <= bound)] for what, value, text, bound, more in demands])
+
+
+def everything(comparison: Comparison, say: Callable[[str], None], parts: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Work through the parts in order, saying each table as soon as it is there; (heading, Markdown) of each."""
+    work = {"grid": ("RELION over a grid of its sigmas, tracking only", grid_table), "speed": ("Time and memory", speed_table),
+            "tracks": ("Trajectories", tracks_table), "weights": ("Dose weights", weights_table),
+            "maps": ("Reconstructions, same poses, same tools", maps_table), "verdict": ("Demands", verdict)}
+    sections = []
+    for part in parts:
+        heading, table = work[part]
+        if part in ("tracks", "weights", "maps"):
+            comparison.runs()
+        sections.append((heading, table(comparison)))
+        say(f"\n{heading}\n\n{sections[-1][1]}\n")
+    return sections
+
+
+def all_results(comparison: Comparison, parts: tuple[str, ...]) -> dict:
+    """Every number of the parts, for the JSON file."""
+    project = comparison.project
+    result = {"data": dataclasses.asdict(project.spec), "reference": comparison.reference(), "threads": comparison.threads,
+              "engine_options": list(comparison.extra)}
+    sources = {"grid": comparison.grid, "speed": lambda: {"runs": comparison.runs(), "floor": comparison.floor()},
+               "tracks": comparison.tracks, "weights": comparison.weights, "maps": comparison.maps}
+    return result | {part: sources[part]() for part in parts if part in sources}
+
+
+PARTS = ("grid", "speed", "tracks", "weights", "maps", "verdict")

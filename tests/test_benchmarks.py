@@ -1,0 +1,175 @@
+"""The comparison with RELION: its measuring, scoring and tables; and, where RELION is installed, one run of both programs."""
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refmotion_plugin.contract.star import write_tracks_star
+from refmotion_plugin.engine.simulate import SimulationSpec, simulate
+from refmotion_plugin.engine.simulate.score import true_amplitude
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+from comparison import compare, extras, floor, maps, measure, project, relion, report, scoring  # noqa: E402
+
+TINY = SimulationSpec(movies=2, particles=6, frames=7, size_yx=(320, 320), box=96, pixel_angstrom=1.6, dose_per_frame=2.0,
+                      contrast_scale=1.5, seed=3)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A tiny simulated data set."""
+    folder = tmp_path_factory.mktemp("data")
+    simulate(folder, TINY)
+    return folder
+
+
+@pytest.fixture
+def work(data, tmp_path):
+    """A project on the tiny data set."""
+    return project.Project.make(tmp_path / "project", data)
+
+
+def true_tracks(work, movie):
+    with np.load(work.truth / f"{movie}.npz") as truth:
+        return truth["displacement_yx_angstrom"]
+
+
+def test_true_tracks_score_zero_and_turned_ones_do_not(work):
+    for factor, folder in ((1.0, "right"), (-1.0, "turned")):
+        for movie in work.movies:
+            path = work.folder / folder / "Movies" / f"{movie}_tracks.star"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_tracks_star(path, factor * true_tracks(work, movie))
+    right, turned = (scoring.score_tracks(work, name, work.movies) for name in ("right", "turned"))
+    rigid = scoring.score_rigid(work, work.movies)
+    assert right["all"] < 1e-5 and right["early"] < 1e-5
+    assert turned["all"] > 2 * rigid["all"] > 0.2
+
+
+def test_a_constant_per_particle_is_no_error_and_no_motion(work):
+    movie = work.movies[0]
+    path = work.folder / "moved" / f"{movie}_tracks.star"
+    path.parent.mkdir()
+    write_tracks_star(path, true_tracks(work, movie) + np.arange(6)[:, None, None])
+    assert scoring.score_tracks(work, "moved", [movie])["all"] < 1e-5
+    assert extras.motion_rms_angstrom([np.full((4, 5, 2), 3.0)]) == 0.0
+
+
+def test_missing_tracks_are_named(work):
+    with pytest.raises(FileNotFoundError, match="movie_001_tracks.star"):
+        scoring.find_tracks(work.folder / "truth", "movie_001")
+
+
+def test_blur_inside_frames_lowers_the_true_amplitude_of_moving_frames(work):
+    k, damage, amplitude = scoring.true_tables(work)
+    fine = np.argmin(abs(k - 1 / 5))
+    ratio = amplitude[:, fine] / damage[:, fine]
+    assert ratio[0] < 0.8 and ratio[-1] > ratio[0] and (amplitude <= damage + 1e-12).all()
+
+
+def test_true_amplitude_is_sinc_of_the_motion_inside_a_frame(tmp_path):
+    k, delta = np.array([0.0, 0.1, 0.2]), 3.0
+    np.savez(tmp_path / "damage.npz", amplitude=np.ones((1, 3)), frequency_per_angstrom=k)
+    end = np.array([[[0.0, delta]]])
+    np.savez(tmp_path / "movie_001.npz", displacement_start_yx_angstrom=np.zeros((1, 1, 2)), displacement_end_yx_angstrom=end)
+    along = np.cos(2 * np.pi * (np.arange(4000) + 0.5) / 4000)
+    expected = [np.sinc(f * delta * along).mean() for f in k]
+    np.testing.assert_allclose(true_amplitude(tmp_path, directions=64)[0], expected, atol=1e-6)
+
+
+def test_true_weights_keep_all_signal_and_even_ones_do_not(work):
+    truth = scoring.true_tables(work)[2]
+    scores = scoring.score_weights(work, {"truth": truth} | scoring.plain_weights(work))
+    assert scores["truth"]["damage and blur"] == pytest.approx({"correlation": 1.0, "snr_kept": 1.0})
+    assert scores["even weights"]["damage and blur"]["snr_kept"] < 0.97
+
+
+def test_the_floor_times_every_part(work):
+    timed = floor.project_floor(work, threads=1)
+    assert timed["movies"] == 2 and all(seconds > 0 for seconds in timed["parts_s"].values())
+    assert sum(timed["parts_s"].values()) <= timed["wall_s"]
+
+
+def test_particle_lists_of_some_movies(work):
+    from refmotion_plugin.contract.star import read_particles
+    assert work.some_movies(1) == ["movie_001"] and work.some_movies(9) == work.movies
+    names = read_particles(work.folder / work.particles(["movie_002"])).table.micrograph
+    assert len(names) == 6 and set(names) == {"MotionCorr/movie_002.mrc"}
+
+
+def test_other_folders_are_refused(tmp_path):
+    with pytest.raises(SystemExit, match="truth/spec.json"):
+        project.Project.make(tmp_path / "project", tmp_path)
+
+
+def test_the_journal_keeps_finished_steps_and_redoes_named_ones(tmp_path):
+    path = tmp_path / "steps.json"
+    first = project.Journal(path)
+    assert [first.step(n, lambda: v) for n, v in (("ours 1", 1), ("grid 1", 2))] == [1, 2]
+    again = project.Journal(path, redo=("ours",))
+    assert [again.step(n, lambda: 9) for n in ("ours 1", "grid 1")] == [9, 2]
+
+
+def test_memory_and_time_of_a_child_count(tmp_path):
+    hungry = "x = bytearray(150 << 20); x[::4096] = b'1' * len(x[::4096]); sum(range(4_000_000))"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hungry!r}], check=True)"
+    usage = measure.run_measured([sys.executable, "-c", code], tmp_path, tmp_path / "log")
+    assert usage.peak_GiB > 0.14 and 0 < usage.cpu_s < 1.5 * usage.wall_s + 1
+
+
+def test_a_failed_program_is_named_with_its_last_words(tmp_path):
+    with pytest.raises(measure.ProgramFailed, match="(?s)code 3.*no such map"):
+        measure.run_measured([sys.executable, "-c", "print('no such map'); raise SystemExit(3)"], tmp_path, tmp_path / "log")
+
+
+def test_shell_correlation_and_its_crossing():
+    rng = np.random.default_rng(0)
+    volume, other = rng.normal(size=(2, 32, 32, 32))
+    np.testing.assert_allclose(maps.shell_correlation(volume, volume), 1, atol=1e-5)
+    assert abs(maps.shell_correlation(volume, other)[5:]).max() < 0.2
+    assert maps.crossing_angstrom(np.array([1.0, 0.9, 0.443, 0.043]), 30.0, 0.143) == pytest.approx(30 / 2.75)
+    low = maps.filter_by_shell(volume, (np.arange(17) < 6).astype(float))
+    assert maps.shell_correlation(low, volume)[:6].min() > 0.999
+    assert low.std() < 0.2 * volume.std()
+    assert maps.mean_over_band(np.linspace(1, 0, 11), 10.0, (5.0, 2.5)) == pytest.approx(0.7)
+
+
+def test_tables_and_files_say_what_was_reached(tmp_path):
+    table = compare.demand_table([("speed", 3.2, "≥ 3", 3.0, True), ("error", 1.1, "≤ 1", 1.0, False)])
+    lines = table.splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[2].endswith("| yes |") and lines[3].endswith("| NO  |")
+    path = report.write_results(tmp_path, "case", "Title", [("Demands", table)], {"value": 1})
+    where = json.loads(path.with_suffix(".json").read_text())["where"]
+    assert where["cpu"] in path.read_text() and "against_relion.py" in where["command"]
+    assert report.markdown_table(["a"], [[None], [1234.5], [0.12345]]).splitlines()[2:] == ["| –      |", "| 1234.5 |", "| 0.123  |"]
+
+
+def test_the_fsc_file_stays_zero_beyond_the_first_gap(tmp_path):
+    relion.write_fsc_star(tmp_path / "fsc.star", np.array([1.0, 0.9, 0.005, 0.3]))
+    from refmotion_plugin.contract.startable import read_table
+    assert read_table(tmp_path / "fsc.star", "fsc").numbers("rlnGoldStandardFsc").tolist() == [0.9999, 0.9, 0.0, 0.0]
+
+
+@pytest.mark.skipif(bool(relion.missing_programs()), reason="RELION's programs are not on the PATH, so no run of both is compared.")
+def test_both_programs_run_and_beat_rigid_motion(tmp_path):
+    spec = replace(TINY, movies=2, particles=30, frames=12, size_yx=(640, 640), dose_per_frame=1.5)
+    simulate(tmp_path / "data", spec)
+    comparison = compare.Comparison(project=project.Project.make(tmp_path / "project", tmp_path / "data"), threads=1, halves="simulated",
+                                    journal=project.Journal(tmp_path / "steps.json"), sigmas=(1.5, 10000, 4), say=lambda text: None)
+    sections = compare.everything(comparison, lambda text: None, ("speed", "tracks", "weights"))
+    tracks = comparison.tracks()
+    assert max(tracks["RELION"]["all"], tracks["ours"]["all"]) < 0.8 * tracks["rigid shifts only"]["all"]
+    assert [heading for heading, _ in sections] == ["Time and memory", "Trajectories", "Dose weights"]
+    stars = engine_oracle(comparison)
+    assert stars == "oracle/tracks/particles.star" and (comparison.project.folder / stars).exists()
+
+
+def engine_oracle(comparison):
+    from comparison.engine import polish_along_truth
+    return polish_along_truth(comparison.project, comparison.folder("ours"), "oracle/tracks")
