@@ -125,7 +125,7 @@ def _use_given_weights(job):
     doses = None
     for movie in job.inputs.movies:
         try:
-            doses = job.recipes.frame_doses(movie, *job.recipes.frame_range(movie, job.spec.inputs))
+            doses = job.recipes.plan_frames(movie, job.spec.inputs).dose_e_per_A2
             break
         except MovieError:
             continue

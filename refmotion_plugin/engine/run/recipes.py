@@ -18,8 +18,7 @@ class Recipes:
     load_weights: Callable
     polish_movie: Callable
     outside_movie: Callable
-    frame_range: Callable
-    frame_doses: Callable
+    plan_frames: Callable
     recentering_yx_px: Callable
 
 
@@ -30,4 +29,4 @@ def stage_recipes():
                    save_amplitudes=prepared.save_amplitudes, load_amplitudes=prepared.load_amplitudes,
                    load_stack=load.load_stack, align_movie=align.align_movie, fit_weights=weigh.fit_weights,
                    load_weights=weigh.load_weights, polish_movie=polish.polish_movie, outside_movie=patches.outside_movie,
-                   frame_range=patches.frame_range, frame_doses=patches.frame_doses, recentering_yx_px=polish.recentering_yx_px)
+                   plan_frames=patches.plan_frames, recentering_yx_px=polish.recentering_yx_px)

@@ -18,7 +18,7 @@ from ..motion.prior import build_prior
 from ..motion.whiten import mean_power, noise_power
 from ..optics.predict import predict_both
 from .load import load_stack
-from .patches import PatchSpectra, cut_at, frame_doses, frame_range, initial_displacement
+from .patches import PatchSpectra, cut_at, initial_displacement, plan_frames
 from .prepared import Prepared
 
 NOISE_FRAMES = 6             # frames, evenly spread, whose patches give the noise spectrum
@@ -57,15 +57,15 @@ def view_movie(movie, particles, prepared: Prepared, stack=None):
     if not len(particles):
         raise MovieError("%s has no particles inside it: check the coordinates' pixel size" % movie.micrograph)
     stack = load_stack(movie, prepared) if stack is None else stack
-    first, last = frame_range(movie, prepared.spec.inputs)
+    plan = plan_frames(movie, prepared.spec.inputs)
     grid = prepared.alignment_grid(movie.original_pixel_angstrom)
     position = particles.position_yx_angstrom
-    initial = initial_displacement(movie, position, first, last)
+    initial = initial_displacement(movie, position, plan)
     cut = cut_at(position[:, None] + initial, grid, prepared.device)
     budget = (prepared.spec.compute.memory_gib or 2 * DEFAULT_CACHE_GIB) / 2
     spectra = PatchSpectra(stack, cut, grid, prepared.device, cache_bytes=int(budget * 2 ** 30))
     own, opposite = predictions(particles, prepared, grid)
-    dose = frame_doses(movie, first, last)
+    dose = plan.dose_e_per_A2
     k = grid.shell_frequency_per_angstrom(dtype=torch.float64).numpy()
     damage = torch.from_numpy(exposure_amplitude(dose, k, movie.voltage_kilovolt)).to(prepared.device)
     return MovieView(movie, particles, grid, spectra, cut.residual_yx_angstrom, initial, own, opposite, dose, damage)

@@ -12,29 +12,64 @@ from ..maths.fourier import FourierGrid, crop_half_spectrum
 from ..movies.patches import corner_for, cut_patches
 
 
-def frame_range(movie: MovieMetadata, inputs):
-    """0-based half-open range of the movie's frames that the job uses; MovieError if it is empty or beyond the movie."""
-    last = movie.n_frames if inputs.last_frame == -1 else inputs.last_frame
-    if not inputs.first_frame <= last <= movie.n_frames:
+@dataclass(frozen=True)
+class FramePlan:
+    """The frames of one movie that a job uses.
+
+    ``first``, ``last``: 0-based half-open among the frames as they are read; ``upstream`` (F,): the same moments as frame
+    indices of the upstream alignment, where its shifts are known; ``dose_e_per_A2`` (F,) at mid-frame.
+    """
+
+    first: int
+    last: int
+    upstream: np.ndarray
+    dose_e_per_A2: np.ndarray
+
+    def __len__(self):
+        return self.last - self.first
+
+
+def plan_frames(movie: MovieMetadata, inputs):
+    """Which frames a job uses of a movie and what dose they carry; frames skipped upstream count as dose.
+
+    EER movies may be cut into other fractions than upstream did. MovieError if the range is empty or beyond the movie, or if
+    other fractions are asked for and frames were discarded upstream.
+    """
+    ratio = _fraction_ratio(movie, inputs)
+    count = int(movie.n_frames / ratio + 1e-9)
+    last = count if inputs.last_frame == -1 else inputs.last_frame
+    if not inputs.first_frame <= last <= count:
         raise MovieError("frames %d to %d were asked for but %s has %d frames: change the frame range"
-                         % (inputs.first_frame, last, movie.movie_file, movie.n_frames))
-    return inputs.first_frame - 1, last
+                         % (inputs.first_frame, last, movie.movie_file, count))
+    index = np.arange(inputs.first_frame - 1, last)
+    dose = conventions.dose_at_mid_frame(len(index), movie.dose_per_frame_e_per_A2 * ratio, movie.pre_exposure_e_per_A2,
+                                         movie.start_frame - 1 + index[0])
+    return FramePlan(int(index[0]), last, (index + 0.5) * ratio - 0.5, dose)
 
 
-def frame_doses(movie: MovieMetadata, first, last):
-    """Dose at mid-frame of frames first .. last - 1, e/A^2, (F,); frames skipped upstream count."""
-    return conventions.dose_at_mid_frame(last - first, movie.dose_per_frame_e_per_A2, movie.pre_exposure_e_per_A2,
-                                         movie.start_frame - 1 + first)
+def _fraction_ratio(movie, inputs):
+    """Upstream frames per frame of this job: 1 unless EER movies are cut into other fractions."""
+    if not movie.eer_grouping or not inputs.eer_grouping or inputs.eer_grouping == movie.eer_grouping:
+        return 1.0
+    if movie.start_frame != 1:
+        raise MovieError("%s was aligned from frame %d on, so it cannot be cut into other EER fractions: leave the EER grouping as "
+                         "upstream (%d)" % (movie.movie_file, movie.start_frame, movie.eer_grouping))
+    return inputs.eer_grouping / movie.eer_grouping
 
 
-def initial_displacement(movie: MovieMetadata, position_yx_angstrom, first, last):
-    """Input motion at each particle: rigid, and local if the movie has a model. (P, F, 2) float64, A."""
-    rigid = conventions.displacement_from_frame_shifts(movie.global_shift_xy_px, movie.original_pixel_angstrom)[first:last]
+def initial_displacement(movie: MovieMetadata, position_yx_angstrom, plan: FramePlan):
+    """Input motion at each particle: rigid, and local if the movie has a model. (P, F, 2) float64, A.
+
+    Between upstream frames the rigid motion is interpolated linearly; beyond the first and last it stays.
+    """
+    rigid = conventions.displacement_from_frame_shifts(movie.global_shift_xy_px, movie.original_pixel_angstrom)
+    known = np.arange(len(rigid))
+    rigid = np.stack([np.interp(plan.upstream, known, rigid[:, axis]) for axis in (0, 1)], axis=-1)
     start = np.broadcast_to(rigid, (len(position_yx_angstrom),) + rigid.shape).copy()
     if movie.local_coefficients is not None:
         size = np.array(movie.size_yx) * movie.original_pixel_angstrom
         place = position_yx_angstrom / size - 0.5
-        shift = conventions.local_shift_yx_px(movie.local_coefficients, np.arange(first, last), place[:, 1:], place[:, :1])
+        shift = conventions.local_shift_yx_px(movie.local_coefficients, plan.upstream, place[:, 1:], place[:, :1])
         start -= shift * movie.original_pixel_angstrom
     return start
 
@@ -61,11 +96,14 @@ class PatchSpectra:
         self.stack, self.cut, self.grid, self.device = stack, cut, grid, device
         size = len(cut.corner_yx) * cut.corner_yx.shape[1] * grid.shape[0] * grid.shape[1] * 8
         self.cache = {} if size <= cache_bytes else None
+        self.corner_yx = cut.corner_yx.cpu()
+        self.frame = None       # one buffer for all frames: fresh memory costs more than the arithmetic
 
     def __call__(self, frame):
         if self.cache is not None and frame in self.cache:
             return self.cache[frame]
-        patches = cut_patches(self.stack.corrected(frame, self.device), self.cut.corner_yx[:, frame], self.grid.size_px)
+        self.frame = self.stack.corrected(frame, self.device, out=self.frame)
+        patches = cut_patches(self.frame, self.corner_yx[:, frame], self.grid.size_px)
         spectrum = crop_half_spectrum(torch.fft.rfft2(patches), self.grid.kept_px)
         if self.cache is not None:
             self.cache[frame] = spectrum

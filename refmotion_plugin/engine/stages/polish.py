@@ -13,7 +13,7 @@ from ..dose.combine import combine_frames, normalise_background, to_images
 from ..dose.weights import resample
 from ..maths.fourier import FourierGrid
 from .load import load_stack
-from .patches import PatchSpectra, cut_at, frame_range
+from .patches import PatchSpectra, cut_at, plan_frames
 from .prepared import Prepared
 
 CHUNK_BYTES = 64 * 2 ** 20    # of one frame's spectra: what is summed at a time
@@ -46,10 +46,10 @@ def polish_movie(movie, particles, trajectories: Trajectories, weights: DoseWeig
     ``trajectories`` rows agree with ``particles``. Raises MovieError if the movie is unusable or frames do not agree.
     """
     stack = load_stack(movie, prepared) if stack is None else stack
-    first, last = frame_range(movie, prepared.spec.inputs)
-    if trajectories.displacement_yx_angstrom.shape[:2] != (len(particles), last - first):
+    frames = len(plan_frames(movie, prepared.spec.inputs))
+    if trajectories.displacement_yx_angstrom.shape[:2] != (len(particles), frames):
         raise MovieError("trajectories of %s are for %s particles and frames, the movie has %s: delete its folder and run again"
-                         % (movie.micrograph, trajectories.displacement_yx_angstrom.shape[:2], (len(particles), last - first)))
+                         % (movie.micrograph, trajectories.displacement_yx_angstrom.shape[:2], (len(particles), frames)))
     index = int(particles.reference[0])
     box, crop = output_boxes(prepared, index, movie.original_pixel_angstrom)
     grid = FourierGrid(box, movie.original_pixel_angstrom, box)

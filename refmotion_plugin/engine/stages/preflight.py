@@ -19,7 +19,7 @@ from ..movies.patches import corner_for, cut_patches
 from ..optics.predict import predict
 from .calibrate import choose_movies
 from .load import load_stack
-from .patches import frame_range, initial_displacement
+from .patches import initial_displacement, plan_frames
 from .prepared import Prepared
 
 MOVIES, FRAMES = 3, 16
@@ -129,11 +129,11 @@ def _other_positions(particles, movie, optics):
 def _rigid_averages(movie, center_yx_angstrom, prepared: Prepared):
     """Averages of the first frames moved back by whole pixels of the rigid motion, for the four ways a frame may be turned."""
     stack = load_stack(movie, prepared)
-    first, last = frame_range(movie, prepared.spec.inputs)
-    motion = initial_displacement(movie, center_yx_angstrom, first, last)[0] / movie.original_pixel_angstrom
+    plan = plan_frames(movie, prepared.spec.inputs)
+    motion = initial_displacement(movie, center_yx_angstrom, plan)[0] / movie.original_pixel_angstrom
     turns = {AS_GIVEN: [], "upside down": [0], "left to right": [1], "turned by 180 degrees": [0, 1]}
     averages = {}
-    for f in range(min(last - first, FRAMES)):
+    for f in range(min(len(plan), FRAMES)):
         frame = stack.corrected(f, prepared.device)
         back = [-int(v) for v in np.round(motion[f])]
         for name, axes in turns.items():
