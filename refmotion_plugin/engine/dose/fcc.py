@@ -7,7 +7,7 @@ import torch
 
 from refmotion_plugin.contract.records import FccTable
 
-from ..maths.fourier import FourierGrid, shell_counts, shift_phase, sum_over_shells
+from ..maths.fourier import FourierGrid, shell_counts, shift_phase, sum_over_shells, total_power
 
 
 def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, grid: FourierGrid, dose_e_per_A2):
@@ -29,15 +29,12 @@ def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, gr
         product = spectrum * conjugate
         product *= y_turn[:, :, None]
         product *= x_turn[:, None, :]
-        power = torch.view_as_real(spectrum).square().sum(-1)
         for g, rows in enumerate(members):
             if len(rows):
                 whole = len(rows) == len(spectrum)
-                part, part_power = (product, power) if whole else (product[rows], power[rows])
-                cross[g, f] = sum_over_shells(part.sum(0).real, grid).cpu()
-                power_movie[g, f] = sum_over_shells(part_power.sum(0), grid).cpu()
-    reference = torch.view_as_real(prediction_opposite).square().sum(-1)
-    power_reference = torch.stack([sum_over_shells(reference[rows].sum(0), grid).cpu() for rows in members])
+                cross[g, f] = sum_over_shells((product if whole else product[rows]).sum(0).real, grid).cpu()
+                power_movie[g, f] = sum_over_shells(total_power(spectrum if whole else spectrum[rows]), grid).cpu()
+    power_reference = torch.stack([sum_over_shells(total_power(prediction_opposite[rows]), grid).cpu() for rows in members])
     count = torch.tensor([len(rows) for rows in members], dtype=torch.float64)
     independent = shell_counts(grid).cpu() / 2.0       # Friedel pairs
     spread = lambda table: table[:, None].expand(n_groups, frames, grid.n_shells).numpy().copy()

@@ -108,6 +108,11 @@ def sum_over_shells(values, grid):
     return out.scatter_add_(-1, index, flat)[..., :-1]
 
 
+def total_power(spectra):
+    """Sum of |F|^2 over the first axis: complex (n, ..., w) -> float32 (..., w). Real and imaginary parts join last (speed)."""
+    return torch.view_as_real(spectra).square().sum(0).sum(-1)
+
+
 def shell_counts(grid, device=None):
     """Number of components of the full plane in each shell: float64 (n_shells,)."""
     return sum_over_shells(torch.ones(grid.shape, device=device), grid)

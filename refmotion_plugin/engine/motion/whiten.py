@@ -1,16 +1,15 @@
 """Noise power of a movie's patches per shell, the unit in which data and prediction are compared."""
 import torch
 
-from ..maths.fourier import FourierGrid, shell_counts, sum_over_shells
+from ..maths.fourier import FourierGrid, shell_counts, sum_over_shells, total_power
 
 SMALLEST_NOISE_SHARE = 0.3   # of the total power: guards against a signal estimate that exceeds the data
 
 
 def mean_power(spectrum, grid: FourierGrid):
     """Mean |F|^2 per component in each shell, over all leading axes: float64 (n_shells,)."""
-    power = torch.view_as_real(spectrum).square().sum(-1)
-    power = power.reshape(-1, *grid.shape).mean(0)
-    return sum_over_shells(power, grid) / shell_counts(grid, spectrum.device)
+    spectra = spectrum.reshape(-1, *grid.shape)
+    return sum_over_shells(total_power(spectra), grid) / (len(spectra) * shell_counts(grid, spectrum.device))
 
 
 def noise_power(total_power, signal_power=None):

@@ -9,7 +9,7 @@ from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.contract.records import FccTable, Trajectories
 
 from ..dose.fcc import fcc_sums
-from ..maths.fourier import FourierGrid, spread_from_shells, sum_over_shells
+from ..maths.fourier import FourierGrid, spread_from_shells, sum_over_shells, total_power
 from ..motion.adapt import adapt_strength
 from ..motion.correlate import Window, correlation_maps, renew_frames
 from ..motion.fit import fit_trajectories
@@ -104,7 +104,7 @@ def scaled_prediction(view: MovieView, amplitudes, unit):
         rows = torch.from_numpy(np.flatnonzero(view.particles.reference == index)).to(scaled.device)
         if len(rows):
             scaled[rows] *= spread_from_shells(amplitude.on(view.grid, scaled.device).to(torch.float32), view.grid)
-    power = sum_over_shells(torch.view_as_real(scaled).square().sum(-1).mean(0), view.grid)
+    power = sum_over_shells(total_power(scaled), view.grid) / len(scaled)
     return scaled, power
 
 

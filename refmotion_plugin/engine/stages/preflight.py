@@ -22,7 +22,7 @@ from .load import load_stack
 from .patches import initial_displacement, plan_frames
 from .prepared import Prepared
 
-MOVIES, FRAMES = 3, 16
+LEAST_MOVIES, ENOUGH_PARTICLES, FRAMES = 2, 150, 16
 BAND_ANGSTROM = (60.0, 10.0)
 SEEN = 5.0                  # z from which predictions are seen in the movies
 CLEARLY_BETTER = 1.3, 4.0   # another reading must exceed this factor and this distance in z
@@ -64,7 +64,9 @@ def preflight(movies, particles_of, prepared: Prepared):
     correlates.
     """
     cross, power, count, faults = {}, {}, 0, []
-    for movie in choose_movies(movies, particles_of)[:MOVIES]:
+    for looked_at, movie in enumerate(choose_movies(movies, particles_of)):
+        if looked_at >= LEAST_MOVIES and count >= ENOUGH_PARTICLES:
+            break
         particles = particles_of(movie)
         try:
             readings = _read_movie(movie, particles, prepared)
