@@ -8,6 +8,7 @@ import torch
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
 from refmotion_plugin.engine.maths.minimise import CONVERGED, ITERATION_LIMIT
 from refmotion_plugin.engine.motion import fit as fit_module
+from refmotion_plugin.engine.motion.adapt import adapt_strength, log_evidence
 from refmotion_plugin.engine.motion.correlate import CorrelationMaps
 from refmotion_plugin.engine.motion.fit import fit_trajectories
 from refmotion_plugin.engine.motion.prior import build_prior
@@ -179,3 +180,53 @@ def test_maps_without_any_signal_leave_the_prior():
     prior_sd = np.sqrt(np.square(dense_factor(prior_of(HYPER))).sum(1)).reshape(PARTICLES, FRAMES)
     assert not bool(fit.deviation.any())
     np.testing.assert_allclose(fit.sd[0].numpy(), prior_sd, rtol=1e-6)
+
+
+# --- the strength of each movie --------------------------------------------------------------------------------------
+
+def dense_evidence(prior, peak, curvature, b=0):
+    """log N(y; 0, C + 1/h) of both axes, without the constants that no prior changes."""
+    root = dense_factor(prior, b)
+    total = root @ root.T + np.diag(1.0 / curvature.reshape(-1))
+    y = peak.reshape(-1, 2)
+    return -np.linalg.slogdet(total)[1] - 0.5 * (y * np.linalg.solve(total, y)).sum()
+
+
+def test_the_evidence_is_that_of_the_gaussian_model():
+    hypers = [HYPER, replace(HYPER, velocity_sigma=0.05), replace(HYPER, global_angstrom=1.0, jitter_angstrom=0.0)]
+    prior, peak = prior_of(*hypers), peaks()
+    found = log_evidence(prior, torch.from_numpy(peak), torch.from_numpy(CURVATURE)).numpy()
+    dense = np.array([dense_evidence(prior, peak, curvatures("even"), b) for b in range(3)])
+    np.testing.assert_allclose(np.diff(found), np.diff(dense), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.4, 1.0])
+def test_the_strength_of_a_movie_follows_its_motion(scale):
+    """Motion drawn from the prior with all strengths times a factor: the factor is found within a third or so."""
+    hyper = replace(HYPER, offset_angstrom=0.5, jitter_angstrom=0.3, movie_spread=1.5)
+    strong = 200.0 * np.ones((PARTICLES, FRAMES))
+    true = replace(hyper, **{n: scale * getattr(hyper, n) for n in ("velocity_sigma", "acceleration_sigma", "jitter_angstrom")})
+    found = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        root = dense_factor(prior_of(true))
+        peak = (root @ rng.normal(size=(root.shape[1], 2))).reshape(PARTICLES, FRAMES, 2) + rng.normal(size=(PARTICLES, FRAMES, 2)) / 200 ** 0.5
+        maps, prior = quadratic_maps(peak, strong), prior_of(hyper)
+        adapted = adapt_strength(hyper, fit_trajectories(maps, prior), maps, torch.from_numpy(positions()), torch.from_numpy(DOSES))
+        found.append(adapted.velocity_sigma / hyper.velocity_sigma)
+        assert adapted.acceleration_sigma / hyper.acceleration_sigma == pytest.approx(found[-1])
+    assert np.exp(np.mean(np.log(found))) == pytest.approx(scale, rel=0.35)
+
+
+def test_without_spread_between_movies_the_strengths_stay():
+    hyper = replace(HYPER, movie_spread=0.0)
+    maps = quadratic_maps(peaks(), curvatures("even"))
+    fit = fit_trajectories(maps, prior_of(hyper))
+    assert adapt_strength(hyper, fit, maps, torch.from_numpy(positions()), torch.from_numpy(DOSES)) is hyper
+
+
+def test_the_force_at_the_optimum_balances_the_prior():
+    """force / h + deviation is the peak of the quadratic map."""
+    fit = fit_trajectories(quadratic_maps(peaks(), curvatures("uneven")), prior_of(HYPER), tolerance=1e-13)
+    measured = fit.deviation[0].numpy() + fit.force[0].numpy() / curvatures("uneven")[..., None]
+    np.testing.assert_allclose(measured, peaks(), atol=1e-6)
