@@ -51,7 +51,10 @@ setup(
         "jinja2",
         "rich",
     ],
-    extras_require={"test": ["pytest", "hypothesis", "setuptools", "wheel"]},
+    extras_require={
+        "gpus": ["distributed"],        # one worker process per GPU
+        "test": ["pytest", "hypothesis", "setuptools", "wheel"],
+    },
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",

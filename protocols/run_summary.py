@@ -59,9 +59,10 @@ def methods(protocol):
     """One paragraph for a paper."""
     if not hasattr(protocol, "outputParticles"):
         return []
-    return ["Particles of %d movies were corrected for beam-induced motion against their reference maps [Zivanov2019], with motion "
-            "priors of %s, and summed with dose weights measured on the particles [Grant2015]."
-            % (protocol.inputMovies.get().getSize(), getattr(protocol, "outputHyperparameters", "the input hyperparameters"))]
+    text = ("Particles of %d movies were corrected for beam-induced motion against their reference maps [Zivanov2019] and summed with "
+            "dose weights measured on the particles [Grant2015]." % protocol.inputMovies.get().getSize())
+    prior = getattr(protocol, "outputHyperparameters", None) or protocol.inputHyperparameters.get()
+    return [text + (" The motion prior had the strengths %s." % prior.inWords() if prior is not None else "")]
 
 
 def reason_of_failure(job_folder, exit_code):

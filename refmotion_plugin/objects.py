@@ -1,16 +1,17 @@
 """Results that Scipion stores as outputs and offers as inputs of later runs."""
+from dataclasses import fields
+
 from pwem.objects import EMObject
 from pyworkflow.object import Boolean, Float, Integer, String
 
 from .contract.records import Hyperparameters
 
 
-class _ObjectWithFile(EMObject):
-    """A few numbers for people, and the file (relative to the project) that holds everything for the engine."""
+class _WithFile:
+    """A few numbers for people, and the file (relative to the project) that holds everything for the engine.
 
-    def __init__(self, **kwargs):
-        EMObject.__init__(self, **kwargs)
-        self._filename = String()
+    Not an EMObject itself: the host would take it for an object of its own.
+    """
 
     def getFileName(self):
         """Path relative to the project folder."""
@@ -25,44 +26,42 @@ class _ObjectWithFile(EMObject):
         return {self.getFileName()} if self.getFileName() else set()
 
 
-class MotionHyperparameters(_ObjectWithFile):
-    """Strengths of the motion prior; units as in ``contract.records.Hyperparameters``."""
+class MotionHyperparameters(_WithFile, EMObject):
+    """Strengths of the motion prior: the fields of ``contract.records.Hyperparameters`` under their own names and units."""
 
-    _UNITS = (("velocitySigma", "velocity_sigma", Float), ("correlationDistance", "correlation_distance_angstrom", Float),
-              ("accelerationSigma", "acceleration_sigma", Float), ("earlyFactor", "early_factor", Float),
-              ("earlyDose", "early_dose_e_per_A2", Float), ("jitter", "jitter_angstrom", Float),
-              ("globalShift", "global_angstrom", Float), ("positionOffset", "offset_angstrom", Float),
-              ("kernel", "kernel", String), ("correlatedAcceleration", "correlated_acceleration", Boolean))
+    _KINDS = {float: Float, str: String, bool: Boolean}
 
     def __init__(self, **kwargs):
-        _ObjectWithFile.__init__(self, **kwargs)
-        for name, _, kind in self._UNITS:
-            setattr(self, "_" + name, kind())
+        EMObject.__init__(self, **kwargs)
+        self._filename = String()
+        for field in fields(Hyperparameters):
+            setattr(self, "_" + field.name, self._KINDS[field.type]())
 
     def setRecord(self, record):
         """Take the values of a ``Hyperparameters`` record."""
-        for name, field, _ in self._UNITS:
-            getattr(self, "_" + name).set(getattr(record, field))
-
-    def getRecord(self):
-        """The values as a ``Hyperparameters`` record."""
-        return Hyperparameters(**{field: getattr(self, "_" + name).get() for name, field, _ in self._UNITS})
+        for field in fields(Hyperparameters):
+            getattr(self, "_" + field.name).set(getattr(record, field.name))
 
     def getStrengths(self):
         """(velocity sigma in Å/(e/Å²), correlation distance in Å, acceleration sigma in Å/(e/Å²))."""
-        return self._velocitySigma.get(), self._correlationDistance.get(), self._accelerationSigma.get()
+        return self._velocity_sigma.get(), self._correlation_distance_angstrom.get(), self._acceleration_sigma.get()
 
     def __str__(self):
-        if self._velocitySigma.empty():
+        if not self._velocity_sigma.hasValue():
             return "MotionHyperparameters (empty)"
-        return "MotionHyperparameters (velocity %.3g Å/(e/Å²), distance %.0f Å, acceleration %.3g Å/(e/Å²))" % self.getStrengths()
+        return "MotionHyperparameters (%s)" % self.inWords()
+
+    def inWords(self):
+        """The three strengths with their units."""
+        return "velocity %.3g Å/(e/Å²), distance %.0f Å, acceleration %.3g Å/(e/Å²)" % self.getStrengths()
 
 
-class EmpiricalDoseWeights(_ObjectWithFile):
+class EmpiricalDoseWeights(_WithFile, EMObject):
     """Weights per frame and frequency measured on the particles."""
 
     def __init__(self, **kwargs):
-        _ObjectWithFile.__init__(self, **kwargs)
+        EMObject.__init__(self, **kwargs)
+        self._filename = String()
         self._frames = Integer()
         self._opticsGroups = Integer()
         self._dose = Float()                    # e/Å², accumulated at the middle of the last frame
@@ -89,7 +88,7 @@ class EmpiricalDoseWeights(_ObjectWithFile):
         return self._frames.get()
 
     def __str__(self):
-        if self._frames.empty():
+        if not self._frames.hasValue():
             return "EmpiricalDoseWeights (empty)"
         return "EmpiricalDoseWeights (%d frames, %.1f e/Å², to %.2f Å)" % (
             self._frames.get(), self._dose.get(), self._finestResolution.get())

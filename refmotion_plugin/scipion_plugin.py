@@ -88,13 +88,14 @@ class Plugin(pwem.Plugin):
 
     @staticmethod
     def _engineRequirements():
-        """What this plugin's own metadata names, less Scipion, torch (installed before) and the extras."""
+        """What this plugin's own metadata names, for several GPUs too, less Scipion and torch (installed before)."""
         from importlib import metadata
         try:
             named = metadata.requires("refmotion_plugin") or []
         except metadata.PackageNotFoundError:      # a bare source tree: nothing says what the engine needs
             named = []
-        return [r for r in named if ";" not in r and not r.startswith(("scipion", "torch"))]
+        wanted = [r for r in named if ";" not in r or "gpus" in r.split(";")[1]]
+        return [r.split(";")[0].strip() for r in wanted if not r.startswith(("scipion", "torch"))]
 
     def getPluginTemplateDir(self):
         """The templates inside the package when installed, beside it in a source tree."""

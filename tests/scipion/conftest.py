@@ -67,3 +67,16 @@ def correction(in_project):
     return new_protocol(project, "ProtReferenceMotionCorrection", inputMovies=(movies, "outputMovies"),
                         inputParticles=(movies, "outputParticles"), inputVolume=(volume, "outputVolume"),
                         inputMask=(mask, "outputMask"), useGpu=False, numberOfThreads=1)
+
+
+@pytest.fixture
+def fake_engine(tmp_path, monkeypatch):
+    """The protocols' engine is ``fake_engine.py``; returns a function that says what shall go wrong."""
+    import sys
+    python = tmp_path / "python"
+    script = os.path.join(os.path.dirname(__file__), "fake_engine.py")
+    python.write_text('#!/bin/sh\nshift\nexec "%s" "%s" "$@"\n' % (sys.executable, script))
+    python.chmod(0o755)
+    monkeypatch.setenv("REFMOTION_PYTHON", str(python))
+    monkeypatch.delenv("FAKE_ENGINE", raising=False)
+    return lambda text: monkeypatch.setenv("FAKE_ENGINE", text)

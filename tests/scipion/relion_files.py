@@ -26,7 +26,7 @@ def particle_rows(n=12, seed=3):
     """Columns of the particle table as numbers."""
     rng = np.random.default_rng(seed)
     return {
-        "rlnCoordinateX": rng.integers(10, 80, n) * 2.0, "rlnCoordinateY": rng.integers(10, 60, n) * 2.0,
+        "rlnCoordinateX": rng.integers(5, 46, n) * 2.0, "rlnCoordinateY": rng.integers(5, 38, n) * 2.0,
         "rlnAngleRot": rng.uniform(-180, 180, n).round(4), "rlnAngleTilt": rng.uniform(1, 179, n).round(4),
         "rlnAnglePsi": rng.uniform(-180, 180, n).round(4), "rlnOriginXAngst": rng.normal(0, 3, n).round(4),
         "rlnOriginYAngst": rng.normal(0, 3, n).round(4), "rlnDefocusU": rng.uniform(9000, 12000, n).round(2),

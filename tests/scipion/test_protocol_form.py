@@ -1,0 +1,205 @@
+"""The form: defaults are the spec's, and every wrong input gets one sentence before anything runs."""
+import mrcfile
+import numpy as np
+import pytest
+from pwem.objects import SetOfMovies, SetOfParticles, Volume, VolumeMask
+
+from refmotion_plugin.contract.spec import JobSpec
+from refmotion_plugin.headless import new_protocol
+from refmotion_plugin.protocols import form_fields
+
+from .relion_files import write_map
+
+
+def test_defaults_of_the_form_are_those_of_the_spec(correction):
+    assert form_fields.values_of(correction) == {}
+
+
+def test_every_field_reaches_the_spec(correction):
+    changed = {"velocitySigma": 0.5, "correlationDistance": 900.0, "accelerationSigma": 0.1, "rigidOnly": True, "resolutionLimit": 4.0,
+               "searchRadius": 6.0, "alignmentPasses": 3, "fitLowResolution": 25.0, "weightNormalisation": 1, "firstFrame": 2,
+               "lastFrame": 4, "gainFile": "g.mrc", "gainRotation": 3, "gainFlip": 2, "movieFlip": 2, "defectFile": "d.txt",
+               "hotPixelSigma": 5.0, "eerGrouping": 30, "preflight": False, "halfSetsFromOrder": True, "stopAfter": 1, "boxSize": 64,
+               "cropBoxSize": 32, "float16": True, "recenter": True, "tracksStar": True, "particleDiameter": 120.0, "memory": 3.0}
+    assert set(changed) == {field.name for field in form_fields.ALL}
+    for name, value in changed.items():
+        getattr(correction, name).set(value)
+    references = [{"half1": "1.mrc", "half2": "2.mrc", "mask": None}]
+    spec = JobSpec.build(correction._jobData({"movies": "m.star", "references": references}))
+    assert (spec.inputs.gain_rotation, spec.inputs.gain_flip, spec.inputs.movie_flip_y) == (3, 2, True)
+    assert (spec.output.stop_after, spec.dose.normalisation, spec.output.crop_box_px) == ("dose-weights", "power", 32)
+    assert (spec.motion_prior.velocity_sigma, spec.compute.device, spec.compute.memory_gib) == (0.5, "cpu", 3.0)
+
+
+def test_complete_inputs_have_no_errors(correction):
+    assert correction.validate() == [] and correction._warnings() == []
+
+
+def test_one_of_three_strengths_alone(correction):
+    correction.velocitySigma.set(0.4)
+    assert "all three or not at all" in "".join(correction.validate())
+
+
+def test_odd_box(correction):
+    correction.boxSize.set(33)
+    assert "must be even" in "".join(correction.validate())
+
+
+def replaced(correction, name, make):
+    """Replace an input by a copy of its set that ``make`` has changed."""
+    source = getattr(correction, name).get()
+    copy = make(source)
+    getattr(correction, name).set(copy)
+    getattr(correction, name).setExtended(None)
+    return correction.validate()
+
+
+def particle_copy(in_project, change, set_change=None):
+    def make(source):
+        copy = SetOfParticles(filename=":memory:")
+        copy.copyInfo(source)
+        if set_change:
+            set_change(copy)
+        for particle in source:
+            item = particle.clone()
+            change(item)
+            copy.append(item)
+        return copy
+    return make
+
+
+def test_no_half_sets(correction, in_project):
+    errors = replaced(correction, "inputParticles", particle_copy(in_project, lambda p: delattr(p, "_rlnRandomSubset")))
+    assert len(errors) == 1 and "no half-sets" in errors[0] and "gold-standard" in errors[0]
+    correction.halfSetsFromOrder.set(True)
+    assert correction.validate() == [] and "made up" in "".join(correction._warnings())
+
+
+def test_no_orientations(correction, in_project):
+    errors = replaced(correction, "inputParticles", particle_copy(in_project, lambda p: p.setTransform(None), lambda s: s.setAlignment("None")))
+    assert "no orientations" in "".join(errors)
+
+
+def test_no_ctf_and_no_coordinates(correction, in_project):
+    def strip(particle):
+        particle.setCTF(None)
+        particle.setCoordinate(None)
+    errors = "".join(replaced(correction, "inputParticles", particle_copy(in_project, strip)))
+    assert "no CTF" in errors and "no coordinates" in errors
+
+
+def test_particles_of_other_movies(correction, in_project):
+    def rename(particle):
+        particle.getCoordinate().setMicName("elsewhere.mrc")
+        particle.getCoordinate().setMicId(99)
+    errors = replaced(correction, "inputParticles", particle_copy(in_project, rename))
+    assert "None of the particles belongs to one of the movies" in errors[0] and "elsewhere.mrc" in errors[0]
+
+
+def test_some_particles_of_other_movies_are_counted(correction, in_project):
+    def rename(particle):
+        if particle.getObjId() <= 5:
+            particle.getCoordinate().setMicName("elsewhere.mrc")
+    assert replaced(correction, "inputParticles", particle_copy(in_project, rename)) == []
+    assert "7 of 12 particles belong to one of the movies" in "".join(correction._warnings())
+
+
+def test_coordinates_outside_the_movie(correction):
+    correction.coordinatePixel.set(5.5)
+    errors = correction.validate()
+    assert len(errors) == 1 and "movies are 96 x 80 px" in errors[0] and "pixel size" in errors[0]
+
+
+def movie_copy(change_item=None, change_set=None):
+    def make(source):
+        copy = SetOfMovies(filename=":memory:")
+        copy.copyInfo(source)
+        if change_set:
+            change_set(copy)
+        for movie in source:
+            item = movie.clone()
+            if change_item:
+                change_item(item)
+            copy.append(item)
+        return copy
+    return make
+
+
+def test_movies_without_alignment(correction):
+    errors = replaced(correction, "inputMovies", movie_copy(lambda movie: movie.setAlignment(None)))
+    assert "have no alignment" in errors[0]
+
+
+def test_movies_without_dose(correction):
+    errors = replaced(correction, "inputMovies", movie_copy(None, lambda movies: movies.getAcquisition().setDosePerFrame(None)))
+    assert "no dose per frame" in errors[0]
+
+
+def test_aligned_stacks_are_warned_of(correction):
+    def zero(movie):
+        alignment = movie.getAlignment()
+        alignment._xshifts.set([0.0] * 5)
+        alignment._yshifts.set([0.0] * 5)
+        movie._rlnMotionModelCoeff.set("[]")
+    assert replaced(correction, "inputMovies", movie_copy(zero)) == []
+    assert "All shifts of the movies are zero" in "".join(correction._warnings())
+
+
+def test_gain_orientation_is_warned_of_until_it_is_given(correction):
+    replaced(correction, "inputMovies", movie_copy(None, lambda movies: movies.setGain("gain.mrc")))
+    assert "gain reference is used as it was imported" in "".join(correction._warnings())
+    correction.gainFlip.set(1)
+    assert correction._warnings() == []
+
+
+def volume_of(half1, half2, pixel=2.2):
+    volume = Volume(location=half1)
+    volume.setSamplingRate(pixel)
+    if half2:
+        volume.setHalfMaps([half1, half2])
+    return volume
+
+
+@pytest.mark.parametrize("box2, pixel, expected", [(20, 2.2, "give maps of the same box"), (16, 8.8, "one of the two pixel sizes is wrong")])
+def test_maps_that_do_not_fit(correction, tmp_path, box2, pixel, expected):
+    half1, half2 = write_map(tmp_path / "a.mrc"), write_map(tmp_path / "b.mrc", box=box2)
+    correction.inputMask.set(None)
+    assert expected in "".join(replaced(correction, "inputVolume", lambda _: volume_of(half1, half2, pixel)))
+
+
+def test_no_half_maps(correction, tmp_path):
+    errors = replaced(correction, "inputVolume", lambda _: volume_of(write_map(tmp_path / "a.mrc"), None))
+    assert "no two half-maps" in "".join(errors)
+
+
+def test_missing_half_map_file(correction, tmp_path):
+    errors = replaced(correction, "inputVolume", lambda _: volume_of(write_map(tmp_path / "a.mrc"), str(tmp_path / "gone.mrc")))
+    assert "Half-map 2 does not exist" in "".join(errors)
+
+
+def test_half_map_that_is_no_cube(correction, tmp_path):
+    paths = [str(tmp_path / name) for name in ("a.mrc", "b.mrc")]
+    for path in paths:
+        with mrcfile.new(path) as file:
+            file.set_data(np.zeros((16, 16, 12), np.float32))
+    assert "a cube was expected" in "".join(replaced(correction, "inputVolume", lambda _: volume_of(*paths)))
+
+
+def test_mask_on_another_grid(correction, tmp_path):
+    def mask(_):
+        item = VolumeMask(location=write_map(tmp_path / "m.mrc", value=1.0))
+        item.setSamplingRate(1.1)
+        return item
+    assert "The mask has 1.1000 Å/px, but the volume 2.2000" in "".join(replaced(correction, "inputMask", mask))
+
+
+def test_the_same_particles_twice(correction, in_project):
+    correction.numberOfReferences.set(1)
+    correction.inputParticles2.copy(correction.inputParticles)
+    correction.inputVolume2.copy(correction.inputVolume)
+    assert "Two references have the same input particles" in "".join(correction.validate())
+
+
+def test_missing_inputs_are_named_by_the_host(in_project):
+    errors = new_protocol(in_project[0], "ProtReferenceMotionCorrection").validate()
+    assert len(errors) == 3 and all("cannot be EMPTY" in error for error in errors)

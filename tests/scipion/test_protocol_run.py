@@ -1,0 +1,144 @@
+"""The protocol's steps and outputs, run in a process of its own as the host runs it, with a stand-in for the engine."""
+import os
+
+import pytest
+from pyworkflow.object import RELATION_SOURCE, RELATION_TRANSFORM
+
+from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS as PRIOR
+from refmotion_plugin.headless import new_protocol
+
+
+def launch(project, protocol):
+    """Run to the end, well or not."""
+    project.launchProtocol(protocol, wait=True)
+    return protocol
+
+
+def calls(protocol):
+    """Stages that the engine was asked for."""
+    with open(protocol._getExtraPath("job", "calls.txt"), encoding="utf-8") as file:
+        return [line.split()[0] for line in file]
+
+
+def related(project, protocol, kind):
+    """Names of the outputs that the protocol relates to its inputs in a way."""
+    names = {output.getObjId(): name for name, output in protocol.iterOutputAttributes()}
+    return {names[row["object_child_id"]] for row in project.mapper.getRelationsByCreator(protocol) if row["name"] == kind}
+
+
+def test_outputs_relations_and_summary(correction, in_project, fake_engine):
+    project = in_project[0]
+    launch(project, correction)
+    assert correction.isFinished(), correction.getErrorMessage()
+    assert calls(correction) == ["align", "weigh", "polish"]
+    assert correction.outputHyperparameters.getStrengths() == (
+        PRIOR.velocity_sigma, PRIOR.correlation_distance_angstrom, PRIOR.acceleration_sigma)
+    assert correction.outputDoseWeights.getFrames() == 5
+    assert correction.outputParticles.getSize() == 12 and correction.outputParticles.getSamplingRate() == pytest.approx(1.1)
+    assert correction.outputParticles.getDim() == (32, 32, 1)
+    summary = "\n".join(correction.summary())
+    assert "2 of 2 movies aligned, 2 polished." in summary and "12 particles written, 0 left out." in summary
+    assert "outputParticles" in summary and correction._citations() == ["Zivanov2019", "Grant2015"]
+    assert related(project, correction, RELATION_TRANSFORM) == {"outputParticles"}
+    assert related(project, correction, RELATION_SOURCE) == {"outputHyperparameters", "outputDoseWeights", "outputParticles"}
+
+
+def test_half_sets_and_ids_are_those_of_the_input(correction, in_project, fake_engine):
+    launch(in_project[0], correction)
+    source = {p.getObjId(): p._rlnRandomSubset.get() for p in in_project[1].outputParticles}
+    assert {p.getObjId(): p._rlnRandomSubset.get() for p in correction.outputParticles} == source
+
+
+def test_a_failed_movie_costs_its_particles_only_and_is_named(correction, in_project, fake_engine):
+    fake_engine("fail:m1")
+    launch(in_project[0], correction)
+    assert correction.isFinished(), correction.getErrorMessage()
+    assert correction.outputParticles.getSize() == 6
+    summary = "\n".join(correction.summary())
+    assert "1 movies failed:" in summary and "m1.mrc: movie m1 ends after frame 3 of 5" in summary
+
+
+def test_a_wrong_input_ends_the_run_with_the_engines_own_sentence(correction, in_project, fake_engine):
+    fake_engine("input-error")
+    launch(in_project[0], correction)
+    assert correction.isFailed()
+    assert "holds 3 voxels that are not numbers: give an intact map" in correction.getErrorMessage()
+
+
+def test_continue_keeps_finished_steps_and_early_outputs(correction, in_project, fake_engine):
+    fake_engine("crash:polish")
+    launch(in_project[0], correction)
+    assert correction.isFailed() and "exit code 1" in correction.getErrorMessage()
+    assert correction.outputDoseWeights.getFrames() == 5 and not hasattr(correction, "outputParticles")
+    fake_engine("")
+    launch(in_project[0], correction)
+    assert correction.isFinished(), correction.getErrorMessage()
+    assert calls(correction) == ["align", "weigh", "polish", "polish"] and correction.outputParticles.getSize() == 12
+
+
+def test_a_changed_parameter_runs_the_stages_again(correction, in_project, fake_engine):
+    fake_engine("crash:polish")
+    launch(in_project[0], correction)
+    fake_engine("")
+    correction.searchRadius.set(7.0)
+    launch(in_project[0], correction)
+    assert calls(correction) == ["align", "weigh", "polish", "align", "weigh", "polish"]
+
+
+@pytest.mark.parametrize("stage, outputs", [(0, ["outputHyperparameters"]), (1, ["outputDoseWeights", "outputHyperparameters"])])
+def test_final_processing_stage(correction, in_project, fake_engine, stage, outputs):
+    correction.stopAfter.set(stage)
+    launch(in_project[0], correction)
+    assert correction.isFinished(), correction.getErrorMessage()
+    assert sorted(name for name, _ in correction.iterOutputAttributes()) == outputs
+
+
+def test_results_of_an_earlier_run_are_taken_and_movies_read_once(correction, in_project, fake_engine):
+    launch(in_project[0], correction)
+    project, movies, volume, mask = in_project
+    second = new_protocol(project, "ProtReferenceMotionCorrection", inputMovies=(movies, "outputMovies"),
+                          inputParticles=(movies, "outputParticles"), inputVolume=(volume, "outputVolume"), useGpu=False,
+                          inputHyperparameters=(correction, "outputHyperparameters"), inputDoseWeights=(correction, "outputDoseWeights"))
+    launch(project, second)
+    assert second.isFinished(), second.getErrorMessage()
+    assert calls(second) == ["all"]
+    assert [name for name, _ in second.iterOutputAttributes()] == ["outputParticles"]
+    from refmotion_plugin.contract.spec import JobSpec
+    spec = JobSpec.read(second._getExtraPath("job", "job.json"))
+    assert spec.motion_prior.hyperparameters_file == correction.outputHyperparameters.getFileName()
+    assert spec.dose.weights_file == correction.outputDoseWeights.getFileName() and spec.references[0].mask is None
+
+
+def test_two_references_give_two_outputs(correction, in_project, fake_engine, relion_folder):
+    project, movies, volume, mask = in_project
+    other = new_protocol(project, "ProtImportRelionMovies", projectFolder=str(relion_folder[0]),
+                         moviesStar="MotionCorr/corrected_micrographs.star", particlesStar="particles.star")
+    launch(project, other)
+    correction.numberOfReferences.set(1)
+    for name, source, output in (("inputParticles2", other, "outputParticles"), ("inputVolume2", volume, "outputVolume")):
+        getattr(correction, name).set(source)
+        getattr(correction, name).setExtended(output)
+    launch(project, correction)
+    assert correction.isFinished(), correction.getErrorMessage()
+    assert correction.outputParticles.getSize() == correction.outputParticles2.getSize() == 12
+    first, second = (next(iter(p.getFiles())) for p in (correction.outputParticles, correction.outputParticles2))
+    assert os.path.basename(first) == "stack_0.mrcs" and os.path.basename(second) == "stack_1.mrcs"
+
+
+def test_outputs_survive_closing_the_project(correction, in_project, fake_engine):
+    launch(in_project[0], correction)
+    import pyworkflow as pw
+    from pyworkflow.project import Project
+    project = Project(pw.Config.getDomain(), os.path.abspath(in_project[0].path))
+    project.load()
+    again = project.getProtocol(correction.getObjId())
+    assert again.outputHyperparameters._kernel.get() == "matern"
+    assert again.outputHyperparameters._correlated_acceleration.get() is True
+    assert "5 frames" in str(again.outputDoseWeights) and os.path.exists(again.outputDoseWeights.getFileName())
+
+
+def test_gpus_are_named_by_their_number_among_those_the_run_sees(correction):
+    assert correction._device() == "cpu"
+    correction.useGpu.set(True)
+    correction.gpuList.set("0 1")
+    assert correction._device() == "cuda:0,cuda:1"
