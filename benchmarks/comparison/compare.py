@@ -132,9 +132,9 @@ def _usage(usage: Usage) -> dict:
 
 def grid_table(comparison: Comparison) -> str:
     """RELION's grid: error of all and of early frames for each triple."""
-    rows = [[" / ".join(f"{s:g}" for s in row["sigmas"]), row["all"], row["early"], row["wall_s"], row["cpu_s"], row["peak_GiB"]]
+    rows = [[" / ".join(f"{s:g}" for s in row["sigmas"]), row["all"], row["early"], row["wall_s"], row["cpu_s"]]
             for row in comparison.grid()]
-    return markdown_table(["σ velocity / divergence / acceleration", "all frames, Å", "first five, Å", "wall s", "CPU s", "peak GiB"], rows)
+    return markdown_table(["σ velocity / divergence / acceleration", "all frames, Å", "first five, Å", "wall s", "CPU s"], rows)
 
 
 def tracks_table(comparison: Comparison) -> str:

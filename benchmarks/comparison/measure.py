@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 SAMPLING_S = 0.25
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class ProgramFailed(RuntimeError):
@@ -34,8 +33,8 @@ class Usage:
 def run_measured(command: list[str], folder: Path, log: Path, threads: int = 1) -> Usage:
     """Run ``command`` in ``folder`` with its output in ``log``; ProgramFailed if it ends with an error.
 
-    Times come from ``wait4``, which counts all children that were waited for. Peak memory is the larger of what ``wait4``
-    says of the largest process and of sampled sums over the process tree.
+    Times come from ``wait4``, which counts all children that were waited for. Peak memory is what ``wait4`` says of the
+    largest process, or the sampled sum over the process tree (shared pages once) where several processes ran and it is larger.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +55,10 @@ def run_measured(command: list[str], folder: Path, log: Path, threads: int = 1) 
 
 
 class _TreeMemory(threading.Thread):
-    """Samples the sum of resident memory over a process and its descendants; pages they share count more than once."""
+    """Samples the sum of proportional memory over a process and its descendants; nothing while there is but one process.
+
+    Resident memory would count the pages that a forked child shares with its parent twice.
+    """
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -65,7 +67,9 @@ class _TreeMemory(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.wait(SAMPLING_S):
-            self.peak_bytes = max(self.peak_bytes, sum(map(_resident_bytes, process_tree(self._pid))))
+            tree = process_tree(self._pid)
+            if len(tree) > 1:
+                self.peak_bytes = max(self.peak_bytes, sum(map(_proportional_bytes, tree)))
 
     def finish(self) -> None:
         self._ended.set()
@@ -86,11 +90,12 @@ def process_tree(pid: int) -> list[int]:
     return found
 
 
-def _resident_bytes(pid: int) -> int:
+def _proportional_bytes(pid: int) -> int:
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
-    except (OSError, IndexError):  # ended meanwhile
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:  # ended meanwhile
         return 0
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 def _tail(log: Path, lines: int = 15) -> str:
