@@ -85,10 +85,10 @@ def test_weights_never_rise_again(particles, seed):
 def test_a_second_rise_is_cut_and_what_falls_is_kept():
     doses = np.arange(8.0)
     amplitude = np.array([0.6, 1.0, 0.8, 0.5, 0.6, 0.9, 0.3, 0.2])[:, None]
-    cut = w.without_second_rise(np.hstack([amplitude, amplitude[::-1] * 0 + np.arange(8, 0, -1)[:, None]]), doses)
+    cut = w.without_second_rise(np.hstack([amplitude, amplitude[::-1] * 0 + np.arange(8, 0, -1)[:, None]]), doses, np.array([1.0, 0.1]))
     assert cut[:, 0].tolist() == [0.6, 1.0, 0.8, 0.5, 0.5, 0.5, 0.3, 0.2]
     assert cut[:, 1].tolist() == list(range(8, 0, -1))
-    late = w.without_second_rise(np.linspace(0.1, 1.0, 20)[:, None], 2.0 * np.arange(20))
+    late = w.without_second_rise(np.linspace(0.1, 1.0, 20)[:, None], 2.0 * np.arange(20), np.ones(1))
     assert np.argmax(late[:, 0]) == 5 and (late[5:, 0] == late[5, 0]).all()      # a peak later than 10 e/A^2 is none
 
 

@@ -79,10 +79,15 @@ def fit_frames(t, error, exposure, dose_e_per_A2, frequency_per_angstrom):
     return FrameFit(c, found.x[n:], c * sd[:n], sd[n:], profile(shapes(found.x)))
 
 
-def without_second_rise(amplitude, dose_e_per_A2):
-    """Relative amplitudes (frame, shell) that only fall after their peak; the peak lies within the first few e/A^2."""
+def without_second_rise(amplitude, dose_e_per_A2, importance):
+    """Relative amplitudes (frame, shell) that only fall after their peak.
+
+    No shell peaks later than the ``importance``-weighted (shell,) mean of all does, and that is within the first few e/A^2.
+    """
     allowed = np.flatnonzero(dose_e_per_A2 - dose_e_per_A2[0] <= LATEST_PEAK_DOSE)
-    peak = allowed[np.argmax(amplitude[allowed], axis=0)]
+    share = amplitude / np.maximum(amplitude.max(0), 1e-30)
+    latest = allowed[np.argmax((share[allowed] * importance).sum(1))]
+    peak = np.argmax(amplitude[:latest + 1], axis=0)
     falling = amplitude.copy()
     for f in range(1, len(amplitude)):
         falling[f] = np.where(f > peak, np.minimum(falling[f], falling[f - 1]), falling[f])
@@ -118,13 +123,16 @@ def fit_dose_weights(table: FccTable, voltage_kilovolt, low_resolution_angstrom=
                                          (table.cross, table.power_movie, table.power_reference, table.components)])
         fit = fit_frames(t, error, exposure[:, :len(k)][:, band], table.dose_e_per_A2, k[band])
         relative = exposure * fit.scale[:, None] * np.exp(-fit.b_factor_A2[:, None] * axis ** 2 / 4.0)
-        weights.append(normalise(without_second_rise(relative, table.dose_e_per_A2), normalisation))
+        importance = np.zeros(len(axis))
+        importance[:len(k)][band] = axis[:len(k)][band]       # shells count by their number of components
+        weights.append(normalise(without_second_rise(relative, table.dose_e_per_A2, importance), normalisation))
         fits.append(fit)
     total_b, total_scale = zip(*[_guinier(w, axis, band) for w in weights])
+    relative_error = [f.scale_error / f.scale for f in fits]
     return DoseWeights(
         weight=np.stack(weights), frequency_per_angstrom=axis, dose_e_per_A2=table.dose_e_per_A2,
         b_factor_A2=np.stack(total_b), scale=np.stack(total_scale),
-        b_factor_error_A2=np.stack([f.b_error_A2 for f in fits]), scale_error=np.stack([f.scale_error for f in fits]),
+        b_factor_error_A2=np.stack([f.b_error_A2 for f in fits]), scale_error=np.stack(relative_error) * np.stack(total_scale),
         normalisation=normalisation, source="fit to the Fourier cylinder correlation")
 
 
