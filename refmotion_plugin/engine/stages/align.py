@@ -109,10 +109,13 @@ def scaled_prediction(view: MovieView, amplitudes, unit):
 
 
 def movie_noise(view: MovieView, signal_power=None):
-    """Noise power per component and shell of the movie's patches, float64 (n_shells,)."""
+    """Noise power per component and shell of the movie's patches, float64 (n_shells,). MovieError if they are flat or not finite."""
     frames = len(view.dose_e_per_A2)
     chosen = sorted(set(np.linspace(0, frames - 1, min(frames, NOISE_FRAMES)).round().astype(int).tolist()))
     total = torch.stack([mean_power(view.spectra(f), view.grid) for f in chosen]).mean(0)
+    if not bool(torch.isfinite(total).all() and (total[1:] > 0).all()):
+        raise MovieError("the frames of %s are flat or not finite where its particles are: check the movie and its gain"
+                         % view.movie.micrograph)
     if signal_power is None:
         return noise_power(total)
     ones = sum_over_shells(torch.ones(view.grid.shape, device=total.device), view.grid)
