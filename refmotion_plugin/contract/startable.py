@@ -92,7 +92,7 @@ def read_tables(path):
         with open(str(path), encoding="utf-8") as file:
             parts = re.split(r"^data_(.*)$", file.read(), flags=re.MULTILINE)
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError("STAR file %s cannot be read (%s): check the path" % (path, error)) from None
+        raise InputError("STAR file %s cannot be read (%s): check the path" % (path, getattr(error, "strerror", None) or error)) from None
     if len(parts) < 3:
         raise InputError("%s has no data_ block: a RELION STAR file was expected" % path)
     return {name.strip(): _parse(name.strip(), body, str(path)) for name, body in zip(parts[1::2], parts[2::2])}
@@ -117,13 +117,18 @@ def _split(text):
 
 def _parse(name, body, source):
     lines = [line for line in map(str.strip, body.splitlines()) if line[:1] != "#"]
-    header = [_split(line) for line in lines if line[:1] == "_"]
-    columns = [parts[0][1:] for parts in header]
     if "loop_" not in lines:
-        return StarTable(name, {c: [" ".join(parts[1:])] for c, parts in zip(columns, header)}, source)
-    rows = lines[max(i for i, line in enumerate(lines) if line[:1] == "_") + 1:] if columns else []
+        header = [_split(line) for line in lines if line[:1] == "_"]
+        return StarTable(name, {parts[0][1:]: [" ".join(parts[1:])] for parts in header}, source)
+    lines = lines[lines.index("loop_") + 1:]
+    begin = next((i for i, line in enumerate(lines) if line[:1] == "_"), 0)
+    end = next((i for i in range(begin, len(lines)) if lines[i][:1] != "_"), len(lines))
+    columns = [line.split()[0][1:] for line in lines[begin:end]]
+    rows = lines[end:]
     rows = rows[:rows.index("")] if "" in rows else rows      # like RELION: a blank line ends the table
     values = _split("\n".join(rows))
+    if len(values) != len(rows) * len(columns):       # RELION's own job.star files have tabs inside values
+        values = [v for row in rows for v in row.split(" ") if v]
     if len(values) != len(rows) * len(columns):
         bad = next(i for i, row in enumerate(rows) if len(_split(row)) != len(columns))
         raise InputError("%s: row %d of block data_%s has %d values for %d columns: the file is damaged or cut off, write it again"
@@ -131,12 +136,16 @@ def _parse(name, body, source):
     return StarTable(name, {c: values[i::len(columns)] for i, c in enumerate(columns)}, source)
 
 
+_NEEDS_QUOTES = re.compile(r"""[\s"']|(?:^|\0)(?:[_#]|data_|loop_)""")       # in values joined by zeros
+
+
 def _quoted(values):
-    """The values of a column as they may stand in a file: all in quotes if one is empty or holds a space or a quote.
+    """The values of a column as they may stand in a file: all in quotes if one is empty, holds a space or
+    a quote, or begins like something else.
 
     All, because emtable looks at the first row to find out whether there are quotes.
     """
-    if values and all(values) and not re.search(r"[\s\"']", "".join(values)):
+    if all(values) and not _NEEDS_QUOTES.search("\0".join(values)):
         return values
     return ['"%s"' % v.replace('"', "'") for v in values]
 

@@ -1,5 +1,6 @@
 """The command ``refmotion``: simulate, run, status, report. The only place that prints."""
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -38,10 +39,19 @@ def main(argv=None):
     except KeyboardInterrupt:
         _say_error("stopped; the same command goes on where it was")
         return EXIT_STOPPED
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return _unexpected()
+        _say_error("no space left on disk: free some and run the same command again, what is finished is kept")
+        return EXIT_INPUT
     except Exception:
-        log.exception("unexpected error")
-        _say_error("unexpected error, please report it with the text above (it is in engine.log too)")
-        return EXIT_BUG
+        return _unexpected()
+
+
+def _unexpected():
+    log.exception("unexpected error")
+    _say_error("unexpected error, please report it with the text above (it is in engine.log too)")
+    return EXIT_BUG
 
 
 def _say_error(text):

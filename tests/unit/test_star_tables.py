@@ -42,6 +42,11 @@ def test_a_blank_line_ends_a_table(tmp_path):
     assert read_table(tmp_path / "t.star", "x").columns == {"a": ["1"], "b": ["2"]}
 
 
+def test_tabs_inside_values_as_in_relions_job_files(tmp_path):
+    (tmp_path / "t.star").write_text("data_x\n\nloop_\n_a #1\n_b #2\n1 two\tthree\n2 four\n")
+    assert read_table(tmp_path / "t.star", "x").columns == {"a": ["1", "2"], "b": ["two\tthree", "four"]}
+
+
 @pytest.mark.parametrize("text, part", [
     ("data_x\nloop_\n_a\n_b\n1 2\n3\n", "row 2 of block data_x has 1 values for 2 columns"),
     ("data_x\nloop_\n_a\n_b\n1 2\n3 4 5\n", "row 2 of block data_x has 3 values for 2 columns"),

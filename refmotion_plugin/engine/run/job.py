@@ -2,6 +2,7 @@
 
 map -> reduce -> map. The same command again does only what is missing or was made of something else.
 """
+import contextlib
 import functools
 import logging
 from collections import namedtuple
@@ -67,7 +68,8 @@ def run_job(folder, spec, stage="all", recipes=None, listener=None):
         try:
             outcome = _run_stages(job, wanted)
         except BaseException as error:
-            job.status.event("stopped", reason=str(error) or type(error).__name__)
+            with contextlib.suppress(OSError):          # a full disk must not hide why the job stopped
+                job.status.event("stopped", reason=str(error) or type(error).__name__)
             raise
         job.status.event("finished", failed=len(outcome.failed))
         return outcome
