@@ -92,6 +92,12 @@ def test_a_second_rise_is_cut_and_what_falls_is_kept():
     assert np.argmax(late[:, 0]) == 5 and (late[5:, 0] == late[5, 0]).all()      # a peak later than 10 e/A^2 is none
 
 
+def test_no_shell_peaks_later_than_all_of_them_together():
+    amplitude = np.array([[0.7, 0.8], [1.0, 0.9], [0.8, 1.0], [0.6, 0.7]])
+    assert w.without_second_rise(amplitude, np.arange(4.0), np.array([5.0, 1.0]))[:, 1].tolist() == [0.8, 0.9, 0.9, 0.7]
+    assert w.without_second_rise(amplitude, np.arange(4.0), np.array([1.0, 5.0])).tolist() == amplitude.tolist()
+
+
 @pytest.mark.parametrize("peak", [1, 2])
 def test_a_peak_at_frame_two_or_three_is_recovered(peak):
     early = np.zeros(len(DOSES))
