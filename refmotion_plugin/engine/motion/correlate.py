@@ -44,18 +44,43 @@ class Window:
         step = 1.0 / (2.0 * band_per_angstrom * OVERSAMPLING)
         return Window(step, 2 * (int(radius_angstrom / step + 0.999) + SPLINE_MARGIN) + 1)
 
-    def matrices(self, grid: FourierGrid, device):
-        """DFT from the band to the window: complex64 (w, h) for y and real float32 (2 w', w) for interleaved (re, im) x."""
+    def transform(self, grid: FourierGrid, device):
+        """The separable DFT from the band to this window, prepared for many frames."""
         x = (torch.arange(self.width, device=device, dtype=torch.float64) - self.width // 2) * self.step_angstrom
         turns = []
         for index in grid.index_yx(device, torch.float64):
             frequency = index * grid.step_per_angstrom
             gain = prefilter_gain(frequency, self.step_angstrom)
-            angle = 2.0 * torch.pi * x[:, None] * frequency
-            turns.append(torch.polar(gain.expand_as(angle).contiguous(), angle))
-        y_matrix, x_turn = turns
-        x_matrix = torch.stack([x_turn.real, -x_turn.imag], dim=-1).reshape(self.width, -1).T
-        return y_matrix.to(torch.complex64), x_matrix.to(torch.float32).contiguous()
+            turns.append((gain, 2.0 * torch.pi * x[:, None] * frequency))
+        (gain_y, angle_y), (gain_x, angle_x) = turns
+        half, middle = grid.kept_px // 2, self.width // 2
+        cosine, sine = gain_x * angle_x.cos(), gain_x * angle_x.sin()
+        pair = lambda re, im: torch.stack([re, im], dim=-1).flatten(-2).T.to(torch.float32).contiguous()
+        return _WindowTransform((gain_y * angle_y.cos())[middle:, :half].to(torch.float32),
+                                (gain_y * angle_y.sin())[middle:, 1:half].to(torch.float32), pair(cosine, -sine), pair(-sine, -cosine))
+
+
+@dataclass(frozen=True)
+class _WindowTransform:
+    """Real part of a DFT to a symmetric window; frequencies +-ky and rows +-y share their products, all of them real.
+
+    ``even`` (m + 1, h / 2), ``odd`` (m + 1, h / 2 - 1): cosines and sines of rows y >= 0; ``x_even``, ``x_odd`` (2 w, width) act on
+    interleaved (re, im) columns. The row of the highest negative frequency lies outside every band and is left out.
+    """
+
+    even: torch.Tensor
+    odd: torch.Tensor
+    x_even: torch.Tensor
+    x_odd: torch.Tensor
+
+    def __call__(self, product):
+        """Complex (P, h, w) -> real (P, width, width)."""
+        half = product.shape[-2] // 2
+        upper, lower = product[:, 1:half], product[:, half + 1:].flip(1)
+        even = torch.cat([product[:, :1], upper + lower], dim=1)
+        a = torch.matmul(torch.matmul(self.even, torch.view_as_real(even).flatten(-2)), self.x_even)
+        b = torch.matmul(torch.matmul(self.odd, torch.view_as_real(upper - lower).flatten(-2)), self.x_odd)
+        return torch.cat([(a - b)[:, 1:].flip(1), a + b], dim=1)
 
 
 def correlate_frames(spectrum_of: Callable, model: SignalModel, window: Window, frames, out):
@@ -63,15 +88,13 @@ def correlate_frames(spectrum_of: Callable, model: SignalModel, window: Window, 
 
     ``spectrum_of(f)`` -> complex64 (P, h, w), patches of frame f.
     """
-    device = model.prediction.device
-    y_matrix, x_matrix = window.matrices(model.grid, device)
+    transform = window.transform(model.grid, model.prediction.device)
+    conjugate = model.prediction.conj().resolve_conj()
     for f in frames:
-        product = spectrum_of(f) * model.prediction.conj()
-        weight = model.frame_filter(f)
-        blur = model.blur_factor(f)
-        product = product * (weight if blur is None else weight * blur)
-        partial = torch.matmul(y_matrix, product)                                  # (P, w, kx)
-        out[:, f] = torch.matmul(torch.view_as_real(partial).flatten(-2), x_matrix)
+        weight, blur = model.frame_filter(f), model.blur_factor(f)
+        product = spectrum_of(f) * conjugate
+        product *= weight if blur is None else blur.mul_(weight)
+        out[:, f] = transform(product)
     return out
 
 

@@ -79,27 +79,38 @@ def build_prior(hypers, position_yx_angstrom, dose_e_per_A2):
     ``hypers`` list of Hyperparameters; ``position_yx_angstrom`` (P, 2) and ``dose_e_per_A2`` (F,) float64 tensors. With one
     frame there is nothing but the offset and the jitter.
     """
-    parts = [_factors(h, position_yx_angstrom, dose_e_per_A2) for h in hypers]
+    shared = {}
+    for h in hypers:
+        key = h.correlation_distance_angstrom, h.kernel
+        if key not in shared:
+            shared[key] = _spatial_modes(*key, position_yx_angstrom)
+    spatial = [shared[h.correlation_distance_angstrom, h.kernel] for h in hypers]
+    factor = torch.stack([_factors(h, eigenvalue, dose_e_per_A2) for h, (eigenvalue, _) in zip(hypers, spatial)])
     global_sd = torch.tensor([h.global_angstrom for h in hypers], dtype=torch.float64, device=position_yx_angstrom.device)
-    return MotionPrior(torch.stack([p[0] for p in parts]), torch.stack([p[1] for p in parts]), global_sd)
+    return MotionPrior(torch.stack([modes for _, modes in spatial]), factor, global_sd)
 
 
-def _factors(hyper, position, dose):
+def _spatial_modes(correlation_angstrom, kind, position):
+    """Eigenvalues (P,) and modes (P, P) of the spatial kernel."""
     distance = torch.cdist(position, position, compute_mode="donot_use_mm_for_euclid_dist")
-    eigenvalue, modes = torch.linalg.eigh(spatial_kernel(distance, hyper.correlation_distance_angstrom, hyper.kernel))
-    eigenvalue = eigenvalue.clamp(min=EIGENVALUE_FLOOR * float(eigenvalue[-1]))
+    eigenvalue, modes = torch.linalg.eigh(spatial_kernel(distance, correlation_angstrom, kind))
+    return eigenvalue.clamp(min=EIGENVALUE_FLOOR * float(eigenvalue[-1])), modes
+
+
+def _factors(hyper, eigenvalue, dose):
+    """Cholesky factors (P, F, F) of the modes' covariances."""
     n = len(dose)
     eye = torch.eye(n, dtype=torch.float64, device=dose.device)
-    covariance = hyper.offset_angstrom ** 2 * torch.ones_like(eye).expand(len(modes), n, n)
+    covariance = hyper.offset_angstrom ** 2 * torch.ones_like(eye).expand(len(eigenvalue), n, n)
     if n > 1:
         velocity, acceleration = temporal_precisions(hyper, dose)
-        if hyper.correlated_acceleration:
-            precision = (velocity + acceleration) / eigenvalue[:, None, None]
+        if hyper.correlated_acceleration:      # both parts share the kernel: one inverse serves all modes
+            motion = _inverse_up_to_constants((velocity + acceleration)[None]) * eigenvalue[:, None, None]
         else:
-            precision = velocity / eigenvalue[:, None, None] + acceleration
-        covariance = covariance + _inverse_up_to_constants(precision)
+            motion = _inverse_up_to_constants(velocity / eigenvalue[:, None, None] + acceleration)
+        covariance = covariance + motion
     covariance = 0.5 * (covariance + covariance.transpose(-1, -2)) + hyper.jitter_angstrom ** 2 * eye
-    return modes, _cholesky(covariance)
+    return _cholesky(covariance)
 
 
 def _inverse_up_to_constants(precision):

@@ -128,8 +128,12 @@ def band_indicator(view: MovieView, prepared: Prepared):
     return ((k > 0) & (k <= prepared.band_per_angstrom(view.grid.pixel_angstrom))).to(torch.float64)
 
 
-def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared):
-    """Deviation from the input motion: correlate and fit, then again with the blur inside frames that the first fit shows."""
+def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared, passes=None):
+    """Deviation from the input motion: correlate and fit, then again with the movie's own strength and the blur that shows.
+
+    ``passes``: none takes the job's. Returns the :class:`Fit` and the :class:`SignalModel` without blur.
+    """
+    passes = prepared.spec.alignment.passes if passes is None else passes
     template, power = scaled_prediction(view, amplitudes, movie_unit(view, movie_noise(view)))
     model = SignalModel(view.grid, template, band_indicator(view, prepared), view.damage, movie_noise(view, power))
     band = prepared.band_per_angstrom(view.grid.pixel_angstrom)
@@ -138,10 +142,11 @@ def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared):
     position = torch.from_numpy(view.particles.position_yx_angstrom).to(prepared.device)
     dose = torch.from_numpy(view.dose_e_per_A2).to(prepared.device)
     fit = fit_trajectories(maps, build_prior([prepared.hyperparameters], position, dose))
-    adapted = adapt_strength(prepared.hyperparameters, fit, maps, position, dose)
-    prior = build_prior([adapted], position, dose)
+    if passes == 1:
+        return fit, model
+    prior = build_prior([adapt_strength(prepared.hyperparameters, fit, maps, position, dose)], position, dose)
     initial = torch.from_numpy(view.initial_yx_angstrom).to(prepared.device)
-    for _ in range(prepared.spec.alignment.passes - 1):
+    for _ in range(passes - 1):
         blur = motion_inside_frames(initial + fit.deviation[0])
         turn = blur.norm(dim=-1).square().mean(0).sqrt() * band
         frames = torch.nonzero(turn > BLUR_TURN).flatten().tolist()

@@ -13,7 +13,7 @@ from refmotion_plugin.contract.errors import InputError, MovieError
 from .align import MovieView, estimate_deviation, judge, movie_noise, view_movie
 from .prepared import Amplitude, Prepared
 
-TARGET_PARTICLES = 240
+TARGET_PARTICLES = 200
 MOST_MOVIES = 12
 SKIPPED_DOSE = 5.0          # e/A^2 at the start, when motion inside frames blurs the signal
 LOWEST_FREQUENCY = 1 / 150.0    # 1/A: below lie ice gradients
@@ -62,7 +62,7 @@ def _first_pass(movie, particles, prepared: Prepared):
     noise = movie_noise(view)
     rigid = judge(view, np.zeros(view.initial_yx_angstrom.shape), noise, group, n)
     start = [_scaled_fsc(rigid, index, reference, view) for index, reference in enumerate(prepared.references)]
-    fit, model = estimate_deviation(view, start, prepared)
+    fit, model = estimate_deviation(view, start, prepared, passes=1)
     table = judge(view, fit.deviation[0], model.noise, group, n)
     late = _late_frames(view.dose_e_per_A2)
     damage = view.damage.cpu().numpy()[late]

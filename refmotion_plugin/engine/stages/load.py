@@ -1,8 +1,42 @@
 """Decode one movie as a job asks for it."""
+import os
+import threading
+from collections import OrderedDict
+
 from ..movies.stack import load_movie
 from .prepared import Prepared
 
+KEPT_BYTES = 400 * 2 ** 20     # decoded movies kept for the next stage that asks for them
+
+_kept = OrderedDict()
+_lock = threading.Lock()
+
 
 def load_stack(movie, prepared: Prepared):
-    """Frames, gain and bad pixels of a movie in host memory. Raises MovieError with the reason if it is unusable."""
-    return load_movie(movie, prepared.spec.inputs, threads=prepared.threads)
+    """Frames, gain and bad pixels of a movie in host memory. Raises MovieError with the reason if it is unusable.
+
+    The movies looked at last stay in memory up to ``KEPT_BYTES``: preflight, calibration and the first alignments want the same.
+    """
+    key = (movie.movie_file, _stamp(movie.movie_file), repr(prepared.spec.inputs), repr(movie))
+    with _lock:
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
+    stack = load_movie(movie, prepared.spec.inputs, threads=prepared.threads)
+    with _lock:
+        _kept[key] = stack
+        while _kept and sum(_size(s) for s in _kept.values()) > KEPT_BYTES:
+            _kept.popitem(last=False)
+    return stack
+
+
+def _stamp(path):
+    try:
+        status = os.stat(path)
+        return status.st_mtime_ns, status.st_size
+    except OSError:
+        return None     # load_movie says what is wrong with the file
+
+
+def _size(stack):
+    return stack.frames.numel() * stack.frames.element_size()
