@@ -122,7 +122,8 @@ def fit_dose_weights(table: FccTable, voltage_kilovolt, low_resolution_angstrom=
         t, error = amplitude_and_error(*[part[group][:, band] for part in
                                          (table.cross, table.power_movie, table.power_reference, table.components)])
         fit = fit_frames(t, error, exposure[:, :len(k)][:, band], table.dose_e_per_A2, k[band])
-        relative = exposure * fit.scale[:, None] * np.exp(-fit.b_factor_A2[:, None] * axis ** 2 / 4.0)
+        known = np.minimum(axis, k[band][-1])       # beyond the fitted band only the exposure curve goes on
+        relative = exposure * fit.scale[:, None] * np.exp(-fit.b_factor_A2[:, None] * known ** 2 / 4.0)
         importance = np.zeros(len(axis))
         importance[:len(k)][band] = axis[:len(k)][band]       # shells count by their number of components
         weights.append(normalise(without_second_rise(relative, table.dose_e_per_A2, importance), normalisation))

@@ -15,6 +15,7 @@ from .prepared import Amplitude, Prepared
 
 TARGET_PARTICLES = 200
 MOST_MOVIES = 12
+MOST_FAULTS = 20            # movies tried in place of unusable ones
 SKIPPED_DOSE = 5.0          # e/A^2 at the start, when motion inside frames blurs the signal
 LOWEST_FREQUENCY = 1 / 150.0    # 1/A: below lie ice gradients
 SCALE_BAND = (1 / 60.0, 1 / 15.0)   # 1/A: seen whatever the motion
@@ -35,24 +36,34 @@ def choose_movies(movies, particles_of):
     return [filled[i] for i in chosen]
 
 
-def calibrate(movies, particles_of, prepared: Prepared):
-    """Amplitudes of all references; returns the job with them. Movies that cannot be read are left out, with a log line.
+def in_turn(movies, particles_of):
+    """The chosen movies, then the others with particles, so that an unusable one can be replaced. Also how many were chosen."""
+    chosen = choose_movies(movies, particles_of)
+    names = {m.micrograph for m in chosen}
+    others = [m for m in movies if m.micrograph not in names and len(particles_of(m))]
+    return chosen + others[:MOST_FAULTS], len(chosen)
 
-    Raises InputError when none of the chosen movies can be used or a reference correlates with none of its particles.
+
+def calibrate(movies, particles_of, prepared: Prepared):
+    """Amplitudes of all references; returns the job with them. Movies that cannot be read are replaced, with a log line.
+
+    Raises InputError when none of the movies tried can be used or a reference correlates with none of its particles.
     """
-    n = len(prepared.references)
-    sums, faults = None, []
-    for movie in choose_movies(movies, particles_of):
+    sums, faults, used = None, [], 0
+    turn, wanted = in_turn(movies, particles_of)
+    for movie in turn:
+        if used == wanted:
+            break
         try:
             table = _first_pass(movie, particles_of(movie), prepared)
         except MovieError as error:
             faults.append(str(error))
             log.warning("%s is left out of the calibration: %s", movie.micrograph, error)
             continue
-        sums = _add(sums, table)
+        sums, used = _add(sums, table), used + 1
     if sums is None:
         raise InputError("none of the movies tried for calibration could be used; the first says: %s" % faults[0])
-    return prepared.with_amplitudes([_amplitude(sums, index, prepared) for index in range(n)])
+    return prepared.with_amplitudes([_amplitude(sums, index, prepared) for index in range(len(prepared.references))])
 
 
 def _first_pass(movie, particles, prepared: Prepared):

@@ -17,7 +17,7 @@ from ..maths.fourier import FourierGrid, crop_half_spectrum, good_fft_size, spre
 from ..motion.whiten import mean_power, noise_power
 from ..movies.patches import corner_for, cut_patches
 from ..optics.predict import predict
-from .calibrate import choose_movies
+from .calibrate import in_turn
 from .load import load_stack
 from .patches import initial_displacement, plan_frames
 from .prepared import Prepared
@@ -64,8 +64,9 @@ def preflight(movies, particles_of, prepared: Prepared):
     correlates.
     """
     cross, power, count, faults = {}, {}, 0, []
-    for looked_at, movie in enumerate(choose_movies(movies, particles_of)):
-        if looked_at >= LEAST_MOVIES and count >= ENOUGH_PARTICLES:
+    turn, wanted = in_turn(movies, particles_of)
+    for looked_at, movie in enumerate(turn):
+        if (looked_at >= LEAST_MOVIES and count >= ENOUGH_PARTICLES) or (looked_at >= wanted and count):
             break
         particles = particles_of(movie)
         try:
