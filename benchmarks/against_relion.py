@@ -56,7 +56,8 @@ def _common(case: argparse.ArgumentParser) -> None:
     case.add_argument("--seed", type=int, default=7, help="seed of the simulation (default %(default)s)")
     case.add_argument("--threads", type=int, default=2, help="threads of both programs (default %(default)s)")
     case.add_argument("--redo", nargs="+", default=[], metavar="STEP", help="steps to do again: reference grid relion ours floor maps …")
-    case.add_argument("--option", action="append", default=[], metavar="ARG", help="further argument for our command line, e.g. --option=--passes --option=1")
+    case.add_argument("--option", action="append", default=[], metavar="ARG",
+                      help="further argument for our command line, such as --option=--passes --option=1")
     case.add_argument("--results", type=Path, default=HERE / "results", help="folder of the result files (default benchmarks/results)")
     case.add_argument("--name", help="name of the result files (default: the case)")
 

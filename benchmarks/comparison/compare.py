@@ -15,7 +15,7 @@ from .references import prepare_reference
 from .report import markdown_table
 
 SIGMA_GRID = ((0.5, 5000, 2), (1, 5000, 2), (1, 10000, 4), (1.5, 5000, 4), (1.5, 10000, 2), (1.5, 10000, 4), (1.5, 20000, 4),
-              (1.5, 10000, 9), (3, 10000, 4), (3, 20000, 9))
+              (1.5, 10000, 9), (1.5, 20000, 9), (1.5, 40000, 9), (3, 10000, 4), (3, 20000, 9))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,7 +157,8 @@ def weights_table(comparison: Comparison) -> str:
     """Agreement of weights with both definitions of the truth."""
     rows = [[name, *(scores[truth][what] for truth in ("damage and blur", "damage") for what in ("correlation", "snr_kept"))]
             for name, scores in comparison.weights().items()]
-    return markdown_table(["weights, 20–4 Å", "correlation with damage × blur", "SNR kept", "correlation with damage", "SNR kept (damage)"], rows)
+    return markdown_table(["weights, 20–4 Å", "correlation with damage × blur", "SNR kept", "correlation with damage", "SNR kept (damage)"],
+                          rows)
 
 
 def speed_table(comparison: Comparison) -> str:
@@ -169,8 +170,8 @@ def speed_table(comparison: Comparison) -> str:
     rows.append(["RELION / ours", *(a / b for a, b in zip(rows[0][1:], rows[1][1:]))])
     rows.append(["floor", floor["wall_s"], floor["cpu_s"], floor["wall_s"] / movies, None])
     rows.append(["ours / floor", rows[1][1] / floor["wall_s"], rows[1][2] / floor["cpu_s"], rows[1][1] / floor["wall_s"], None])
-    return markdown_table([f"{movies} movies, {comparison.threads} threads, {comparison.repeats} run(s)", "wall s", "CPU s", "wall s / movie",
-                           "peak GiB"], rows)
+    what = f"{movies} movies, threads: {comparison.threads}, runs: {comparison.repeats}"
+    return markdown_table([what, "wall s", "CPU s", "wall s / movie", "peak GiB"], rows)
 
 
 def verdict(comparison: Comparison) -> str:
@@ -200,14 +201,15 @@ def _grid_demands(comparison):
     if comparison.sigmas:
         return []
     ours, grid = comparison.grid_ours(), comparison.grid()
-    return [("grid's movies: all frames, ours / RELION's smallest of any σ", ours["all"] / min(g["all"] for g in grid), "≤ 1", 1.0, False),
-            ("grid's movies: first five, ours / RELION's smallest of any σ", ours["early"] / min(g["early"] for g in grid), "≤ 0.9", 0.9, False)]
+    every, early = (ours[key] / min(row[key] for row in grid) for key in ("all", "early"))
+    return [("grid's movies: all frames, ours / RELION's smallest of any σ", every, "≤ 1", 1.0, False),
+            ("grid's movies: first five, ours / RELION's smallest of any σ", early, "≤ 0.9", 0.9, False)]
 
 
 def demand_table(demands: list[tuple]) -> str:
     """Rows (what, value, bound as text, bound, higher is better) with whether each is met."""
-    return markdown_table(["demand", "reached", "bound", "met"],
-                          [[what, float(value), text, bool(value >= bound if more else value <= bound)] for what, value, text, bound, more in demands])
+    rows = [[what, float(value), text, bool(value >= bound if more else value <= bound)] for what, value, text, bound, more in demands]
+    return markdown_table(["demand", "reached", "bound", "met"], rows)
 
 
 def everything(comparison: Comparison, say: Callable[[str], None], parts: tuple[str, ...]) -> list[tuple[str, str]]:

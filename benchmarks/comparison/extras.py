@@ -10,6 +10,7 @@ import numpy as np
 from refmotion_plugin.contract import store
 from refmotion_plugin.contract.startable import read_table
 from refmotion_plugin.engine.simulate import SimulationSpec, particle_ring_correlation, simulate, true_projections
+from refmotion_plugin.engine.simulate.score import damage_weights, trajectory_error
 
 from . import engine, relion, scoring
 from .compare import demand_table
@@ -129,12 +130,12 @@ class TwoSpecies:
         return [*errors, self._ring(folder / star, suffix)]
 
     def _track_errors(self, folder, index, suffix):
-        from refmotion_plugin.engine.simulate.score import damage_weights, trajectory_error
         weights, squares = damage_weights(self.project.truth), []
         for movie in self.project.movies:
             found = store.load_trajectories(next(folder.glob(f"movies/*{movie}/trajectories.npz")))
             with np.load(self.project.truth / f"{movie}{suffix}.npz") as truth:
-                error = trajectory_error(found.displacement_yx_angstrom[found.reference == index], truth["displacement_yx_angstrom"], weights)
+                own = found.displacement_yx_angstrom[found.reference == index]
+                error = trajectory_error(own, truth["displacement_yx_angstrom"], weights)
             squares.append([error.all_frames**2, error.first_five**2])
         return np.sqrt(np.mean(squares, axis=0)).tolist()
 
@@ -145,6 +146,8 @@ class TwoSpecies:
             own = [name.split("@", 1) for name in images if movie in name]
             stack = engine.read_stack(self.project.folder / own[0][1])[[int(number) - 1 for number, _ in own]]
             projections = true_projections(self.project.truth, movie, spec.box, spec.pixel_angstrom, suffix)
+            if len(stack) != len(projections):
+                raise SystemExit(f"{star} has {len(stack)} particles of {movie} where {len(projections)} were expected: some were left out")
             values.append(mean_over_band(particle_ring_correlation(stack, projections), spec.box * spec.pixel_angstrom, RING_BAND_ANGSTROM))
         return float(np.mean(values))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import relion
-from .maps import crossing_angstrom, filter_by_shell, read_map, shell_correlation, write_map
+from .maps import filter_by_shell, read_map, write_map
 from .project import Project
 
 HALVES = ("regularised", "filtered", "raw", "simulated")
@@ -54,8 +54,3 @@ def _reconstructed(project, kind, symmetry, mask, pixel):
         volume, _ = read_map(project.folder / name)
         write_map(project.folder / f"reference/filtered_half{half}.mrc", filter_by_shell(volume, np.clip(fsc, 0, 1)), pixel)
     return "reference/filtered_half1.mrc"
-
-
-def masked_resolution(first: np.ndarray, second: np.ndarray, mask: np.ndarray, pixel_angstrom: float) -> float:
-    """Resolution in A where the FSC of two masked maps falls to 0.143 (not corrected for the mask)."""
-    return crossing_angstrom(shell_correlation(first * mask, second * mask), len(mask) * pixel_angstrom)
