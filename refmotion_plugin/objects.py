@@ -53,7 +53,7 @@ class MotionHyperparameters(_WithFile, EMObject):
 
     def inWords(self):
         """The three strengths with their units."""
-        return "velocity %.3g Å/(e/Å²), distance %.0f Å, acceleration %.3g Å/(e/Å²)" % self.getStrengths()
+        return "velocity %.3g, acceleration %.3g Å per e/Å²; distance %.0f Å" % tuple(self.getStrengths()[i] for i in (0, 2, 1))
 
 
 class EmpiricalDoseWeights(_WithFile, EMObject):
@@ -65,7 +65,6 @@ class EmpiricalDoseWeights(_WithFile, EMObject):
         self._frames = Integer()
         self._opticsGroups = Integer()
         self._dose = Float()                    # e/Å², accumulated at the middle of the last frame
-        self._finestResolution = Float()        # Å, of the last shell
         self._bFactorFirst = Float()            # Å², amplitudes fall as exp(-B k²/4)
         self._bFactorLast = Float()
         self._normalisation = String()
@@ -77,7 +76,6 @@ class EmpiricalDoseWeights(_WithFile, EMObject):
         self._frames.set(int(frames))
         self._opticsGroups.set(int(groups))
         self._dose.set(float(record.dose_e_per_A2[-1]))
-        self._finestResolution.set(1.0 / float(record.frequency_per_angstrom[-1]))
         self._bFactorFirst.set(float(record.b_factor_A2[0, 0]))
         self._bFactorLast.set(float(record.b_factor_A2[0, -1]))
         self._normalisation.set(record.normalisation)
@@ -90,5 +88,5 @@ class EmpiricalDoseWeights(_WithFile, EMObject):
     def __str__(self):
         if not self._frames.hasValue():
             return "EmpiricalDoseWeights (empty)"
-        return "EmpiricalDoseWeights (%d frames, %.1f e/Å², to %.2f Å)" % (
-            self._frames.get(), self._dose.get(), self._finestResolution.get())
+        return "EmpiricalDoseWeights (%d frames, %.1f e/Å², B-factor %.0f to %.0f Å²)" % (
+            self._frames.get(), self._dose.get(), self._bFactorFirst.get(), self._bFactorLast.get())
