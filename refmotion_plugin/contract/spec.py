@@ -22,7 +22,7 @@ class ReferenceSpec(_Part):
     particles: str = Field(description="particle STAR file with poses, CTF and half-sets (rlnRandomSubset)")
     half1: str = Field(description="half-map of the particles with rlnRandomSubset 1, MRC")
     half2: str = Field(description="half-map of the particles with rlnRandomSubset 2, MRC")
-    mask: Optional[str] = Field(None, description="soft mask of the map, MRC; none: a sphere of the particle radius")
+    mask: Optional[str] = Field(None, description="soft mask of the map, MRC; none: a sphere of 0.45 box")
 
 
 class InputSpec(_Part):
@@ -34,7 +34,7 @@ class InputSpec(_Part):
     gain: Optional[str] = Field(None, description="gain reference that replaces the one named in the movies' STAR files")
     gain_rotation: int = Field(0, ge=0, le=3, description="times 90 degrees counter-clockwise applied to the gain")
     gain_flip: int = Field(0, ge=0, le=2, description="0 none, 1 upside down, 2 left to right; after the rotation")
-    movie_flip_y: Optional[bool] = Field(None, description="turn frames upside down on reading; none: TIFF and EER as RELION does, MRC not")
+    movie_flip_y: Optional[bool] = Field(None, description="turn frames upside down on reading; none: TIFF movies are turned, MRC and EER not, as RELION does")
     defects: Optional[str] = Field(None, description="defect file: text lines 'x y width height' or an MRC/TIFF map of bad pixels")
     hot_pixel_sigma: float = Field(8.0, ge=0, description="pixels whose temporal mean is this many standard deviations out are replaced; 0: off")
     eer_grouping: Optional[int] = Field(None, ge=1, description="EER frames per fraction; none: as upstream")
@@ -65,12 +65,22 @@ class PriorSpec(_Part):
         return self
 
 
+class SearchSpec(_Part):
+    """Search for the motion hyperparameters by cross-validation between the half-maps."""
+
+    thoroughness: str = Field("none", pattern="^(none|fast|balanced|extensive)$", description="none: the given or default hyperparameters; else how many rays are searched")
+    max_prior_strength: float = Field(30.0, gt=1, description="maximum total prior strength, in units of the default one: where rays end if motion has not stopped before")
+    fourier_fraction: float = Field(0.35, gt=0.02, lt=0.98, description="fraction of Fourier components (pixels) used for alignment during the search; the rest judges")
+    target_particles: int = Field(1000, ge=1, description="movies are drawn at random until they hold this many particles")
+    cache_gib: float = Field(4.0, ge=0, description="memory for correlation maps during the search, GiB; what does not fit is kept on disk")
+
+
 class AlignmentSpec(_Part):
     """How the correlation maps are made."""
 
     resolution_limit_angstrom: Optional[float] = Field(None, gt=0, description="finest resolution used for alignment, A; none: where the half-map FSC vanishes")
     search_radius_angstrom: float = Field(10.0, gt=0, description="largest departure from the starting trajectory that is looked at, A")
-    passes: int = Field(2, ge=1, le=4, description="alignment passes: the later ones know blur inside frames and the amplitude of the reference")
+    passes: int = Field(2, ge=1, le=4, description="alignment passes: the later ones know how strongly this movie moves and the blur inside its frames")
 
 
 class DoseSpec(_Part):
@@ -107,7 +117,7 @@ class ComputeSpec(_Part):
 
     device: str = Field("auto", description="cpu, cuda, cuda:0,cuda:1; auto: cuda if there is one")
     threads: int = Field(0, ge=0, description="CPU threads; 0: all cores of the machine")
-    memory_gib: Optional[float] = Field(None, gt=0, description="memory budget for one movie, GiB; none: half of what is free")
+    memory_gib: Optional[float] = Field(None, gt=0, description="memory budget for one movie, GiB: spectra of its patches are kept between passes if they fit into half of it; none: 2")
 
 
 class JobSpec(_Part):
@@ -116,6 +126,7 @@ class JobSpec(_Part):
     inputs: InputSpec
     references: List[ReferenceSpec] = Field(min_length=1)
     motion_prior: PriorSpec = PriorSpec()
+    search: SearchSpec = SearchSpec()
     alignment: AlignmentSpec = AlignmentSpec()
     dose: DoseSpec = DoseSpec()
     output: OutputSpec = OutputSpec()
