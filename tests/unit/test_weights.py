@@ -26,6 +26,10 @@ def table_of(shape, particles, seed=0, signal=None, doses=DOSES):
                     power_reference=reference[None].copy(), components=components[None].copy())
 
 
+def _parts(table):
+    return table.cross, table.power_movie, table.power_reference, table.components
+
+
 def snr_kept(weight, shape, band=BAND):
     """(sum w a)^2 / (sum w^2 sum a^2): the share of the best possible SNR in white noise."""
     a, b = weight[:, band], shape[:, band]
@@ -47,13 +51,21 @@ def test_known_scales_and_b_factors_are_recovered():
     """Up to what no data tell: one factor for all frames, and B against the average frame is held by the prior."""
     shape, b, c = motion_shape()
     table = table_of(shape, MUCH)
-    t, error = w.amplitude_and_error(*[part[0][:, BAND] for part in
-                                       (table.cross, table.power_movie, table.power_reference, table.components)])
+    t, error = w.amplitude_and_error(*[part[0][:, BAND] for part in _parts(table)])
     fit = w.fit_frames(t, error, exposure_amplitude(DOSES, K[BAND]), DOSES, K[BAND])
     assert fit.b_factor_A2[:3] - fit.b_factor_A2[-10:].mean() == pytest.approx(b[:3], abs=6.0)
     assert fit.scale[:3] / fit.scale[-10:].mean() == pytest.approx(c[:3], rel=0.06)
     inner = fit.amplitude * (fit.scale[-10:].mean())
     assert inner == pytest.approx((0.06 * np.exp(-40.0 * K ** 2))[BAND], rel=0.1)
+
+
+def test_standard_errors_of_the_amplitude_are_the_scatter():
+    shape, _, _ = motion_shape()
+    t, error = w.amplitude_and_error(*[part[0] for part in _parts(table_of(shape, LITTLE, 7))])
+    score = (t - 0.06 * np.exp(-40.0 * K ** 2) * shape) / error
+    assert score[:, 1:].std() == pytest.approx(1.0, abs=0.06) and abs(score[:, 1:].mean()) < 0.06
+    t, error = w.amplitude_and_error(*[np.zeros((2, 3))] * 4)
+    assert not t.any() and np.isinf(error).all()
 
 
 @pytest.mark.parametrize("particles, least", [(MUCH, 0.995), (2000, 0.99), (LITTLE, 0.98)])
