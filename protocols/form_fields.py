@@ -54,6 +54,8 @@ OUTPUT = (
     _field("particleDiameter", "output", "particle_diameter_angstrom", "Particle diameter (Å)", params.FloatParam, True))
 COMPUTE = (_field("memory", "compute", "memory_gib", "Memory for one movie (GiB)", params.FloatParam, True),)
 ALL = STRENGTHS + ALIGNMENT + DOSE + FRAMES + MOVIES + OUTPUT + COMPUTE
+DECIDING = tuple(field for field in ALL if field.part != "compute" and field.key != "stop_after")
+"""Fields that decide what a stage computes; the others say where and how far."""
 
 _SHOWN = {"gainRotation": ["none", "90° counter-clockwise", "180°", "270° counter-clockwise"],
           "gainFlip": ["none", "upside down", "left to right"], "movieFlip": ["as the format says", "no", "yes"],

@@ -236,7 +236,7 @@ class ProtReferenceMotionCorrection(ProtParticles):
 
     def _digest(self):
         """Hash of what decides the results: a finished step is kept on Continue while this is the same."""
-        parts = [form_fields.values_of(self), self.coordinatePixel.get(), self._fingerprintOf(self.inputMovies)]
+        parts = [form_fields.values_of(self, form_fields.DECIDING), self.coordinatePixel.get(), self._fingerprintOf(self.inputMovies)]
         parts += [[self._fingerprintOf(p) for p in r.pointers] for r in chosen_references(self)]
         parts += [self._fingerprintOf(self.inputHyperparameters), self._fingerprintOf(self.inputDoseWeights)]
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -112,6 +112,15 @@ def test_an_unreadable_movie_is_named_and_the_rest_is_done(simulated):
     assert "%d left out" % SPEC.particles in summary
 
 
+@pytest.mark.slow
+def test_a_gpu_that_is_not_there_is_said_so(simulated, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    protocol = correction_of(simulated)
+    protocol.useGpu.set(True)
+    simulated[1].launchProtocol(protocol, wait=True)
+    assert protocol.isFailed() and "cuda:0" in protocol.getErrorMessage(), protocol.getErrorMessage()
+
+
 def wait_for(condition, seconds=300):
     """Wait until a condition holds."""
     end = time.monotonic() + seconds

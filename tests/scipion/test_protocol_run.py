@@ -85,6 +85,15 @@ def test_a_changed_parameter_runs_the_stages_again(correction, in_project, fake_
     assert calls(correction) == ["align", "weigh", "polish", "align", "weigh", "polish"]
 
 
+def test_going_further_keeps_what_is_done(correction, in_project, fake_engine):
+    correction.stopAfter.set(1)
+    launch(in_project[0], correction)
+    correction.stopAfter.set(2)
+    correction.numberOfThreads.set(2)
+    launch(in_project[0], correction)
+    assert calls(correction) == ["align", "weigh", "polish"] and correction.outputParticles.getSize() == 12
+
+
 @pytest.mark.parametrize("stage, outputs", [(0, ["outputHyperparameters"]), (1, ["outputDoseWeights", "outputHyperparameters"])])
 def test_final_processing_stage(correction, in_project, fake_engine, stage, outputs):
     correction.stopAfter.set(stage)

@@ -63,15 +63,14 @@ def run_job(folder, spec, stage="all", recipes=None, listener=None):
     with job_lock(layout):
         with files.atomic_write(layout.job, "w") as file:
             file.write(spec.to_json() + "\n")
-        job = _start(spec, layout, recipes or stage_recipes(), StatusLog(layout, listener))
-        wanted = STAGES if stage == "all" else (stage,)
+        status, wanted = StatusLog(layout, listener), STAGES if stage == "all" else (stage,)
         try:
-            outcome = _run_stages(job, wanted)
+            outcome = _run_stages(_start(spec, layout, recipes or stage_recipes(), status), wanted)
         except BaseException as error:
             with contextlib.suppress(OSError):          # a full disk must not hide why the job stopped
-                job.status.event("stopped", reason=str(error) or type(error).__name__)
+                status.event("stopped", reason=str(error) or type(error).__name__)
             raise
-        job.status.event("finished", failed=len(outcome.failed))
+        status.event("finished", failed=len(outcome.failed))
         return outcome
 
 
