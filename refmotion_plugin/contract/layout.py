@@ -28,6 +28,9 @@ class JobLayout:
         self.weights = self.folder / "weights.npz"
         self.fcc_total = self.folder / "fcc.npz"
         self.hyperparameters = self.folder / "hyperparameters.json"
+        self.search = self.folder / "search.json"
+        self.search_journal = self.folder / "search.jsonl"
+        self.search_done = self.folder / "search.done.json"
         self.left_out = self.folder / "left_out_particles.star"
         self.report = self.folder / "report.html"
         self.figures = self.folder / "figures"
@@ -195,6 +198,8 @@ def fingerprint(stage, spec, engine_version, **made_of):
     used["motion_prior"] = spec.motion_prior.model_dump(mode="json", exclude={"hyperparameters_file"})
     files = [getattr(r, n) for r in spec.references for n in ("half1", "half2", "mask")] + [spec.inputs.gain, spec.inputs.defects]
     used["files"] = [file_stamp(path) for path in files]
+    if stage == "search":
+        used["search"] = spec.search.model_dump(mode="json", exclude={"cache_gib"})
     if stage in ("weigh", "polish"):
         used["dose"] = spec.dose.model_dump(mode="json", exclude={"weights_file"})
     if stage == "polish":

@@ -7,8 +7,9 @@ import typing
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.spec import JobSpec, ReferenceSpec
 
-SECTIONS = ("inputs", "motion_prior", "alignment", "dose", "output", "compute")
-NAMES = {"velocity_sigma": "spatial-strength", "acceleration_sigma": "acceleration-strength", "weights_file": "dose-weights"}
+SECTIONS = ("inputs", "motion_prior", "search", "alignment", "dose", "output", "compute")
+NAMES = {"velocity_sigma": "spatial-strength", "acceleration_sigma": "acceleration-strength", "weights_file": "dose-weights",
+         "thoroughness": "search"}
 UNITS = ("_angstrom", "_px", "_gib", "_file")
 
 

@@ -119,11 +119,15 @@ class FakeStages:
         return Recipes(
             prepare=lambda spec, sets, device, threads: FakePrepared(spec), preflight=self._preflight, calibrate=self.calibrate,
             save_amplitudes=lambda path, amplitudes: path.write_text("1"), load_amplitudes=lambda path: (1.0,),
-            load_stack=self.load_stack, align_movie=self.align_movie, fit_weights=self.fit_weights, load_weights=self.load_weights,
+            tune=self.tune, load_stack=self.load_stack, align_movie=self.align_movie, fit_weights=self.fit_weights, load_weights=self.load_weights,
             polish_movie=self.polish_movie, outside_movie=self._outside,
             plan_frames=lambda movie, inputs: SimpleNamespace(
                 dose_e_per_A2=dose_at_mid_frame(movie.n_frames, movie.dose_per_frame_e_per_A2)),
             recentering_yx_px=lambda particles, pixel: np.trunc(particles.origin_yx_angstrom / pixel))
+
+    def tune(self, movies, particles_of, prepared, progress=None):
+        self._call("tune")
+        raise AssertionError("no search was asked for")
 
     def _preflight(self, movies, particles_of, prepared):
         self._call("preflight")

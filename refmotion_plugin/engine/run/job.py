@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 from collections import namedtuple
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Dict
 
 import numpy as np
@@ -24,6 +24,7 @@ from .executor import run_here, run_on_devices
 from .inputs import JobInputs, read_inputs
 from .plan import DONE, open_keys, plan
 from .recipes import stage_recipes
+from .search import find_hyperparameters, wants_search
 from .status import StatusLog, job_lock
 from .tasks import MovieTask, Workplace
 
@@ -86,12 +87,19 @@ def _start(spec, layout, recipes, status):
 
 def _run_stages(job, wanted):
     job.prepared = job.recipes.prepare(job.spec, job.inputs.sets, job.devices[0], job.threads)
-    store.save_hyperparameters(job.layout.hyperparameters, job.prepared.hyperparameters)
-    if job.spec.output.stop_after == "hyperparameters":
-        return _outcome(job)
+    searched = wants_search(job.spec)
+    if not searched:
+        store.save_hyperparameters(job.layout.hyperparameters, job.prepared.hyperparameters)
+        if job.spec.output.stop_after == "hyperparameters":
+            return _outcome(job)
     _use_given_weights(job)
     in_one_decode = job.weights is not None and set(wanted) == set(STAGES) and job.spec.output.stop_after == "particles"
     _preflight_and_calibrate(job, "align" in wanted)
+    if searched:
+        mark = _mark(job, "search", amplitude=content_hash(job.layout.amplitudes))
+        job.prepared = find_hyperparameters(job, mark, "align" in wanted)
+        if job.spec.output.stop_after == "hyperparameters":
+            return _outcome(job)
     _align(job, "align" in wanted, in_one_decode)
     if job.spec.output.tracks_star:
         outputs.write_tracks(job.layout, _aligned(job))
@@ -234,6 +242,7 @@ def _remote_workplace(folder, spec, weights, device):
     layout = JobLayout(folder)
     if layout.amplitudes.exists():
         prepared = prepared.with_amplitudes(recipes.load_amplitudes(layout.amplitudes))
+    prepared = replace(prepared, hyperparameters=store.load_hyperparameters(layout.hyperparameters))
     return Workplace(recipes, prepared, layout, len(inputs.sets), weights, spec.output.float16)
 
 

@@ -12,6 +12,7 @@ class Recipes:
     calibrate: Callable
     save_amplitudes: Callable
     load_amplitudes: Callable
+    tune: Callable
     load_stack: Callable
     align_movie: Callable
     fit_weights: Callable
@@ -24,9 +25,9 @@ class Recipes:
 
 def stage_recipes():
     """The engine's own stages. Imported only when a job runs, so that ``refmotion status`` answers at once."""
-    from ..stages import align, calibrate, load, patches, polish, preflight, prepared, weigh
+    from ..stages import align, calibrate, load, patches, polish, preflight, prepared, tune, weigh
     return Recipes(prepare=prepared.prepare, preflight=preflight.preflight, calibrate=calibrate.calibrate,
                    save_amplitudes=prepared.save_amplitudes, load_amplitudes=prepared.load_amplitudes,
-                   load_stack=load.load_stack, align_movie=align.align_movie, fit_weights=weigh.fit_weights,
+                   tune=tune.tune, load_stack=load.load_stack, align_movie=align.align_movie, fit_weights=weigh.fit_weights,
                    load_weights=weigh.load_weights, polish_movie=polish.polish_movie, outside_movie=patches.outside_movie,
                    plan_frames=patches.plan_frames, recentering_yx_px=polish.recentering_yx_px)

@@ -72,8 +72,12 @@ class StatusLog:
 
     def advance(self):
         """One more movie of the stage is through."""
-        self.done += 1
-        each = (time.monotonic() - self.start) / self.done
+        self.reach(self.done + 1)
+
+    def reach(self, done):
+        """``done`` of the stage's steps are through."""
+        self.done = done
+        each = (time.monotonic() - self.start) / max(1, self.done)
         self._tell(Progress(self.stage, self.done, self.total, round(each, 3), round(each * (self.total - self.done), 1)))
 
     def _tell(self, progress):

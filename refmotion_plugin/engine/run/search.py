@@ -1,0 +1,59 @@
+"""The first stage of a job: hyperparameters searched on a subset, unless they were given or were found before."""
+import json
+import logging
+import math
+from dataclasses import replace
+
+from refmotion_plugin.contract import layout as files
+from refmotion_plugin.contract import store
+from refmotion_plugin.contract.layout import is_done, mark_done, write_json
+
+log = logging.getLogger(__name__)
+
+
+def wants_search(spec):
+    """Whether the job is to search: asked for, and neither strengths nor a file nor rigid motion are given."""
+    prior = spec.motion_prior
+    given = prior.velocity_sigma or prior.relion_sigmas or prior.hyperparameters_file or prior.rigid
+    return spec.search.thoroughness != "none" and not given
+
+
+def find_hyperparameters(job, mark, may_run):
+    """Search, or read what a search with the same inputs found; returns the prepared job with them.
+
+    Writes hyperparameters.json, search.jsonl (a record per trial) and search.json (the finding).
+    """
+    layout = job.layout
+    if may_run and not is_done(layout.search_done, mark, layout.hyperparameters, layout.search):
+        found = job.recipes.tune(job.inputs.movies, job.inputs.particles_of, job.prepared, _Teller(job.status))
+        log.info(found.text)
+        with files.atomic_write(layout.search_journal, "w") as file:
+            file.writelines(json.dumps(row) + "\n" for row in found.journal)
+        write_json(layout.search, finding(found))
+        store.save_hyperparameters(layout.hyperparameters, found.hyperparameters)
+        mark_done(layout.search_done, mark)
+    if not layout.search.exists():
+        return job.prepared
+    return replace(job.prepared, hyperparameters=store.load_hyperparameters(layout.hyperparameters))
+
+
+def finding(found):
+    """What a search found, as JSON values; errors that are not known (one movie) are null."""
+    number = lambda value: None if not math.isfinite(value) else value
+    return {"family": found.family, "text": found.text, "worth_it": found.worth_it, "gain_log_likelihood": found.gain,
+            "gain_error": number(found.gain_error), "particles": found.particles, "movies": found.movies,
+            "activity_at_last_angstrom": found.activity_at_last,
+            "margins": {name: [margin, number(error)] for name, (margin, error) in found.margins.items()}}
+
+
+class _Teller:
+    """Progress of a search as stages of the job's status."""
+
+    def __init__(self, status):
+        self.status, self.sentence = status, None
+
+    def __call__(self, done, total, sentence):
+        if sentence != self.sentence:
+            self.status.begin("search: " + sentence, total)
+            self.sentence = sentence
+        self.status.reach(done)

@@ -1,0 +1,160 @@
+"""Cross-validation between the half-maps: trajectories from low frequencies and the own half, judged at high frequencies by the
+opposite half. What a movie needs for that is kept in memory, or on disk beyond a limit; a trial then costs only the fit.
+"""
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from refmotion_plugin.contract.errors import InputError
+
+from ..maths import spline
+from ..motion.adapt import adapt_strength
+from ..motion.correlate import CorrelationMaps, Window, correlation_maps
+from ..motion.fit import fit_trajectories
+from ..motion.model import SignalModel, motion_inside_frames
+from ..motion.prior import build_prior
+from .align import band_indicator, estimate_deviation, movie_noise, movie_unit, scaled_prediction, view_movie
+from .prepared import Prepared
+
+ACTIVITY_PERCENTILE = 75
+
+
+@dataclass(frozen=True)
+class TuningMovie:
+    """One movie of the subset: low-band maps (own half), high-band spline coefficients (opposite half) and its geometry."""
+
+    micrograph: str
+    low: CorrelationMaps
+    high: CorrelationMaps
+    position_yx_angstrom: torch.Tensor
+    dose_e_per_A2: torch.Tensor
+
+    @property
+    def n_particles(self):
+        """Number of particles."""
+        return len(self.position_yx_angstrom)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What hyperparameter sets did on one movie: ``score`` (b,), lower is better; ``activity`` (b,) A; ``reason`` per set."""
+
+    score: np.ndarray
+    activity: np.ndarray
+    reason: tuple
+
+
+def split_frequency(prepared: Prepared, movie_pixel_angstrom):
+    """(k_cut, k_max) in 1/A: the fraction of Fourier pixels below k_cut aligns, the rest judges."""
+    k_max = prepared.band_per_angstrom(movie_pixel_angstrom)
+    return k_max * prepared.spec.search.fourier_fraction ** 0.5, k_max
+
+
+def prepare_tuning(movie, particles, prepared: Prepared):
+    """Decode a movie and make both sets of maps, with the blur inside frames of a first full fit. MovieError as in alignment."""
+    view = view_movie(movie, particles, prepared)
+    first, model = estimate_deviation(view, prepared.amplitudes, prepared)
+    noise = movie_noise(view)
+    unit = movie_unit(view, noise)
+    own, _ = scaled_prediction(view, prepared.amplitudes, unit)
+    opposite, _ = scaled_prediction(replace(view, own=view.opposite), prepared.amplitudes, unit)
+    k_cut, k_max = split_frequency(prepared, view.grid.pixel_angstrom)
+    k = view.grid.shell_frequency_per_angstrom(noise.device, torch.float64)
+    band = band_indicator(view, prepared)
+    from_start = torch.from_numpy(view.initial_yx_angstrom).to(noise.device) + first.deviation[0]
+    blur = motion_inside_frames(from_start)
+    radius = prepared.spec.alignment.search_radius_angstrom
+    maps = []
+    for template, inside, limit in ((own, k <= k_cut, k_cut), (opposite, k > k_cut, k_max)):
+        part = SignalModel(view.grid, template, band * inside, model.damage, model.noise, blur)
+        maps.append(correlation_maps(view.spectra, part, Window.covering(radius, limit), view.residual_yx_angstrom))
+    position = torch.from_numpy(particles.position_yx_angstrom).to(noise.device)
+    return TuningMovie(movie.micrograph, maps[0], maps[1], position, torch.from_numpy(view.dose_e_per_A2).to(noise.device))
+
+
+def try_hyperparameters(movie: TuningMovie, hypers):
+    """Score and activity of hyperparameter sets on one movie, solved as one batch.
+
+    A set with ``movie_spread`` > 0 is first adapted to the movie by its low-band evidence. The score is minus the
+    opposite-half correlation of the high band along the low-band trajectories.
+    """
+    adapted = [_adapted(movie, h) for h in hypers]
+    fit = fit_trajectories(movie.low, build_prior(adapted, movie.position_yx_angstrom, movie.dose_e_per_A2))
+    length = torch.diff(fit.deviation, dim=2).norm(dim=-1).sum(-1)                    # (b, P)
+    activity = torch.quantile(length, ACTIVITY_PERCENTILE / 100.0, dim=1)
+    return Outcome(-judged(movie, fit.deviation).cpu().numpy(), activity.cpu().numpy(), tuple(fit.reason))
+
+
+def rigid_score(movie: TuningMovie):
+    """Score of no local motion at all."""
+    shape = movie.low.residual_yx_angstrom.shape
+    return float(-judged(movie, torch.zeros((1,) + tuple(shape), dtype=torch.float64, device=movie.position_yx_angstrom.device))[0])
+
+
+def judged(movie: TuningMovie, deviation):
+    """High-band correlation with the opposite half along deviations (b, P, F, 2): float64 (b,)."""
+    maps = movie.high
+    place = (maps.residual_yx_angstrom / maps.step_angstrom + maps.center + deviation / maps.step_angstrom)
+    flat = place.reshape(len(deviation), -1, 2)
+    value, _ = spline.evaluate(maps.coefficients.reshape((-1,) + tuple(maps.coefficients.shape[-2:])), flat)
+    return value.sum(-1)
+
+
+def _adapted(movie, hyper):
+    if hyper.movie_spread <= 0:
+        return hyper
+    start = fit_trajectories(movie.low, build_prior([hyper], movie.position_yx_angstrom, movie.dose_e_per_A2))
+    return adapt_strength(hyper, start, movie.low, movie.position_yx_angstrom, movie.dose_e_per_A2)
+
+
+class TuningSet:
+    """The subset's movies, in memory up to ``cache_bytes``, the rest in a temporary folder."""
+
+    def __init__(self, cache_bytes, folder=None):
+        self.cache_bytes, self.used, self.items = cache_bytes, 0, []
+        self.folder = tempfile.TemporaryDirectory(prefix="refmotion_tuning_", dir=folder)
+
+    def add(self, movie: TuningMovie):
+        """Keep one movie's maps."""
+        size = sum(m.coefficients.numel() * 4 for m in (movie.low, movie.high))
+        if self.used + size <= self.cache_bytes:
+            self.used += size
+            self.items.append(movie)
+            return
+        path = Path(self.folder.name) / ("%d.pt" % len(self.items))
+        torch.save({"low": movie.low.coefficients.cpu(), "high": movie.high.coefficients.cpu()}, path)
+        empty = torch.empty(0)
+        self.items.append((path, replace(movie, low=replace(movie.low, coefficients=empty), high=replace(movie.high, coefficients=empty))))
+
+    def __iter__(self):
+        for item in self.items:
+            if isinstance(item, TuningMovie):
+                yield item
+                continue
+            path, movie = item
+            arrays = torch.load(path, weights_only=True)
+            device = movie.position_yx_angstrom.device
+            yield replace(movie, low=replace(movie.low, coefficients=arrays["low"].to(device)),
+                          high=replace(movie.high, coefficients=arrays["high"].to(device)))
+
+    def __len__(self):
+        return len(self.items)
+
+    @property
+    def n_particles(self):
+        """Particles of all movies."""
+        return sum((m if isinstance(m, TuningMovie) else m[1]).n_particles for m in self.items)
+
+    def evaluate(self, hypers):
+        """Scores (movie, set) and mean activities (set,) of hyperparameter sets. InputError if the set is empty."""
+        if not self.items:
+            raise InputError("the hyperparameter search has no usable movie: see the reasons in the log")
+        outcomes = [try_hyperparameters(movie, hypers) for movie in self]
+        return np.stack([o.score for o in outcomes]), np.mean([o.activity for o in outcomes], axis=0)
+
+    def close(self):
+        """Remove what was spilled to disk."""
+        self.folder.cleanup()
