@@ -21,6 +21,7 @@ LOWEST_FREQUENCY = 1 / 150.0    # 1/A: below lie ice gradients
 SCALE_BAND = (1 / 60.0, 1 / 15.0)   # 1/A: seen whatever the motion
 SMOOTHING_SHELLS = 2.0
 SIGNIFICANT = 2.0           # smoothed S below this many standard errors ends the band
+SEEN = 10.0                 # standard errors of the whole band: tracks that follow noise reach 7
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def _amplitude(sums, index, prepared: Prepared):
     weak = np.flatnonzero(inside & (k > SCALE_BAND[0]) & (factor < SIGNIFICANT * error))
     if len(weak):
         inside &= k < k[weak[0]]
-    if inside.sum() < 3:
+    if inside.sum() < 3 or cross[inside].sum() < SEEN * np.sqrt(power[inside].sum()):
         name = prepared.spec.references[index].particles
         raise InputError("the movies do not correlate with the reference of %s: check poses, handedness, gain and pixel size" % name)
     return Amplitude(k, np.where(inside, np.maximum(factor, 0.0), 0.0))

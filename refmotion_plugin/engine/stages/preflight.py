@@ -24,6 +24,7 @@ from .prepared import Prepared
 
 LEAST_MOVIES, ENOUGH_PARTICLES, FRAMES = 2, 150, 16
 BAND_ANGSTROM = (60.0, 10.0)
+SAMPLES_PER_PERIOD = 2.6    # of the finest wave of the band in the binned images
 SEEN = 5.0                  # z from which predictions are seen in the movies
 CLEARLY_BETTER = 1.3, 4.0   # another reading must exceed this factor and this distance in z
 
@@ -104,17 +105,19 @@ def _read_movie(movie, particles, prepared: Prepared):
     index = int(np.bincount(particles.reference).argmax())
     particles = particles[particles.reference == index]
     reference = prepared.references[index]
-    pixel = movie.original_pixel_angstrom
+    binning = max(1, int(BAND_ANGSTROM[1] / SAMPLES_PER_PERIOD / movie.original_pixel_angstrom))
+    pixel = movie.original_pixel_angstrom * binning
     size = good_fft_size(round(reference.box_px * reference.pixel_angstrom / pixel))
     kept = 2 * int(np.ceil(size * pixel / max(BAND_ANGSTROM[1], reference.limit_angstrom, 2.2 * pixel)))
     grid = FourierGrid(size, pixel, min(size, kept))
     prediction = predict(reference, particles, prepared.optics[index], particles.half, grid, prepared.device)
     position = particles.position_yx_angstrom
-    averages = _rigid_averages(movie, position.mean(0, keepdims=True), prepared)
-    result = {name: _correlate(image, position, prediction, grid) for name, image in averages.items()}
+    averages = _rigid_averages(movie, position.mean(0, keepdims=True), prepared, binning)
+    share = 1.0 / binning
+    result = {name: _correlate(image, position, prediction, grid, share) for name, image in averages.items()}
     plain = averages[AS_GIVEN]
     for name, other in _other_positions(particles, movie, prepared.optics[index]).items():
-        result[name] = _correlate(plain, other, prediction, grid)
+        result[name] = _correlate(plain, other, prediction, grid, share)
     return result
 
 
@@ -129,25 +132,34 @@ def _other_positions(particles, movie, optics):
     return others
 
 
-def _rigid_averages(movie, center_yx_angstrom, prepared: Prepared):
-    """Averages of the first frames moved back by whole pixels of the rigid motion, for the four ways a frame may be turned."""
+def _rigid_averages(movie, center_yx_angstrom, prepared: Prepared, binning):
+    """Averages of the first frames moved back by whole pixels of the rigid motion, for the four ways a frame may be turned.
+
+    Frames are averaged over ``binning`` x ``binning`` pixels first: the band needs no more, and four sums of them cost little.
+    """
     stack = load_stack(movie, prepared)
     plan = plan_frames(movie, prepared.spec.inputs)
-    motion = initial_displacement(movie, center_yx_angstrom, plan)[0] / movie.original_pixel_angstrom
+    motion = initial_displacement(movie, center_yx_angstrom, plan)[0] / (movie.original_pixel_angstrom * binning)
     turns = {AS_GIVEN: [], "upside down": [0], "left to right": [1], "turned by 180 degrees": [0, 1]}
-    averages = {}
+    averages, frame = {}, None
     for f in range(min(len(plan), FRAMES)):
-        frame = stack.corrected(f, prepared.device)
+        frame = stack.corrected(f, prepared.device, out=frame)
+        small = torch.nn.functional.avg_pool2d(frame[None], binning)[0] if binning > 1 else frame
         back = [-int(v) for v in np.round(motion[f])]
         for name, axes in turns.items():
-            turned = torch.roll(torch.flip(frame, axes) if axes else frame, back, (0, 1))
+            turned = torch.roll(torch.flip(small, axes) if axes else small, back, (0, 1))
             averages[name] = turned if f == 0 else averages[name] + turned
     return averages
 
 
-def _correlate(image, position_yx_angstrom, prediction, grid: FourierGrid):
-    """Sum over particles of Re <patch, prediction> / noise, and its variance under pure noise, within the band."""
+def _correlate(image, position_yx_angstrom, prediction, grid: FourierGrid, pixel_share):
+    """Sum over particles of Re <patch, prediction> / noise, and its variance under pure noise, within the band.
+
+    ``pixel_share``: movie pixels per pixel of ``image`` along a side, inverted.
+    """
+    # positions count from the centre of the first pixel; that of a binned image lies half a pixel less half its share further
     center = torch.as_tensor(position_yx_angstrom, dtype=torch.float64, device=image.device) / grid.pixel_angstrom
+    center = center - 0.5 * (1.0 - pixel_share)
     corner, _ = corner_for(center, grid.size_px)
     inside = ((corner > -grid.size_px // 2) & (corner < torch.tensor(image.shape, device=image.device) - grid.size_px // 2)).all(-1)
     if not bool(inside.any()):
