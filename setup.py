@@ -46,7 +46,7 @@ setup(
         "pydantic>=2",
         "scipy",
         "tifffile",
-        "imagecodecs",
+        "imagecodecs<2026.2",           # later ones ask for numpy 2, Scipion pins numpy 1.26
         "matplotlib",
         "jinja2",
         "rich",

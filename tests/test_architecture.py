@@ -1,5 +1,6 @@
 """The walls of the house: who may import whom, what the host's process must not see, what the oldest Python must read."""
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -101,7 +102,7 @@ def test_the_simulator_shares_no_arithmetic_with_the_engine():
 @pytest.mark.parametrize("path", list(files_below("refmotion_plugin/contract", *HOST_FILES)) + [PACKAGE / "start_engine.py"],
                          ids=lambda path: str(path.relative_to(ROOT)))
 def test_host_side_is_python_3_8(path):
-    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
+    assert ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8)).body or path.name == "__init__.py"
 
 
 def run_python(code):
@@ -137,7 +138,7 @@ def test_every_imported_distribution_is_required():
     names = {"pwem": "scipion-em", "pyworkflow": "scipion-pyworkflow", "dask": "distributed"}
     options = {node.arg: node.value for node in ast.walk(ast.parse((ROOT / "setup.py").read_text(encoding="utf-8")))
                if isinstance(node, ast.keyword)}
-    required = {ast.literal_eval(item).split(">")[0] for item in options["install_requires"].elts}
+    required = {re.split("[<>=]", ast.literal_eval(item))[0] for item in options["install_requires"].elts}
     optional = set(ast.literal_eval(options["extras_require"])["gpus"])
     used = {name.split(".")[0] for path in files_below("refmotion_plugin", "protocols", "viewers") for name in imports_of(path)}
     used = {names.get(name, name) for name in used - set(sys.stdlib_module_names) - {"refmotion_plugin"}}
