@@ -10,20 +10,11 @@ from refmotion_plugin.contract.spec import PriorSpec
 from refmotion_plugin.engine.simulate.score import trajectory_error
 from refmotion_plugin.engine.stages import align
 from refmotion_plugin.engine.stages.load import load_stack
+from tests.unit.stage_stand_ins import Changed
 
 
 def without_constant(displacement, weights):
     return displacement - np.average(displacement, axis=1, weights=weights)[:, None]
-
-
-class Changed:
-    """A decoded movie with each frame changed on its way."""
-
-    def __init__(self, stack, change):
-        self.stack, self.change = stack, change
-
-    def corrected(self, frame, device, **options):
-        return self.change(self.stack.corrected(frame, device))
 
 
 def with_spec(prepared, **parts):

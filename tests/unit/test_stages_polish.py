@@ -13,6 +13,7 @@ from refmotion_plugin.engine.dose.weights import normalise
 from refmotion_plugin.engine.simulate.score import particle_ring_correlation, true_projections, weight_agreement
 from refmotion_plugin.engine.stages import polish, weigh
 from refmotion_plugin.engine.stages.load import load_stack
+from tests.unit.stage_stand_ins import Changed
 
 PIXEL, BOX = 2.0, 96
 
@@ -26,16 +27,6 @@ def exposure_weights(kind="sum", frames=16):
 
 def with_output(prepared, **output):
     return replace(prepared, spec=prepared.spec.model_copy(update=dict(output=prepared.spec.output.model_copy(update=output))))
-
-
-class Changed:
-    """A decoded movie with each frame changed on its way."""
-
-    def __init__(self, stack, change):
-        self.stack, self.change = stack, change
-
-    def corrected(self, frame, device, **options):
-        return self.change(self.stack.corrected(frame, device))
 
 
 @pytest.fixture(scope="module")

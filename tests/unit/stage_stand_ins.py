@@ -1,0 +1,12 @@
+"""What tests of the stages put in the place of decoded movies."""
+
+
+class Changed:
+    """A decoded movie with each frame changed on its way."""
+
+    def __init__(self, stack, change):
+        self.stack, self.change = stack, change
+
+    def corrected(self, frame, device, **options):
+        """The corrected frame, changed."""
+        return self.change(self.stack.corrected(frame, device))
