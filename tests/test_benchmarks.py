@@ -133,6 +133,8 @@ def test_shell_correlation_and_its_crossing():
     np.testing.assert_allclose(maps.shell_correlation(volume, volume), 1, atol=1e-5)
     assert abs(maps.shell_correlation(volume, other)[5:]).max() < 0.2
     assert maps.crossing_angstrom(np.array([1.0, 0.9, 0.443, 0.043]), 30.0, 0.143) == pytest.approx(30 / 2.75)
+    noisy = np.array([1, 1, 0.9, 0.8, 0.1, 0.6, 0.5, 0.3, 0.1, 0.0, 0.0, 0.0])
+    assert maps.crossing_angstrom(noisy, 30.0) > 30 / 4 and 30 / 9 < maps.smoothed_crossing_angstrom(noisy, 30.0) < 30 / 7
     low = maps.filter_by_shell(volume, (np.arange(17) < 6).astype(float))
     assert maps.shell_correlation(low, volume)[:6].min() > 0.999
     assert low.std() < 0.2 * volume.std()

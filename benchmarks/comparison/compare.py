@@ -16,6 +16,8 @@ from .report import markdown_table
 
 SIGMA_GRID = ((0.5, 5000, 2), (1, 5000, 2), (1, 10000, 4), (1.5, 5000, 4), (1.5, 10000, 2), (1.5, 10000, 4), (1.5, 20000, 4),
               (1.5, 10000, 9), (1.5, 20000, 9), (1.5, 40000, 9), (3, 10000, 4), (3, 20000, 9))
+MAP_COLUMNS = ("resolution as relion_postprocess prints it, Å", "0.143 of the FSC smoothed over 5 shells, Å",
+               "mean FSC with the true map, 5–3 Å")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,9 +150,10 @@ def tracks_table(comparison: Comparison) -> str:
 def maps_table(comparison: Comparison) -> str:
     """Resolution and correlation with the true map."""
     maps = comparison.maps()
-    rows = [[name, score["resolution_angstrom"], score["true_fsc_5_3"], score["true_fsc_5_3"] - maps["true tracks"]["true_fsc_5_3"]]
+    oracle = maps["true tracks"]["true_fsc_5_3"]
+    rows = [[name, score["resolution_printed_angstrom"], score["resolution_angstrom"], score["true_fsc_5_3"], score["true_fsc_5_3"] - oracle]
             for name, score in maps.items()]
-    return markdown_table(["particles", "resolution (0.143), Å", "mean FSC with the true map, 5–3 Å", "gap to true tracks"], rows)
+    return markdown_table(["particles", *MAP_COLUMNS, "gap to true tracks"], rows)
 
 
 def weights_table(comparison: Comparison) -> str:
@@ -182,12 +185,16 @@ def verdict(comparison: Comparison) -> str:
     def ratio(key):
         return statistics.median(u[key] for u in used["relion"]) / statistics.median(u[key] for u in used["ours"])
 
+    def gain(key):
+        return maps["ours"][key] - maps["relion"][key]
+
     demands = [
         ("error, all frames, ours / RELION at its best", tracks["ours"]["all"] / tracks["RELION"]["all"], "≤ 1", 1.0, False),
         ("error, first five, ours / RELION at its best", tracks["ours"]["early"] / tracks["RELION"]["early"], "≤ 0.9", 0.9, False),
         *_grid_demands(comparison),
-        ("resolution, ours − RELION, Å", maps["ours"]["resolution_angstrom"] - maps["relion"]["resolution_angstrom"], "≤ 0", 0.0, False),
-        ("mean true FSC, ours − RELION", maps["ours"]["true_fsc_5_3"] - maps["relion"]["true_fsc_5_3"], "≥ 0", 0.0, True),
+        ("resolution as printed, ours − RELION, Å", gain("resolution_printed_angstrom"), "≤ 0", 0.0, False),
+        ("resolution of the smoothed FSC, ours − RELION, Å", gain("resolution_angstrom"), "≤ 0", 0.0, False),
+        ("mean true FSC, ours − RELION", gain("true_fsc_5_3"), "≥ 0", 0.0, True),
         ("weights: correlation", weights["correlation"], "≥ 0.98", 0.98, True),
         ("weights: SNR kept", weights["snr_kept"], "≥ 0.99", 0.99, True),
         ("speed, wall clock, RELION / ours", ratio("wall_s"), "≥ 3", 3.0, True),

@@ -46,6 +46,12 @@ def crossing_angstrom(fsc: np.ndarray, length_angstrom: float, threshold: float 
     return length_angstrom / (end - 1 + share)
 
 
+def smoothed_crossing_angstrom(fsc: np.ndarray, length_angstrom: float, shells: int = 5) -> float:
+    """Crossing of 0.143 by the running mean over an odd number of shells: one noisy shell does not decide."""
+    padded = np.pad(np.asarray(fsc, dtype=float), shells // 2, mode="edge")
+    return crossing_angstrom(np.convolve(padded, np.full(shells, 1 / shells), mode="valid"), length_angstrom)
+
+
 def mean_over_band(fsc: np.ndarray, length_angstrom: float, band_angstrom: tuple[float, float] = (5.0, 3.0)) -> float:
     """Mean FSC of the shells between two resolutions in A."""
     k = np.arange(len(fsc)) / length_angstrom

@@ -28,9 +28,8 @@ def prepare_reference(project: Project, kind: str, symmetry: str) -> dict:
     else:
         half1 = _reconstructed(project, kind, symmetry, mask, pixel)
     star = relion.postprocess(project, half1, mask, f"reference/{kind}_fsc", pixel)
-    length = project.spec.box * pixel
     return {"kind": kind, "half1": half1, "half2": half1.replace("half1", "half2"), "mask": mask, "postprocess": star,
-            "resolution_angstrom": relion.postprocess_resolution(project.folder / star, length)[1]}
+            "resolution_angstrom": relion.postprocess_resolution(project.folder / star)}
 
 
 def _copied_halves(project):

@@ -9,7 +9,6 @@ import numpy as np
 from refmotion_plugin.contract.star import read_bfactors_star
 from refmotion_plugin.contract.startable import StarTable, read_tables, write_tables
 
-from .maps import crossing_angstrom
 from .measure import Usage, run_measured
 from .project import Project
 
@@ -56,10 +55,9 @@ def postprocess_fsc(path: Path, column: str = POSTPROCESS_FSC) -> np.ndarray:
     return read_tables(path)["fsc"].numbers(column)
 
 
-def postprocess_resolution(path: Path, length_angstrom: float) -> tuple[float, float]:
-    """(resolution as RELION prints it, the same interpolated between shells) in A."""
-    printed = read_tables(path)["general"].number("rlnFinalResolution")
-    return printed, crossing_angstrom(postprocess_fsc(path), length_angstrom)
+def postprocess_resolution(path: Path) -> float:
+    """Resolution in A as RELION prints it."""
+    return read_tables(path)["general"].number("rlnFinalResolution")
 
 
 def write_fsc_star(path: Path, fsc: np.ndarray) -> None:

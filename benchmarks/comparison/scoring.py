@@ -10,7 +10,7 @@ from refmotion_plugin.contract.star import read_tracks_star
 from refmotion_plugin.engine.simulate.score import TrajectoryError, damage_weights, trajectory_error, true_amplitude, weight_agreement
 
 from . import relion
-from .maps import mean_over_band, read_map, shell_correlation
+from .maps import mean_over_band, read_map, shell_correlation, smoothed_crossing_angstrom
 from .project import Project
 
 
@@ -85,14 +85,14 @@ def resample_weights(weight: np.ndarray, frequency: np.ndarray, wanted: np.ndarr
 
 
 def score_maps(project: Project, particles: str, name: str, symmetry: str, mask: str) -> dict:
-    """Reconstruct both halves of particles; resolution (A) by relion_postprocess and mean FSC with the true map, 5-3 A."""
+    """Reconstruct both halves of particles: resolution (A) and half-map FSC by relion_postprocess, FSC with the true map."""
     halves = relion.reconstruct(project, particles, f"maps/{name}", symmetry)
     pixel, length = project.spec.pixel_angstrom, project.spec.box * project.spec.pixel_angstrom
     star = relion.postprocess(project, halves[0], mask, f"maps/{name}", pixel)
-    printed, between = relion.postprocess_resolution(project.folder / star, length)
+    curve = relion.postprocess_fsc(project.folder / star)
     volumes = [read_map(project.folder / half)[0] for half in halves]
     inside, true = read_map(project.folder / mask)[0], read_map(project.truth / "map.mrc")[0]
     fsc = shell_correlation(0.5 * (volumes[0] + volumes[1]) * inside, true * inside)
-    return {"resolution_angstrom": between, "resolution_printed_angstrom": printed, "true_fsc_5_3": mean_over_band(fsc, length),
-            "true_fsc": fsc.round(4).tolist(),
-            "half_map_fsc": relion.postprocess_fsc(project.folder / star).round(4).tolist()}
+    return {"resolution_printed_angstrom": relion.postprocess_resolution(project.folder / star),
+            "resolution_angstrom": smoothed_crossing_angstrom(curve, length), "true_fsc_5_3": mean_over_band(fsc, length),
+            "true_fsc": fsc.round(4).tolist(), "half_map_fsc": curve.round(4).tolist()}
