@@ -166,6 +166,16 @@ def test_a_movie_that_cannot_be_used_is_left_out_of_the_calibration(tiny, caplog
         calibrate.calibrate([missing], tiny.of, tiny.prepared)
 
 
+def test_an_unusable_movie_is_replaced_by_another(tiny, calibrated, monkeypatch):
+    """Two movies are wanted of three, the first cannot be read: the one that was not chosen steps in."""
+    monkeypatch.setattr(calibrate, "MOST_MOVIES", 2)
+    missing = replace(tiny.movies[0], micrograph="gone.mrc", movie_file="nowhere/movie.tiff")
+    of = lambda movie: tiny.of(tiny.movies[0]) if movie is missing else tiny.of(movie)
+    found = calibrate.calibrate([missing, tiny.movies[1], tiny.movies[0]], of, tiny.prepared)
+    np.testing.assert_allclose(found.amplitudes[0].factor, calibrated.amplitudes[0].factor, rtol=1e-3, atol=1e-5)
+    assert preflight.preflight([missing, tiny.movies[1], tiny.movies[0]], of, tiny.prepared).particles == 24
+
+
 def test_empty_movies_are_left_out_of_the_calibration(tiny, changed_movies):
     changed_movies(torch.zeros_like)
     with pytest.raises(InputError, match="none of the movies tried for calibration could be used"):
