@@ -173,7 +173,9 @@ def test_an_unusable_movie_is_replaced_by_another(tiny, calibrated, monkeypatch)
     of = lambda movie: tiny.of(tiny.movies[0]) if movie is missing else tiny.of(movie)
     found = calibrate.calibrate([missing, tiny.movies[1], tiny.movies[0]], of, tiny.prepared)
     np.testing.assert_allclose(found.amplitudes[0].factor, calibrated.amplitudes[0].factor, rtol=1e-3, atol=1e-5)
-    assert preflight.preflight([missing, tiny.movies[1], tiny.movies[0]], of, tiny.prepared).particles == 24
+    also = replace(missing, micrograph="gone_too.mrc")
+    of_all = lambda movie: tiny.of(tiny.movies[0]) if movie is missing or movie is also else tiny.of(movie)
+    assert preflight.preflight([missing, tiny.movies[1], also], of_all, tiny.prepared).particles == 12
 
 
 def test_empty_movies_are_left_out_of_the_calibration(tiny, changed_movies):
