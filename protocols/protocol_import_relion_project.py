@@ -48,6 +48,11 @@ class ProtImportRelionMovies(ProtImport):
             if lost:
                 self.warning("%d particles of %s belong to none of the movies" % (lost, star))
 
+    @classmethod
+    def validateInstallation(cls):
+        """Nothing of the engine is needed here."""
+        return []
+
     def _validate(self):
         files = [self._fromProject(self.moviesStar.get() or "")] + self._particleStars()
         missing = [f for f in files if not os.path.isfile(f)]

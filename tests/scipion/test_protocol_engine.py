@@ -8,10 +8,13 @@ import pytest
 
 from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.results import JobResults
-from refmotion_plugin.engine.simulate import SimulationSpec, simulate, trajectory_error
 from refmotion_plugin.headless import create_project, new_protocol, run_protocol
 
 from .conftest import import_maps
+
+pytest.importorskip("torch", reason="the engine is not installed in this interpreter")
+
+from refmotion_plugin.engine.simulate import SimulationSpec, simulate, trajectory_error  # noqa: E402
 
 SPEC = SimulationSpec(movies=2, particles=14, frames=12, size_yx=(512, 512), box=96, species=2, seed=11, dose_per_frame=2.4,
                       spatial_correlation_angstrom=700.0, contrast_scale=2.0)
