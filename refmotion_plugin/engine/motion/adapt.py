@@ -15,7 +15,7 @@ from .correlate import CorrelationMaps
 from .fit import Fit, Metric
 from .prior import MotionPrior, build_prior
 
-MOTION_SCALES = (0.03, 0.1, 0.3, 1.0, 3.0)
+MOTION_SCALES = (0.03, 0.1, 0.3, 1.0, 3.0, 9.0)
 GLOBAL_SCALES = (0.1, 0.3, 1.0, 2.0)
 LEAST_CURVATURE = 1e-6     # 1/A^2: frames without signal measure nothing
 

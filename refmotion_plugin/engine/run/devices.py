@@ -1,10 +1,13 @@
 """Which devices a job runs on, and how many CPU threads."""
+import ctypes
 import logging
 import os
 
 import torch
 
 from refmotion_plugin.contract.errors import InputError
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, KEPT_BLOCK_BYTES = -1, -3, 2 ** 30     # of glibc's mallopt
 
 log = logging.getLogger(__name__)
 
@@ -48,3 +51,16 @@ def describe(devices, threads):
     """One line for the log: versions, devices, threads."""
     names = [torch.cuda.get_device_name(d) if d.startswith("cuda") else "CPU" for d in devices]
     return "torch %s on %s, %d CPU threads" % (torch.__version__, ", ".join("%s (%s)" % p for p in zip(devices, names)), threads)
+
+
+def keep_freed_memory():
+    """Let the C library keep freed memory for the next movie instead of giving it back (glibc; elsewhere nothing happens).
+
+    Every movie frees and asks for the same large blocks; the kernel clears each fresh page, which costs as much as decoding.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+        mallopt(option, KEPT_BLOCK_BYTES)

@@ -19,7 +19,7 @@ from refmotion_plugin.contract.layout import JobLayout, content_hash, file_stamp
 from refmotion_plugin.contract.results import JobResults
 
 from . import outputs
-from .devices import choose_devices, describe, set_threads
+from .devices import choose_devices, describe, keep_freed_memory, set_threads
 from .executor import run_here, run_on_devices
 from .inputs import JobInputs, read_inputs
 from .plan import DONE, open_keys, plan
@@ -76,6 +76,7 @@ def run_job(folder, spec, stage="all", recipes=None, listener=None):
 
 
 def _start(spec, layout, recipes, status):
+    keep_freed_memory()
     devices, threads = choose_devices(spec.compute.device), set_threads(spec.compute.threads)
     log.info(describe(devices, threads))
     inputs = read_inputs(spec, recipes.outside_movie)

@@ -56,7 +56,7 @@ def view_movie(movie, particles, prepared: Prepared, stack=None):
     """Cut the patches of a movie and predict them. MovieError if there are no particles or the movie is unusable."""
     if not len(particles):
         raise MovieError("%s has no particles inside it: check the coordinates' pixel size" % movie.micrograph)
-    stack = load_stack(movie, prepared) if stack is None else stack
+    stack = load_stack(movie, prepared, keep=True) if stack is None else stack
     plan = plan_frames(movie, prepared.spec.inputs)
     grid = prepared.alignment_grid(movie.original_pixel_angstrom)
     position = particles.position_yx_angstrom

@@ -12,22 +12,29 @@ _kept = OrderedDict()
 _lock = threading.Lock()
 
 
-def load_stack(movie, prepared: Prepared):
+def load_stack(movie, prepared: Prepared, keep=False):
     """Frames, gain and bad pixels of a movie in host memory. Raises MovieError with the reason if it is unusable.
 
-    The movies looked at last stay in memory up to ``KEPT_BYTES``: preflight, calibration and the first alignments want the same.
+    The movies looked at last stay in memory up to ``KEPT_BYTES``, since preflight, calibration and search want the same ones.
     """
     key = (movie.movie_file, _stamp(movie.movie_file), repr(prepared.spec.inputs), repr(movie))
     with _lock:
         if key in _kept:
-            _kept.move_to_end(key)
             return _kept[key]
     stack = load_movie(movie, prepared.spec.inputs, threads=prepared.threads)
+    if not keep:
+        return stack
     with _lock:
         _kept[key] = stack
         while _kept and sum(_size(s) for s in _kept.values()) > KEPT_BYTES:
             _kept.popitem(last=False)
     return stack
+
+
+def forget_stacks():
+    """Free the decoded movies that were kept: the long run over all movies starts."""
+    with _lock:
+        _kept.clear()
 
 
 def _stamp(path):

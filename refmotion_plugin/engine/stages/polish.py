@@ -17,7 +17,7 @@ from .patches import PatchSpectra, cut_at, plan_frames
 from .prepared import Prepared
 
 CHUNK_BYTES = 64 * 2 ** 20    # of one frame's spectra: what is summed at a time
-FLAT_SHARE = 1e-6             # background deviation relative to the image's mean below which an image counts as empty
+FLAT_SHARE = 1e-6             # background deviation relative to the largest value at which an image counts as empty
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def polish_movie(movie, particles, trajectories: Trajectories, weights: DoseWeig
     if prepared.spec.output.recenter:
         center = center - recentering_yx_px(particles, movie.original_pixel_angstrom)[:, None] * movie.original_pixel_angstrom
     radius = _particle_radius(prepared, index) / movie.original_pixel_angstrom * crop / box
-    images, sds = [], []
+    images, shares = [], []
     step = max(1, int(CHUNK_BYTES / (box * (box // 2 + 1) * 8)))
     for begin in range(0, len(particles), step):
         part = slice(begin, begin + step)
@@ -66,10 +66,11 @@ def polish_movie(movie, particles, trajectories: Trajectories, weights: DoseWeig
         spectra = PatchSpectra(stack, cut, grid, prepared.device)
         weight = shells if len(shells) == 1 else shells[part]
         total = combine_frames(spectra, cut.residual_yx_angstrom / grid.pixel_angstrom, weight, grid)
-        image, sd = normalise_background(to_images(total, grid, crop) * conventions.MOVIE_CONTRAST, radius)
+        raw = to_images(total, grid, crop) * conventions.MOVIE_CONTRAST
+        image, sd = normalise_background(raw, radius)
         images.append(image.cpu().numpy())
-        sds.append(sd.cpu().numpy())
-    return _checked(np.concatenate(images), np.concatenate(sds), movie.original_pixel_angstrom * box / crop)
+        shares.append((sd / raw.abs().amax((1, 2)).clamp(min=1e-30)).cpu().numpy())
+    return _checked(np.concatenate(images), np.concatenate(shares), movie.original_pixel_angstrom * box / crop)
 
 
 def recentering_yx_px(particles, movie_pixel_angstrom):
@@ -95,11 +96,11 @@ def _particle_radius(prepared: Prepared, index):
     return diameter / 2.0 if diameter else prepared.references[index].particle_radius_angstrom
 
 
-def _checked(images, sd, pixel_angstrom):
+def _checked(images, share, pixel_angstrom):
     """List images that are not finite or flat; they are zeroed here so that nothing invalid can reach a file by accident."""
     rejected = []
     finite = np.isfinite(images).all(axis=(1, 2))
-    for i in np.flatnonzero(~finite | (sd <= FLAT_SHARE)):
+    for i in np.flatnonzero(~finite | (share <= FLAT_SHARE)):
         rejected.append((int(i), "the polished image is not finite" if not finite[i] else "the polished image is empty"))
         images[i] = 0.0
     return PolishedMovie(images, pixel_angstrom, rejected)

@@ -137,7 +137,7 @@ def _rigid_averages(movie, center_yx_angstrom, prepared: Prepared, binning):
 
     Frames are averaged over ``binning`` x ``binning`` pixels first: the band needs no more, and four sums of them cost little.
     """
-    stack = load_stack(movie, prepared)
+    stack = load_stack(movie, prepared, keep=True)
     plan = plan_frames(movie, prepared.spec.inputs)
     motion = initial_displacement(movie, center_yx_angstrom, plan)[0] / (movie.original_pixel_angstrom * binning)
     turns = {AS_GIVEN: [], "upside down": [0], "left to right": [1], "turned by 180 degrees": [0, 1]}

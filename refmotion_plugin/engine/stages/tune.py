@@ -17,6 +17,7 @@ from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
 
 from ..search.pattern import PatternSearch
 from ..search.rays import RaySearch, spread_rays
+from .load import forget_stacks
 from .prepared import Prepared
 from .validate import TuningSet, prepare_tuning, rigid_score
 
@@ -126,6 +127,7 @@ def tune(movies, particles_of, prepared: Prepared, progress=None):
                       names, float(max(last)), journal)
     finally:
         tuning_set.close()
+        forget_stacks()
 
 
 def _fill(tuning_set, movies, particles_of, prepared, progress):
