@@ -207,9 +207,10 @@ def fcc_table(frames, cross, dose=1.5):
     return FccTable(np.arange(20) * 0.01, dose * (np.arange(frames) + 0.5), np.full(shape, cross), np.ones(shape), np.ones(shape), np.ones(shape))
 
 
-def test_tables_of_the_most_frequent_kind_are_summed():
-    total, count = weigh.sum_tables([fcc_table(8, 1.0), fcc_table(16, 2.0), fcc_table(16, 3.0), fcc_table(16, 4.0, dose=1.0)])
-    assert count == 2 and total.cross.shape == (1, 16, 20) and (total.cross == 5.0).all() and (total.components == 2.0).all()
+def test_tables_are_summed_by_kind_the_most_frequent_first():
+    total, *others = weigh.sum_tables([fcc_table(8, 1.0), fcc_table(16, 2.0), fcc_table(16, 3.0), fcc_table(16, 4.0, dose=1.0)])
+    assert total.cross.shape == (1, 16, 20) and (total.cross == 5.0).all() and (total.components == 2.0).all()
+    assert [t.cross[0, 0, 0] for t in others] == [1.0, 4.0]
     with pytest.raises(InputError, match="no movie was aligned"):
         weigh.sum_tables([])
 

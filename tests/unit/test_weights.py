@@ -239,3 +239,32 @@ def test_one_stored_frame_serves_any_number(found):
     single = replace(found, weight=found.weight[:, :1], dose_e_per_A2=DOSES[:1])
     table = w.resample(single, 0, DOSES[:4], K)
     np.testing.assert_allclose(table, 0.25)
+
+
+def _coarser(table, every=2):
+    """The same table on every second shell, as movies of a smaller box give it."""
+    pick = slice(None, None, every)
+    return replace(table, frequency_per_angstrom=table.frequency_per_angstrom[pick], cross=table.cross[..., pick],
+                   power_movie=table.power_movie[..., pick], power_reference=table.power_reference[..., pick],
+                   components=table.components[..., pick])
+
+
+def test_movies_of_other_doses_and_boxes_share_the_curve():
+    """Few movies of one kind gain from many of another kind, whose overall scale differs; frames keep their own doses."""
+    doses = 2.0 * (np.arange(18) + 0.5)
+    shape, _, _ = motion_shape()
+    other_shape, _, _ = motion_shape(doses)
+    few, many = table_of(shape, 60, seed=3), _coarser(table_of(1.2 * other_shape, MUCH, seed=4, doses=doses))
+    alone, joint = fitted(few), fitted(few, others=[many])
+    assert joint.weight.shape == alone.weight.shape and (joint.dose_e_per_A2 == DOSES).all()
+    assert snr_kept(joint.weight[0], shape) > max(0.995, snr_kept(alone.weight[0], shape))
+
+
+def test_weights_of_one_data_set_serve_another_with_other_doses_and_pixels():
+    doses, k = 0.8 * (np.arange(45) + 0.5), np.arange(150) / 400.0
+    shape, _, _ = motion_shape()
+    found = fitted(table_of(shape, MUCH), highest_frequency_per_angstrom=0.5)
+    early = np.exp(-(doses - doses[0]) / 2.0)
+    wanted = exposure_amplitude(doses, k) * (1.0 - 0.45 * early)[:, None] * np.exp(-90.0 * early[:, None] * k ** 2 / 4.0)
+    moved = w.resample(found, 0, doses, k)
+    assert snr_kept(moved, wanted, (k >= 0.05) & (k <= 0.25)) > 0.99

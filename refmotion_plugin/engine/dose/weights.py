@@ -17,6 +17,8 @@ from refmotion_plugin.contract.records import DoseWeights, FccTable
 EARLY_DOSE = 6.0            # e/A^2 during which motion makes frames differ from the exposure curve
 SD_B_EARLY, SD_B_LATE = 60.0, 6.0        # A^2, prior of B_f at the first frame and late
 SD_LOG_C_EARLY, SD_LOG_C_LATE = 0.5, 0.05
+SD_LOG_KIND = 0.3           # of the overall scale between kinds of movies
+USUAL_FRAME_DOSE = 1.2      # e/A^2 between frames for which the smoothness is stated
 LATEST_PEAK_DOSE = 10.0     # e/A^2: signal does not grow by itself after that
 
 
@@ -43,21 +45,27 @@ def amplitude_and_error(cross, power_movie, power_reference, components):
     return t, np.sqrt(variance)
 
 
-def fit_frames(t, error, exposure, dose_e_per_A2, frequency_per_angstrom):
+def fit_frames(t, error, exposure, dose_e_per_A2, frequency_per_angstrom, kind=None):
     """C_f and B_f by penalised least squares; S(k) is eliminated in closed form (variable projection).
 
-    ``t``, ``error``, ``exposure`` (frame, shell) within the fitted band; returns a :class:`FrameFit`.
+    ``t``, ``error``, ``exposure`` (frame, shell) within the fitted band; frames in order of dose. ``kind`` (frame,) int: frames of
+    movies of different kinds share the curve but each kind after the first has its own overall scale. Returns a
+    :class:`FrameFit`.
     """
     n = len(dose_e_per_A2)
+    kind = np.zeros(n, dtype=int) if kind is None else np.asarray(kind)
+    n_scales = int(kind.max())
     inverse = np.where(np.isfinite(error), 1.0 / np.maximum(error, 1e-30), 0.0)
     decay = frequency_per_angstrom ** 2 / 4.0
     early = np.exp(-(dose_e_per_A2 - dose_e_per_A2[0]) / EARLY_DOSE)
     sd_b = SD_B_LATE + (SD_B_EARLY - SD_B_LATE) * early
     sd_c = SD_LOG_C_LATE + (SD_LOG_C_EARLY - SD_LOG_C_LATE) * early
     jump = np.sqrt(early[1:]) if n > 1 else np.zeros(0)
+    stride = np.sqrt(np.maximum(np.diff(dose_e_per_A2), 1e-3) / USUAL_FRAME_DOSE)
 
     def shapes(x):
-        return exposure * np.exp(x[:n, None] - x[n:, None] * decay)
+        own = np.concatenate([[0.0], x[2 * n:]])[kind]
+        return exposure * np.exp((x[:n] + own)[:, None] - x[n:2 * n, None] * decay)
 
     def profile(shape):
         weight = (inverse * shape) ** 2
@@ -67,16 +75,16 @@ def fit_frames(t, error, exposure, dose_e_per_A2, frequency_per_angstrom):
     def residuals(x):
         shape = shapes(x)
         data = (inverse * (t - profile(shape) * shape)).ravel()
-        smooth_b = np.diff(x[n:]) / (1.0 + SD_B_EARLY * jump)
-        smooth_c = np.diff(x[:n]) / (0.02 + SD_LOG_C_EARLY * jump)
-        return np.concatenate([data, x[:n] / sd_c, x[n:] / sd_b, smooth_b, smooth_c])
+        smooth_b = np.diff(x[n:2 * n]) / ((1.0 + SD_B_EARLY * jump) * stride)
+        smooth_c = np.diff(x[:n]) / ((0.02 + SD_LOG_C_EARLY * jump) * stride)
+        return np.concatenate([data, x[:n] / sd_c, x[n:2 * n] / sd_b, smooth_b, smooth_c, x[2 * n:] / SD_LOG_KIND])
 
-    scale = np.concatenate([np.full(n, 0.1), np.full(n, 5.0)])
-    found = least_squares(residuals, np.zeros(2 * n), x_scale=scale, method="trf", max_nfev=60)
+    scale = np.concatenate([np.full(n, 0.1), np.full(n, 5.0), np.full(n_scales, 0.1)])
+    found = least_squares(residuals, np.zeros(2 * n + n_scales), x_scale=scale, method="trf", max_nfev=60)
     covariance = np.linalg.pinv(found.jac.T @ found.jac)
     sd = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     c = np.exp(found.x[:n])
-    return FrameFit(c, found.x[n:], c * sd[:n], sd[n:], profile(shapes(found.x)))
+    return FrameFit(c, found.x[n:2 * n], c * sd[:n], sd[n:2 * n], profile(shapes(found.x)))
 
 
 def without_second_rise(amplitude, dose_e_per_A2, importance):
@@ -103,8 +111,11 @@ def normalise(amplitude, kind):
 
 
 def fit_dose_weights(table: FccTable, voltage_kilovolt, low_resolution_angstrom=20.0, high_frequency_per_angstrom=None,
-                     highest_frequency_per_angstrom=None, normalisation="sum"):
+                     highest_frequency_per_angstrom=None, normalisation="sum", others=()):
     """Dose weights per optics group from summed FCC tables.
+
+    ``others``: tables of movies with other frames, doses or shells; they share the curves through dose and frequency. The result
+    has the frames and shells of ``table``.
 
     The fit uses shells from ``low_resolution_angstrom`` to ``high_frequency_per_angstrom`` (none: the table's last); the result's
     frequency axis goes on in the table's steps to ``highest_frequency_per_angstrom``, where the model is extrapolated.
@@ -119,9 +130,7 @@ def fit_dose_weights(table: FccTable, voltage_kilovolt, low_resolution_angstrom=
     exposure = exposure_amplitude(table.dose_e_per_A2, axis, voltage_kilovolt)
     fits, weights = [], []
     for group in range(len(table.cross)):
-        t, error = amplitude_and_error(*[part[group][:, band] for part in
-                                         (table.cross, table.power_movie, table.power_reference, table.components)])
-        fit = fit_frames(t, error, exposure[:, :len(k)][:, band], table.dose_e_per_A2, k[band])
+        fit = _fit_group((table,) + tuple(others), group, k[band], voltage_kilovolt)
         known = np.minimum(axis, k[band][-1])       # beyond the fitted band only the exposure curve goes on
         relative = exposure * fit.scale[:, None] * np.exp(-fit.b_factor_A2[:, None] * known ** 2 / 4.0)
         importance = np.zeros(len(axis))
@@ -135,6 +144,30 @@ def fit_dose_weights(table: FccTable, voltage_kilovolt, low_resolution_angstrom=
         b_factor_A2=np.stack(total_b), scale=np.stack(total_scale),
         b_factor_error_A2=np.stack([f.b_error_A2 for f in fits]), scale_error=np.stack(relative_error) * np.stack(total_scale),
         normalisation=normalisation, source="fit to the Fourier cylinder correlation")
+
+
+def _fit_group(tables, group, frequency_per_angstrom, voltage_kilovolt):
+    """The joint fit of one optics group; the :class:`FrameFit` holds the frames of the first table."""
+    parts = [_at_frequencies(table, group, frequency_per_angstrom) for table in tables]
+    kind = np.repeat(np.arange(len(tables)), [len(t) for t, _ in parts])
+    dose = np.concatenate([table.dose_e_per_A2 for table in tables])
+    order = np.argsort(dose, kind="stable")
+    t, error = (np.concatenate(values)[order] for values in zip(*parts))
+    fit = fit_frames(t, error, exposure_amplitude(dose[order], frequency_per_angstrom, voltage_kilovolt), dose[order],
+                     frequency_per_angstrom, kind[order])
+    mine = kind[order] == 0
+    return FrameFit(fit.scale[mine], fit.b_factor_A2[mine], fit.scale_error[mine], fit.b_error_A2[mine], fit.amplitude)
+
+
+def _at_frequencies(table, group, frequency_per_angstrom):
+    """Amplitudes and errors of a table at given frequencies; beyond its last shell there are no data (infinite error)."""
+    t, error = amplitude_and_error(*[part[group] for part in (table.cross, table.power_movie, table.power_reference, table.components)])
+    k = table.frequency_per_angstrom
+    inverse = np.where(np.isfinite(error), 1.0 / np.maximum(error, 1e-30), 0.0)
+    share = np.sqrt((frequency_per_angstrom[1] - frequency_per_angstrom[0]) / (k[1] - k[0])) if len(frequency_per_angstrom) > 1 else 1.0
+    t = np.stack([np.interp(frequency_per_angstrom, k, row) for row in t])
+    inverse = np.stack([np.interp(frequency_per_angstrom, k, row, right=0.0) for row in inverse]) * share
+    return t, np.divide(1.0, inverse, out=np.full_like(inverse, np.inf), where=inverse > 0)
 
 
 def _guinier(weight, axis, band):

@@ -1,4 +1,6 @@
 """Dose weights of a job: one fit to the sums of all movies, or weights that came from elsewhere."""
+import functools
+import operator
 from collections import defaultdict
 from pathlib import Path
 
@@ -14,21 +16,16 @@ from .prepared import Prepared
 
 
 def sum_tables(tables):
-    """Total of FCC tables in their order; of movies with different doses or boxes the most frequent kind.
+    """Totals of FCC tables, one per kind (frames, doses, shells), in their order; the most frequent kind first.
 
-    Returns the sum and how many movies went into it. Movies of the other kinds use the fitted weights through their dose and
-    frequency axes.
+    Tables may be sums of several movies already, in that order. Raises InputError if there is none.
     """
     kinds = defaultdict(list)
     for table in tables:
         kinds[(table.cross.shape, tuple(np.round(table.dose_e_per_A2, 3)), round(float(table.frequency_per_angstrom[1]), 8))].append(table)
     if not kinds:
         raise InputError("no movie was aligned, so there is nothing to fit dose weights to: see the reasons of the failed movies")
-    chosen = max(kinds.values(), key=len)
-    total = chosen[0]
-    for table in chosen[1:]:
-        total = total + table
-    return total, len(chosen)
+    return [functools.reduce(operator.add, kind) for kind in sorted(kinds.values(), key=len, reverse=True)]
 
 
 def fit_weights(tables, prepared: Prepared, voltage_kilovolt=None, highest_frequency_per_angstrom=None):
@@ -37,13 +34,13 @@ def fit_weights(tables, prepared: Prepared, voltage_kilovolt=None, highest_frequ
     ``voltage_kilovolt``: none takes the first optics group's; ``highest_frequency_per_angstrom``: none goes on to Nyquist of the
     finest movie pixel that 1 / (2 A) allows. Returns :class:`DoseWeights`.
     """
-    total, _ = sum_tables(tables)
+    total, *others = sum_tables(tables)
     first = next(iter(prepared.optics[0].values()))
     voltage = first.voltage_kilovolt if voltage_kilovolt is None else voltage_kilovolt
     dose_spec = prepared.spec.dose
     highest = highest_frequency_per_angstrom or 1.0
     return fit_dose_weights(total, voltage, dose_spec.fit_low_resolution_angstrom, _last_signal(total, prepared), highest,
-                            dose_spec.normalisation)
+                            dose_spec.normalisation, others)
 
 
 def _last_signal(total: FccTable, prepared: Prepared):
