@@ -114,19 +114,29 @@ def assert_same_particle(after, before):
     assert after.getIndex() > 0 and after.getFileName().endswith("polished.mrcs")
 
 
-def polished_star(path, folder, keep):
+def polished_star(path, folder, keep, pixel="1.1", box=32):
     """A particle file as a finished job writes it, with real images."""
     import mrcfile
 
     from refmotion_plugin.contract.star import write_tables
     stack = folder / "polished.mrcs"
     with mrcfile.new(stack, overwrite=True) as file:
-        file.set_data(np.ones((len(keep), 32, 32), np.float32))
+        file.set_data(np.ones((len(keep), box, box), np.float32))
     tables = read_tables(path)
-    optics = tables["optics"].with_columns(rlnImagePixelSize=["1.1", "1.1"], rlnImageSize=["32", "32"])
+    optics = tables["optics"].with_columns(rlnImagePixelSize=[pixel] * 2, rlnImageSize=[str(box)] * 2)
     body = tables["particles"].rows(keep).with_columns(rlnImageName=["%06d@%s" % (i + 1, stack) for i in range(len(keep))])
     write_tables(folder / "polished.star", [optics, body])
     return folder / "polished.star"
+
+
+def test_coordinates_of_cropped_images_are_in_their_own_pixels(written, in_project, tmp_path):
+    source = in_project[1].outputParticles
+    output = in_project[1]._createSetOfParticles("_cropped")
+    convert.fill_particles(output, source, str(polished_star(written[1], tmp_path, range(12), "4.4", 8)), given.PIXEL)
+    before = {p.getObjId(): p.getCoordinate().getPosition() for p in source}
+    assert output.getSamplingRate() == 4.4
+    for particle in output:
+        np.testing.assert_allclose(particle.getCoordinate().getPosition(), np.array(before[particle.getObjId()]) / 2, atol=0.5)
 
 
 def test_output_optics_text_has_the_new_pixel_size_and_all_aberrations(written, in_project, tmp_path):

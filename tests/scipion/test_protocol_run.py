@@ -1,10 +1,12 @@
 """The protocol's steps and outputs, run in a process of its own as the host runs it, with a stand-in for the engine."""
+import filecmp
 import os
 
 import pytest
 from pyworkflow.object import RELATION_SOURCE, RELATION_TRANSFORM
 
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS as PRIOR
+from refmotion_plugin.contract.spec import JobSpec
 from refmotion_plugin.headless import new_protocol
 
 
@@ -41,6 +43,13 @@ def test_outputs_relations_and_summary(correction, in_project, fake_engine):
     assert "outputParticles" in summary and correction._citations() == ["Zivanov2019", "Grant2015"]
     assert related(project, correction, RELATION_TRANSFORM) == {"outputParticles"}
     assert related(project, correction, RELATION_SOURCE) == {"outputHyperparameters", "outputDoseWeights", "outputParticles"}
+
+
+def test_half_map_1_is_that_of_half_set_1(correction, in_project, fake_engine, relion_folder):
+    launch(in_project[0], correction)
+    reference = JobSpec.read(correction._getExtraPath("job", "job.json")).references[0]
+    for path, name in ((reference.half1, "half1.mrc"), (reference.half2, "half2.mrc"), (reference.mask, "mask.mrc")):
+        assert filecmp.cmp(path, relion_folder[0] / name, shallow=False), name
 
 
 def test_half_sets_and_ids_are_those_of_the_input(correction, in_project, fake_engine):
@@ -112,7 +121,6 @@ def test_results_of_an_earlier_run_are_taken_and_movies_read_once(correction, in
     assert second.isFinished(), second.getErrorMessage()
     assert calls(second) == ["all"]
     assert [name for name, _ in second.iterOutputAttributes()] == ["outputParticles"]
-    from refmotion_plugin.contract.spec import JobSpec
     spec = JobSpec.read(second._getExtraPath("job", "job.json"))
     assert spec.motion_prior.hyperparameters_file == correction.outputHyperparameters.getFileName()
     assert spec.dose.weights_file == correction.outputDoseWeights.getFileName() and spec.references[0].mask is None
