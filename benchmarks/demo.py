@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from refmotion_plugin.contract.results import JobResults
 from refmotion_plugin.engine.simulate import (SimulationSpec, particle_ring_correlation, simulate, trajectory_error, true_projections,
                                               weight_agreement)
-from refmotion_plugin.engine.simulate.score import damage_weights
+from refmotion_plugin.engine.simulate.score import damage_weights, true_amplitude
 from refmotion_plugin.headless import create_project, prepare_environment, run_protocol
 
 BANDS_ANGSTROM = ((20.0, 10.0), (10.0, 6.0), (6.0, 4.5), (4.5, 3.5))
@@ -133,7 +133,8 @@ class Score:
 
     def _weights(self):
         with np.load(self.paths.truth / "damage.npz") as damage:
-            amplitude, frequency = damage["amplitude"], damage["frequency_per_angstrom"]
+            frequency = damage["frequency_per_angstrom"]
+        amplitude = true_amplitude(self.paths.truth)
         found = self.results.weights()
         weights = np.stack([np.interp(frequency, found.frequency_per_angstrom, row) for row in found.weight[0]])
         self.weight_correlation, self.snr_kept = weight_agreement(weights, amplitude, frequency)
