@@ -8,6 +8,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 FRAME_COLOURS = "viridis"
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")     # told apart by the colour-blind too
+MARKERS = "os^Dv<>p"
+LARGEST_SHOWN_LOSS = 0.5                                                          # of the largest gain: below, curves leave the frame
 
 
 def fcc_figure(table, group=0):
@@ -119,6 +122,75 @@ def motion_figure(statistics):
     spread_axes.legend(fontsize="small", loc="lower right")
     figure.suptitle("Motion of %d particles" % statistics.n_particles)
     return figure
+
+
+def search_figure(found):
+    """The search for hyperparameters: gain and activity along the rays, and the families of priors against the chosen one.
+
+    ``found`` is a SearchFinding. Colours tell correlation distances apart, markers directions.
+    """
+    figure = Figure(figsize=(13, 4.3), layout="constrained")
+    gain_axes, activity_axes, family_axes = figure.subplots(1, 3, width_ratios=(1, 1, 0.9))
+    rays = {}
+    for trial in found.trials:
+        if trial["kind"] == "ray" and trial["gain"] is not None:
+            rays.setdefault(trial["ray"], []).append(trial)
+    for ray, style in zip(rays.values(), _ray_styles(rays.values())):
+        strength = [t["strength"] for t in ray]
+        gain_axes.errorbar(strength, [t["gain"] for t in ray], yerr=[t["gain_error"] for t in ray], elinewidth=0.6, **style)
+        activity_axes.plot(strength, [t["activity_angstrom"] for t in ray], **style)
+    _mark_choice(found, [t for ray in rays.values() for t in ray], gain_axes, activity_axes)
+    gain_axes.set(xscale="log", xlabel="total prior strength (1: the default; larger is stiffer)",
+                  ylabel="held-out log-likelihood won over rigid motion")
+    activity_axes.set(xscale="log", xlabel="total prior strength", yscale="symlog", ylim=(0, None),
+                      ylabel="trajectory activity: path length, 75th percentile (Å)")
+    _draw_margins(family_axes, found)
+    figure.suptitle("Search for hyperparameters: %d particles of %d movies" % (found.particles, len(found.movies)))
+    return figure
+
+
+def _ray_styles(rays):
+    """Line styles of rays; a label for the first ray of each distance and of each direction."""
+    firsts = [ray[0] for ray in rays]
+    distances = sorted({t["correlation_distance_angstrom"] for t in firsts})
+    angles = sorted({t["theta_degree"] for t in firsts})
+    for t in firsts:
+        distance, angle = t["correlation_distance_angstrom"], t["theta_degree"]
+        yield dict(color=OKABE_ITO[distances.index(distance) % len(OKABE_ITO)], marker=MARKERS[angles.index(angle) % len(MARKERS)],
+                   markersize=4, linewidth=1, label="%.0f Å, %.0f°" % (distance, angle))
+
+
+def _mark_choice(found, trials, gain_axes, activity_axes):
+    """The best point of the rays as a star, the chosen prior as a line with its error; losses beyond the frame are cut off."""
+    best = max(trials, key=lambda t: t["gain"], default=None)
+    if best is not None:
+        for axes, name in ((gain_axes, "gain"), (activity_axes, "activity_angstrom")):
+            axes.plot(best["strength"], best[name], "*", color="black", markersize=13, zorder=5, label="best of the rays")
+    gain_axes.axhspan(found.gain - found.gain_error, found.gain + found.gain_error, color="0.85", zorder=0)
+    gain_axes.axhline(found.gain, color="black", linestyle="--", linewidth=1.2, label="chosen: %s" % found.family)
+    gain_axes.axhline(0.0, color="grey", linewidth=0.6)
+    top = max([found.gain + 2 * found.gain_error] + [t["gain"] + t["gain_error"] for t in trials])
+    low = min([0.0, found.gain - 2 * found.gain_error] + [t["gain"] - t["gain_error"] for t in trials])
+    span = max(top, 1e-9)
+    gain_axes.set_ylim(max(low, -LARGEST_SHOWN_LOSS * span) - 0.05 * span, top + 0.08 * span)
+    activity_axes.legend(fontsize="x-small", title="distance, direction", title_fontsize="x-small")
+    handles, labels = gain_axes.get_legend_handles_labels()
+    shown = [(h, name) for h, name in zip(handles, labels) if name.startswith(("best", "chosen"))]
+    gain_axes.legend(*zip(*shown), fontsize="x-small", loc="best")
+
+
+def _draw_margins(axes, found):
+    names = list(found.margins)
+    for line, name in enumerate(names):
+        margin, error = found.margins[name]
+        chosen = name == found.family
+        axes.errorbar(-margin, line, xerr=2 * error, fmt="*" if chosen else "o", markersize=12 if chosen else 6, capsize=4,
+                      color="black" if chosen else OKABE_ITO[0])
+    axes.axvline(0.0, color="grey", linewidth=0.6)
+    axes.set_yticks(range(len(names)), [n + " (chosen)" * (n == found.family) for n in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlabel("held-out log-likelihood against the chosen one,\nbars: two standard errors")
+    axes.set_title("families of priors", fontsize="medium")
 
 
 def before_after_figure(before, after, before_pixel_angstrom, after_pixel_angstrom):

@@ -19,8 +19,16 @@ MotionStatistics = namedtuple("MotionStatistics", "dose_e_per_A2 speed_angstrom_
 rms departure from the input motion (n,), all in A. Movies with another number of frames are not in the per-frame means."""
 
 
+SearchFinding = namedtuple("SearchFinding", "family text worth_it gain gain_error gain_error_over_movies movies_with_gain particles "
+                                            "movies margins activity_at_last_angstrom trials")
+"""What the search for hyperparameters found. ``gain``: log-likelihood of held-out data won over rigid motion, ``gain_error`` its standard
+error; ``gain_error_over_movies`` is None for one movie; ``margins`` {family: (how much worse than the chosen, error)}; ``trials``: one dict per
+point tried, in order (kind rigid / ray / default / start / refine / own strength, family, gain, gain_error, activity_angstrom, hyperparameters,
+and of rays iteration, ray, strength, theta_degree, correlation_distance_angstrom). ``text`` is the finding as a sentence."""
+
+
 def read_status(path):
-    """Events of a status.jsonl in order; a last line that was cut off by a crash is left out."""
+    """Records of a file of JSON lines in order; a last line that was cut off by a crash is left out."""
     try:
         with open(str(path), encoding="utf-8") as file:
             lines = file.read().split("\n")
@@ -86,6 +94,16 @@ class JobResults:
         """Hyperparameters, or None before they were set."""
         return load_hyperparameters(self.layout.hyperparameters) if self.layout.hyperparameters.exists() else None
 
+    def search(self):
+        """:class:`SearchFinding` of the search for hyperparameters, or None if there was none."""
+        found = read_json(self.layout.search)
+        if not isinstance(found, dict) or not self.spec.wants_search:
+            return None
+        margins = OrderedDict((name, tuple(pair)) for name, pair in found["margins"].items())
+        return SearchFinding(found["family"], found["text"], found["worth_it"], found["gain_log_likelihood"], found["gain_error"],
+                             found["gain_error_over_movies"], found["movies_with_gain"], found["particles"], found["movies"], margins,
+                             found["activity_at_last_angstrom"], read_status(self.layout.search_journal))
+
     def particle_stars(self):
         """Paths of the polished particles' STAR files, one per reference, those that exist."""
         count = len(self.spec.references)
@@ -129,6 +147,9 @@ class JobResults:
         numbers = {"movies": len(movies), "movies_aligned": sum(m.align == "done" for m in movies),
                    "movies_polished": sum(m.polish == "done" for m in movies), "movies_failed": len(self.failed()),
                    "particles_in_movies": sum(m.n_particles for m in movies)}
+        found = self.search()
+        if found is not None:
+            numbers["hyperparameter_search"] = found.text
         stars = self.particle_stars()
         if stars:
             numbers["particles_written"] = sum(len(read_table(p, "particles")) for p in stars)

@@ -134,6 +134,13 @@ class JobSpec(_Part):
     seed: int = 0
     schema_version: int = SCHEMA
 
+    @property
+    def wants_search(self):
+        """Whether hyperparameters are searched: asked for, and neither strengths nor a file nor rigid motion are given."""
+        prior = self.motion_prior
+        given = prior.velocity_sigma or prior.relion_sigmas or prior.hyperparameters_file or prior.rigid
+        return self.search.thoroughness != "none" and not given
+
     def to_json(self):
         """The spec as indented JSON text."""
         return self.model_dump_json(indent=2)

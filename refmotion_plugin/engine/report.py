@@ -30,6 +30,7 @@ th { font-weight: 600; } img { max-width: 100%; } .failed { color: #a00; } foote
 <table>{% for name, value in numbers %}<tr><th>{{ name }}</th><td>{{ value }}</td></tr>{% endfor %}</table>
 {% if failed %}<h2 class="failed">Failed movies</h2>
 <table>{% for movie in failed %}<tr><th>{{ movie.micrograph }}</th><td>{{ movie.reason }}</td></tr>{% endfor %}</table>{% endif %}
+{% if verdict %}<h2>Does local motion help?</h2>{% for sentence in verdict %}<p>{{ sentence }}</p>{% endfor %}{% endif %}
 {% for figure in figures %}<h2>{{ figure.title }}</h2><p>{{ figure.text }}</p>
 <img alt="{{ figure.title }}" src="data:image/png;base64,{{ figure.png }}">{% endfor %}
 <h2>Motion prior</h2>
@@ -55,13 +56,32 @@ def write_report(results):
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(PAGE)
     hyperparameters = results.hyperparameters()
     page = template.render(
-        folder=str(results.layout.folder), failed=results.failed(), figures=figures,
-        numbers=[(k.replace("_", " "), "%.2f" % v if isinstance(v, float) else v) for k, v in results.summary().items()],
+        folder=str(results.layout.folder), verdict=verdict(results.search()), failed=results.failed(), figures=figures,
+        numbers=[(k.replace("_", " "), "%.2f" % v if isinstance(v, float) else v) for k, v in results.summary().items()
+                 if k != "hyperparameter_search"],
         prior=sorted(vars(hyperparameters).items()) if hyperparameters else [], parameters=list(_flat(results.spec.model_dump())),
         version=getattr(refmotion_plugin, "__version__", ""), date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"))
     with atomic_write(results.layout.report, "w") as file:
         file.write(page)
     return results.layout.report
+
+
+def verdict(found):
+    """What a search found (SearchFinding), in sentences for a person; [] without a search."""
+    if found is None:
+        return []
+    numbers = ("%.0f ± %.0f log-likelihood units on %d particles; %d of %d movies gain"
+               % (found.gain, found.gain_error, found.particles, found.movies_with_gain, len(found.movies)))
+    if found.worth_it:
+        said = ["Yes. Trajectories from coarse detail and one half-map predict the fine detail in the movies by the other half-map better "
+                "than the rigid motion does: %s." % numbers]
+    else:
+        said = ["No gain. Trajectories from coarse detail and one half-map do not predict the fine detail in the movies by the other half-map "
+                "better than the rigid motion does, beyond what chance gives: %s. Local motion may be left out." % numbers]
+    said.append("The prior is “%s”. Against it, %s." % (found.family, "; ".join(
+        "“%s” is worse by %.0f ± %.0f" % (name, *margin) if margin[0] >= 0 else "“%s” is better by %.0f ± %.0f, which is not enough for "
+        "its greater freedom" % (name, -margin[0], margin[1]) for name, margin in found.margins.items() if name != found.family)))
+    return said
 
 
 def _flat(data, prefix=""):
@@ -80,7 +100,11 @@ def _png(figure):
 
 def _figures(results):
     """(file name, title, sentence, function that draws it) of every figure there is data for."""
-    weights, fcc, aligned = results.weights(), results.fcc_total(), results.aligned_keys()
+    weights, fcc, aligned, found = results.weights(), results.fcc_total(), results.aligned_keys(), results.search()
+    if found is not None:
+        yield ("search", "Search for hyperparameters",
+               "Left: how much better held-out data are explained than by rigid motion, along rays of growing prior strength, with standard "
+               "errors. Middle: how much still moves. Right: each family of priors at its best.", lambda: plots.search_figure(found))
     if fcc is not None:
         for group in range(len(fcc.cross)):
             yield ("fcc" + _number(group), "Fourier cylinder correlation" + _group(group, fcc.cross),

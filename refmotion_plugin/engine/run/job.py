@@ -24,7 +24,7 @@ from .executor import run_here, run_on_devices
 from .inputs import JobInputs, read_inputs
 from .plan import DONE, open_keys, plan
 from .recipes import stage_recipes
-from .search import find_hyperparameters, wants_search
+from .search import find_hyperparameters
 from .status import StatusLog, job_lock
 from .tasks import MovieTask, Workplace
 
@@ -88,7 +88,7 @@ def _start(spec, layout, recipes, status):
 
 def _run_stages(job, wanted):
     job.prepared = job.recipes.prepare(job.spec, job.inputs.sets, job.devices[0], job.threads)
-    searched = wants_search(job.spec)
+    searched = job.spec.wants_search
     if not searched:
         store.save_hyperparameters(job.layout.hyperparameters, job.prepared.hyperparameters)
         if job.spec.output.stop_after == "hyperparameters":

@@ -11,13 +11,6 @@ from refmotion_plugin.contract.layout import is_done, mark_done, write_json
 log = logging.getLogger(__name__)
 
 
-def wants_search(spec):
-    """Whether the job is to search: asked for, and neither strengths nor a file nor rigid motion are given."""
-    prior = spec.motion_prior
-    given = prior.velocity_sigma or prior.relion_sigmas or prior.hyperparameters_file or prior.rigid
-    return spec.search.thoroughness != "none" and not given
-
-
 def find_hyperparameters(job, mark, may_run):
     """Search, or read what a search with the same inputs found; returns the prepared job with them.
 
@@ -39,11 +32,12 @@ def find_hyperparameters(job, mark, may_run):
 
 def finding(found):
     """What a search found, as JSON values; errors that are not known (one movie) are null."""
-    number = lambda value: None if not math.isfinite(value) else value
+    number = lambda value: value if math.isfinite(value) else None
     return {"family": found.family, "text": found.text, "worth_it": found.worth_it, "gain_log_likelihood": found.gain,
-            "gain_error": number(found.gain_error), "particles": found.particles, "movies": found.movies,
-            "activity_at_last_angstrom": found.activity_at_last,
-            "margins": {name: [margin, number(error)] for name, (margin, error) in found.margins.items()}}
+            "gain_error": found.gain_error, "gain_error_over_movies": number(found.gain_error_over_movies),
+            "movies_with_gain": found.movies_with_gain, "particles": found.particles, "movies": found.movies,
+            "activity_at_last_angstrom": found.activity_at_last_angstrom,
+            "margins": {name: [margin, error] for name, (margin, error) in found.margins.items()}}
 
 
 class _Teller:

@@ -84,6 +84,12 @@ class RaySearch:
             raise ValueError("no point of the search has a finite score")
         return min(usable, key=lambda t: t.score)
 
+    @property
+    def last_activity(self):
+        """Largest activity of the rays' outermost points: near zero if they went far enough."""
+        ends = {t.ray: t.activity for t in self.trials}
+        return max(ends.values())
+
 
 def spread_rays(n_theta, heights):
     """Rays at ``n_theta`` directions, evenly between the axes without touching them, at each height."""

@@ -6,7 +6,7 @@ correlation distance. Then all parameters of each family of priors are refined, 
 """
 import logging
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Dict, List
 
 import numpy as np
@@ -15,79 +15,60 @@ from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.records import Hyperparameters
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
 
-from ..search.pattern import PatternSearch
+from ..search import compare
 from ..search.rays import RaySearch, spread_rays
 from .load import forget_stacks
 from .prepared import Prepared
-from .validate import TuningSet, prepare_tuning, rigid_score
+from .refine import FAMILY_MARGIN, Ledger, refine_families
+from .validate import TuningSet, prepare_tuning
 
 RAYS = {"fast": (1, (1500.0,)), "balanced": (3, (700.0, 1500.0, 4000.0)), "extensive": (5, (400.0, 800.0, 1500.0, 3000.0, 6000.0))}
-ROUNDS = {"fast": 2, "balanced": 4, "extensive": 8}
 FIRST_R, FACTOR = 0.2, 2.5
 STILL_ANGSTROM = 0.03          # 75th percentile of the path's length below which nothing moves
-FAMILY_MARGIN = 1.0            # standard errors by which a family with more parameters must win
-FEW_PARTICLES = 200            # below, only families with few parameters are tried
-
-# name -> (parameters refined, how the default is changed to start it)
-FAMILIES = {
-    "constant strengths": (("velocity_sigma", "correlation_distance_angstrom", "acceleration_sigma"),
-                           dict(early_factor=0.0, kernel="exponential", correlated_acceleration=False, jitter_angstrom=0.0,
-                                velocity_sigma=1.0, acceleration_sigma=9.0, correlation_distance_angstrom=6000.0, global_angstrom=0.0)),
-    "strengths that fall with dose": (("velocity_sigma", "correlation_distance_angstrom", "acceleration_sigma", "early_factor",
-                                       "early_dose_e_per_A2"),
-                                      dict(early_factor=8.0, kernel="exponential", correlated_acceleration=False, jitter_angstrom=0.0,
-                                           velocity_sigma=0.5, acceleration_sigma=9.0, correlation_distance_angstrom=6000.0,
-                                           global_angstrom=0.0)),
-    "smooth field with jitter": (("velocity_sigma", "correlation_distance_angstrom", "acceleration_sigma", "early_factor",
-                                  "early_dose_e_per_A2", "jitter_angstrom", "global_angstrom"), {}),
-}
-STEP = {"velocity_sigma": 0.7, "correlation_distance_angstrom": 0.5, "acceleration_sigma": 0.7, "early_factor": 0.7,
-        "early_dose_e_per_A2": 0.5, "jitter_angstrom": 0.5, "global_angstrom": 0.6}       # natural logarithms
+CERTAIN = 2.0                  # standard errors above which a gain is one
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A family's best: hyperparameters and scores per movie (lower is better)."""
-
-    family: str
-    hyperparameters: Hyperparameters
-    scores: np.ndarray
-
-
-@dataclass(frozen=True)
 class Tuning:
-    """Result of a search. ``gain``, ``gain_error``: log-likelihood won over rigid motion by cross-validation, and its
-    standard error over movies; ``journal``: one record per trial, ready for JSON lines."""
+    """Result of a search.
+
+    ``gain``: log-likelihood of held-out data won over rigid motion, each particle judged by a choice in which it had no part;
+    ``gain_error``: its standard error over particles; ``gain_error_over_movies``: what it would scatter by on other movies
+    (infinite for one movie); ``movies_with_gain``: how many movies gain; ``margins``: {family: (how much worse than the chosen,
+    error)}; ``journal``: one record per trial, ready for JSON lines.
+    """
 
     hyperparameters: Hyperparameters
     family: str
     margins: Dict[str, tuple]
     gain: float
     gain_error: float
+    gain_error_over_movies: float
+    movies_with_gain: int
     particles: int
     movies: List[str]
-    activity_at_last: float
+    activity_at_last_angstrom: float
     journal: List[dict]
 
     @property
     def worth_it(self):
         """Whether local motion explains held-out data better than none, by more than two standard errors."""
-        return self.gain > 2.0 * self.gain_error
+        return bool(self.gain > CERTAIN * self.gain_error)
 
     @property
     def text(self):
         """The finding in one sentence."""
+        numbers = "%.0f +- %.0f (log-likelihood; %d particles, %d of %d movies gain)" % (
+            self.gain, self.gain_error, self.particles, self.movies_with_gain, len(self.movies))
         if self.worth_it:
-            return ("%s: held-out data are explained better than by rigid motion by %.0f +- %.0f (log-likelihood, %d particles of %d movies)"
-                    % (self.family, self.gain, self.gain_error, self.particles, len(self.movies)))
-        return ("no gain from local motion: held-out data are explained %.0f +- %.0f better than by rigid motion (log-likelihood, %d "
-                "particles of %d movies)" % (self.gain, self.gain_error, self.particles, len(self.movies)))
+            return "local motion explains held-out data better than rigid motion does, by %s; prior: %s" % (numbers, self.family)
+        return "no gain from local motion: held-out data are explained better than by rigid motion by %s; prior: %s" % (numbers, self.family)
 
 
-def choose_subset(movies, particles_of, target_particles, seed):
-    """Movies drawn at random (seeded) until they hold ``target_particles``; and the rest in the drawn order, as replacements."""
+def choose_subset(movies, particles_of, seed):
+    """Movies that have particles, in a random (seeded) order: taken from the front until there are enough, the rest replaces the unusable."""
     filled = [m for m in movies if len(particles_of(m))]
     if not filled:
         raise InputError("no movie has particles, so hyperparameters cannot be searched: check rlnMicrographName")
@@ -113,26 +94,33 @@ def tune(movies, particles_of, prepared: Prepared, progress=None):
     tuning_set = TuningSet(int(spec.cache_gib * 2 ** 30))
     try:
         names = _fill(tuning_set, movies, particles_of, prepared, progress)
-        journal = []
-        search = _search_rays(tuning_set, spec, journal, progress)
-        base = replace(DEFAULT_HYPERPARAMETERS, movie_spread=0.0)
-        ray = search.rays[search.best.ray]
-        start = strength(base, ray.theta, search.best.r, ray.z)
-        rigid = np.array([rigid_score(m) for m in tuning_set])
-        candidates = _refine_families(tuning_set, start, spec, journal, progress)
-        best, margins = choose_family(candidates)
-        gains = rigid - best.scores
-        last = [t.activity for t in search.trials if t.iteration == search.iteration - 1]
-        return Tuning(best.hyperparameters, best.family, margins, float(gains.sum()), _error_of_sum(gains), tuning_set.n_particles,
-                      names, float(max(last)), journal)
+        ledger = Ledger(tuning_set)
+        rays = _search_rays(ledger, spec, progress)
+        ray = rays.rays[rays.best.ray]
+        start = strength(_base(), ray.theta, rays.best.r, ray.z)
+        return _conclude(ledger, refine_families(ledger, start, spec.thoroughness, progress), rays, names)
     finally:
         tuning_set.close()
         forget_stacks()
 
 
+def _base():
+    """The default prior with the same strength for every movie: what rays are scaled from."""
+    return replace(DEFAULT_HYPERPARAMETERS, movie_spread=0.0)
+
+
+def _conclude(ledger, candidates, rays, names):
+    by_name = {c.family: c for c in candidates}
+    chosen, margins = compare.choose({n: c.held_out for n, c in by_name.items()}, ledger.movie_of, FAMILY_MARGIN)
+    won = ledger.rigid - by_name[chosen].held_out
+    return Tuning(by_name[chosen].hyperparameters, chosen, margins, float(won.sum()), compare.error_over_items(won, ledger.movie_of),
+                  compare.error_over_groups(won, ledger.movie_of), int((compare.group_sums(won, ledger.movie_of) > 0).sum()),
+                  len(won), names, rays.last_activity, ledger.journal())
+
+
 def _fill(tuning_set, movies, particles_of, prepared, progress):
     target, names, faults = prepared.spec.search.target_particles, [], []
-    for movie in choose_subset(movies, particles_of, target, prepared.spec.seed):
+    for movie in choose_subset(movies, particles_of, prepared.spec.seed):
         if tuning_set.n_particles >= target:
             break
         try:
@@ -147,98 +135,20 @@ def _fill(tuning_set, movies, particles_of, prepared, progress):
     return names
 
 
-def _search_rays(tuning_set, spec, journal, progress):
+def _search_rays(ledger, spec, progress):
     n_theta, heights = RAYS[spec.thoroughness]
-    base = replace(DEFAULT_HYPERPARAMETERS, movie_spread=0.0)
     search = RaySearch(spread_rays(n_theta, heights), FIRST_R, FACTOR, spec.max_prior_strength, STILL_ANGSTROM)
     total = int(math.log(spec.max_prior_strength / FIRST_R) / math.log(FACTOR)) + 1
     while search.ask():
-        hypers = [strength(base, search.rays[i].theta, r, search.rays[i].z) for i, r in search.ask()]
-        scores, activities = tuning_set.evaluate(hypers)
-        for trial, hyper in zip(search.tell(list(zip(scores.sum(0), activities))), hypers):
-            ray = search.rays[trial.ray]
-            journal.append(dict(kind="ray", iteration=trial.iteration, ray=trial.ray, theta_degree=math.degrees(ray.theta),
-                                correlation_distance_angstrom=ray.z, strength=trial.r, score=trial.score,
-                                activity_angstrom=trial.activity, hyperparameters=asdict(hyper)))
-        log.info("search iteration %d: strength %.3g, %d rays, best score %.1f, activity %.3f A", search.iteration, search.r / FACTOR,
-                 len(hypers), float(scores.sum(0).min()), float(np.max(activities)))
+        asked = [(i, search.rays[i], r) for i, r in search.ask()]
+        places = [dict(iteration=search.iteration, ray=i, theta_degree=math.degrees(ray.theta), correlation_distance_angstrom=ray.z,
+                       strength=r) for i, ray, r in asked]
+        trials = ledger.evaluate("ray", "rays", [strength(_base(), ray.theta, r, ray.z) for _, ray, r in asked], places=places)
+        search.tell([(t.total, t.activity) for t in trials])
+        log.info("search iteration %d: strength %.3g, %d rays, largest gain %.1f, largest activity %.3f A", search.iteration, asked[0][2],
+                 len(asked), max(ledger.gain(t.scores)[0] for t in trials), max(t.activity for t in trials))
         progress(search.iteration, total, "rays")
-    if max(t.activity for t in search.trials if t.iteration == search.iteration - 1) > 10 * STILL_ANGSTROM:
-        log.warning("particles still move at the largest prior strength: raise the maximum total prior strength")
+    if search.last_activity > 10 * STILL_ANGSTROM:
+        log.warning("particles still move by %.2f A at the largest prior strength: raise the maximum total prior strength",
+                    search.last_activity)
     return search
-
-
-def _refine_families(tuning_set, start, spec, journal, progress):
-    names = list(FAMILIES)[:2] if tuning_set.n_particles < FEW_PARTICLES else list(FAMILIES)
-    if spec.thoroughness == "fast":
-        names = names[-1:]
-    candidates = [_untuned(tuning_set, "default prior", DEFAULT_HYPERPARAMETERS, journal)]
-    for index, name in enumerate(names):
-        parameters, changes = FAMILIES[name]
-        found = refine(tuning_set, name, replace(start, **changes), parameters, ROUNDS[spec.thoroughness], journal)
-        candidates.append(_with_spread(tuning_set, found, journal))
-        progress(index + 1, len(names), "refinement")
-    return candidates
-
-
-def _untuned(tuning_set, family, hyper, journal):
-    scores, activities = tuning_set.evaluate([hyper])
-    journal.append(dict(kind="default", family=family, score=float(scores.sum()), activity_angstrom=float(activities[0]),
-                        hyperparameters=asdict(hyper)))
-    return Candidate(family, hyper, scores[:, 0])
-
-
-def refine(tuning_set, family, start, parameters, rounds, journal):
-    """Pattern search in the logarithms of some parameters; returns the family's :class:`Candidate`."""
-    def at(point):
-        return replace(start, **{p: math.exp(v) for p, v in zip(parameters, point)})
-
-    def scores_of(points):
-        scores, activities = tuning_set.evaluate([at(p) for p in points])
-        for i, point in enumerate(points):
-            journal.append(dict(kind="refine", family=family, score=float(scores[:, i].sum()), activity_angstrom=float(activities[i]),
-                                hyperparameters=asdict(at(point))))
-        return scores
-
-    center = [math.log(getattr(start, p)) for p in parameters]
-    best = scores_of([center])[:, 0]
-    search = PatternSearch(center, [STEP[p] for p in parameters], float(best.sum()), max_rounds=rounds)
-    while not search.over:
-        points = search.ask()
-        scores = scores_of(points)
-        proposed = search.combined(scores.sum(0).tolist())
-        points, scores = points + [proposed], np.concatenate([scores, scores_of([proposed])], axis=1)
-        if search.tell(points, scores.sum(0).tolist()):
-            best = scores[:, int(np.argmin(scores.sum(0)))]
-    return Candidate(family, at(search.center), best)
-
-
-def choose_family(candidates):
-    """The simplest family that no richer one beats clearly. Returns it and {family: (margin to the chosen, error)}.
-
-    Candidates come from few to many parameters; margins are score differences (positive: worse than the chosen).
-    """
-    chosen = candidates[0]
-    for richer in candidates[1:]:
-        won = chosen.scores - richer.scores
-        if won.sum() > FAMILY_MARGIN * _error_of_sum(won):
-            chosen = richer
-    margins = {c.family: (float((c.scores - chosen.scores).sum()), _error_of_sum(c.scores - chosen.scores)) for c in candidates}
-    return chosen, margins
-
-
-def _with_spread(tuning_set, best: Candidate, journal):
-    """Let each movie have its own strength, if that predicts better."""
-    if best.hyperparameters.movie_spread > 0:
-        return best
-    spread = replace(best.hyperparameters, movie_spread=DEFAULT_HYPERPARAMETERS.movie_spread)
-    scores, activities = tuning_set.evaluate([spread])
-    journal.append(dict(kind="spread", family=best.family, score=float(scores.sum()), activity_angstrom=float(activities[0]),
-                        hyperparameters=asdict(spread)))
-    return Candidate(best.family, spread, scores[:, 0]) if scores.sum() < best.scores.sum() else best
-
-
-def _error_of_sum(values):
-    """Standard error of a sum over movies; infinite for a single movie."""
-    n = len(values)
-    return float(np.std(values, ddof=1) * math.sqrt(n)) if n > 1 else math.inf

@@ -11,7 +11,7 @@ import torch
 from refmotion_plugin.contract.errors import InputError
 
 from ..maths import spline
-from ..motion.adapt import adapt_strength
+from ..motion.adapt import adapt_strength, scaled
 from ..motion.correlate import CorrelationMaps, Window, correlation_maps
 from ..motion.fit import fit_trajectories
 from ..motion.model import SignalModel, motion_inside_frames
@@ -20,6 +20,7 @@ from .align import band_indicator, estimate_deviation, movie_noise, movie_unit, 
 from .prepared import Prepared
 
 ACTIVITY_PERCENTILE = 75
+RIGID_SIGMA = 1e-7            # strengths so small that nothing moves
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class TuningMovie:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What hyperparameter sets did on one movie: ``score`` (b,), lower is better; ``activity`` (b,) A; ``reason`` per set."""
+    """What hyperparameter sets did on one movie: ``score`` (P, b), lower is better; ``activity`` (b,) A; ``reason`` per set."""
 
     score: np.ndarray
     activity: np.ndarray
@@ -75,39 +76,46 @@ def prepare_tuning(movie, particles, prepared: Prepared):
     return TuningMovie(movie.micrograph, maps[0], maps[1], position, torch.from_numpy(view.dose_e_per_A2).to(noise.device))
 
 
-def try_hyperparameters(movie: TuningMovie, hypers):
+def rigid(hyper):
+    """The same prior, infinitely strong: only each particle's constant offset is left, which is no motion."""
+    return replace(hyper, velocity_sigma=RIGID_SIGMA, acceleration_sigma=RIGID_SIGMA, jitter_angstrom=0.0, global_angstrom=0.0,
+                   movie_spread=0.0)
+
+
+def try_hyperparameters(movie: TuningMovie, hypers, scales=None):
     """Score and activity of hyperparameter sets on one movie, solved as one batch.
 
-    A set with ``movie_spread`` > 0 is first adapted to the movie by its low-band evidence. The score is minus the
-    opposite-half correlation of the high band along the low-band trajectories.
+    The score is minus the opposite-half correlation of the high band along the low-band trajectories, per particle. A set with
+    ``movie_spread`` > 0 is first adapted to the movie by its low-band evidence, or by ``scales`` (motion, shift) if they are known.
     """
-    adapted = [_adapted(movie, h) for h in hypers]
+    adapted = [_adapted(movie, h, scales) for h in hypers]
     fit = fit_trajectories(movie.low, build_prior(adapted, movie.position_yx_angstrom, movie.dose_e_per_A2))
     length = torch.diff(fit.deviation, dim=2).norm(dim=-1).sum(-1)                    # (b, P)
     activity = torch.quantile(length, ACTIVITY_PERCENTILE / 100.0, dim=1)
-    return Outcome(-judged(movie, fit.deviation).cpu().numpy(), activity.cpu().numpy(), tuple(fit.reason))
-
-
-def rigid_score(movie: TuningMovie):
-    """Score of no local motion at all."""
-    shape = movie.low.residual_yx_angstrom.shape
-    return float(-judged(movie, torch.zeros((1,) + tuple(shape), dtype=torch.float64, device=movie.position_yx_angstrom.device))[0])
+    return Outcome(-judged(movie, fit.deviation).T.cpu().numpy(), activity.cpu().numpy(), tuple(fit.reason))
 
 
 def judged(movie: TuningMovie, deviation):
-    """High-band correlation with the opposite half along deviations (b, P, F, 2): float64 (b,)."""
+    """High-band correlation with the opposite half along deviations (b, P, F, 2): float64 (b, P)."""
     maps = movie.high
     place = (maps.residual_yx_angstrom / maps.step_angstrom + maps.center + deviation / maps.step_angstrom)
     flat = place.reshape(len(deviation), -1, 2)
     value, _ = spline.evaluate(maps.coefficients.reshape((-1,) + tuple(maps.coefficients.shape[-2:])), flat)
-    return value.sum(-1)
+    return value.reshape(deviation.shape[:-1]).sum(-1)
 
 
-def _adapted(movie, hyper):
+def movie_scales(movie: TuningMovie, hyper):
+    """(motion, shift) by which the movie's low-band evidence scales a set with ``movie_spread`` > 0."""
+    start = fit_trajectories(movie.low, build_prior([hyper], movie.position_yx_angstrom, movie.dose_e_per_A2))
+    own = adapt_strength(hyper, start, movie.low, movie.position_yx_angstrom, movie.dose_e_per_A2)
+    shift = own.global_angstrom / hyper.global_angstrom if hyper.global_angstrom > 0 else 1.0
+    return own.velocity_sigma / hyper.velocity_sigma, shift
+
+
+def _adapted(movie, hyper, scales):
     if hyper.movie_spread <= 0:
         return hyper
-    start = fit_trajectories(movie.low, build_prior([hyper], movie.position_yx_angstrom, movie.dose_e_per_A2))
-    return adapt_strength(hyper, start, movie.low, movie.position_yx_angstrom, movie.dose_e_per_A2)
+    return scaled(hyper, *(movie_scales(movie, hyper) if scales is None else scales))
 
 
 class TuningSet:
@@ -144,16 +152,29 @@ class TuningSet:
         return len(self.items)
 
     @property
+    def movie_of(self):
+        """Number of the movie of each particle, (particle,)."""
+        counts = [(m if isinstance(m, TuningMovie) else m[1]).n_particles for m in self.items]
+        return np.repeat(np.arange(len(counts)), counts)
+
+    @property
     def n_particles(self):
         """Particles of all movies."""
-        return sum((m if isinstance(m, TuningMovie) else m[1]).n_particles for m in self.items)
+        return len(self.movie_of)
 
-    def evaluate(self, hypers):
-        """Scores (movie, set) and mean activities (set,) of hyperparameter sets. InputError if the set is empty."""
+    def evaluate(self, hypers, scales=None):
+        """Scores (particle, set), in the order of :attr:`movie_of`, and mean activities (set,) of hyperparameter sets.
+
+        ``scales``: per movie what :func:`movie_scales` gave. InputError if the set is empty.
+        """
         if not self.items:
             raise InputError("the hyperparameter search has no usable movie: see the reasons in the log")
-        outcomes = [try_hyperparameters(movie, hypers) for movie in self]
-        return np.stack([o.score for o in outcomes]), np.mean([o.activity for o in outcomes], axis=0)
+        outcomes = [try_hyperparameters(movie, hypers, scales and scales[i]) for i, movie in enumerate(self)]
+        return np.concatenate([o.score for o in outcomes]), np.mean([o.activity for o in outcomes], axis=0)
+
+    def scales(self, hyper):
+        """What every movie's evidence makes of a set: a list of (motion, shift)."""
+        return [movie_scales(movie, hyper) for movie in self]
 
     def close(self):
         """Remove what was spilled to disk."""
