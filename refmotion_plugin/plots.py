@@ -2,6 +2,8 @@
 
 Each function takes arrays or records and returns a new matplotlib Figure, without touching pyplot's state.
 """
+import textwrap
+
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.collections import LineCollection
@@ -129,8 +131,8 @@ def search_figure(found):
 
     ``found`` is a SearchFinding. Colours tell correlation distances apart, markers directions.
     """
-    figure = Figure(figsize=(13, 4.3), layout="constrained")
-    gain_axes, activity_axes, family_axes = figure.subplots(1, 3, width_ratios=(1, 1, 0.9))
+    figure = Figure(figsize=(14, 4.8), layout="constrained")
+    gain_axes, activity_axes, family_axes = figure.subplots(1, 3, width_ratios=(1.1, 1, 0.8))
     rays = {}
     for trial in found.trials:
         if trial["kind"] == "ray" and trial["gain"] is not None:
@@ -140,10 +142,12 @@ def search_figure(found):
         gain_axes.errorbar(strength, [t["gain"] for t in ray], yerr=[t["gain_error"] for t in ray], elinewidth=0.6, **style)
         activity_axes.plot(strength, [t["activity_angstrom"] for t in ray], **style)
     _mark_choice(found, [t for ray in rays.values() for t in ray], gain_axes, activity_axes)
-    gain_axes.set(xscale="log", xlabel="total prior strength (1: the default; larger is stiffer)",
-                  ylabel="held-out log-likelihood won over rigid motion")
-    activity_axes.set(xscale="log", xlabel="total prior strength", yscale="symlog", ylim=(0, None),
-                      ylabel="trajectory activity: path length, 75th percentile (Å)")
+    gain_axes.set(xscale="log", xlabel="total prior strength (default: 1)", title="gain along the rays",
+                  ylabel="log-likelihood won over rigid motion")
+    activity_axes.set(xscale="log", xlabel="total prior strength (default: 1)", yscale="symlog", ylim=(0, None),
+                      title="trajectory activity", ylabel="path length, 75th percentile (Å)")
+    for axis in (gain_axes.xaxis, activity_axes.xaxis, activity_axes.yaxis):
+        axis.set_major_formatter("{x:g}")
     _draw_margins(family_axes, found)
     figure.suptitle("Search for hyperparameters: %d particles of %d movies" % (found.particles, len(found.movies)))
     return figure
@@ -187,10 +191,8 @@ def _draw_margins(axes, found):
         axes.errorbar(-margin, line, xerr=2 * error, fmt="*" if chosen else "o", markersize=12 if chosen else 6, capsize=4,
                       color="black" if chosen else OKABE_ITO[0])
     axes.axvline(0.0, color="grey", linewidth=0.6)
-    axes.set_yticks(range(len(names)), [n + " (chosen)" * (n == found.family) for n in names])
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlabel("held-out log-likelihood against the chosen one,\nbars: two standard errors")
-    axes.set_title("families of priors", fontsize="medium")
+    axes.set_yticks(range(len(names)), [textwrap.fill(n, 16) + "\n(chosen)" * (n == found.family) for n in names])
+    axes.set(ylim=(len(names) - 0.4, -0.6), xlabel="log-likelihood against the chosen\n(bars: two standard errors)", title="families of priors")
 
 
 def before_after_figure(before, after, before_pixel_angstrom, after_pixel_angstrom):

@@ -38,7 +38,7 @@ def where_and_when() -> dict:
     return {"cpu": cpu_model(), "cores": len(os.sched_getaffinity(0)), "load_average": list(os.getloadavg()),
             "system": platform.platform(), "python": platform.python_version(), "torch": torch.__version__,
             "refmotion_plugin": refmotion_plugin.__version__, "date": datetime.date.today().isoformat(),
-            "command": shlex.join(["python", "benchmarks/against_relion.py", *map(_without_folder, sys.argv[1:])])}
+            "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_without_folder, sys.argv[1:])])}
 
 
 def _without_folder(argument: str) -> str:

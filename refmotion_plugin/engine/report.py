@@ -104,7 +104,8 @@ def _figures(results):
     if found is not None:
         yield ("search", "Search for hyperparameters",
                "Left: how much better held-out data are explained than by rigid motion, along rays of growing prior strength, with standard "
-               "errors. Middle: how much still moves. Right: each family of priors at its best.", lambda: plots.search_figure(found))
+               "errors; directions near 0° stiffen the velocity, near 90° the acceleration. Middle: how much still moves. Right: each family of "
+               "priors at its best.", lambda: plots.search_figure(found))
     if fcc is not None:
         for group in range(len(fcc.cross)):
             yield ("fcc" + _number(group), "Fourier cylinder correlation" + _group(group, fcc.cross),

@@ -40,6 +40,9 @@ def finding(found):
             "margins": {name: [margin, error] for name, (margin, error) in found.margins.items()}}
 
 
+UNITS = {"correlation maps": "particle", "rays": "step", "refinement": "family"}
+
+
 class _Teller:
     """Progress of a search as stages of the job's status."""
 
@@ -48,6 +51,7 @@ class _Teller:
 
     def __call__(self, done, total, sentence):
         if sentence != self.sentence:
-            self.status.begin("search: " + sentence, total)
+            self.status.begin("search: " + sentence, total, UNITS[sentence])
             self.sentence = sentence
-        self.status.reach(done)
+        if done:
+            self.status.reach(done)

@@ -24,13 +24,14 @@ class Progress:
     total: int
     seconds_per_movie: Optional[float] = None
     remaining_seconds: Optional[float] = None
+    unit: str = "movie"
 
     def line(self):
         """``align 3/10 movies, 2.1 s/movie, 15 s remaining``."""
-        text = "%s %d/%d movies" % (self.stage, self.done, self.total)
+        text = "%s %d/%d %s" % (self.stage, self.done, self.total, "families" if self.unit == "family" else self.unit + "s")
         if self.seconds_per_movie is None:
             return text
-        return "%s, %.1f s/movie, %s remaining" % (text, self.seconds_per_movie, duration(self.remaining_seconds))
+        return "%s, %.1f s/%s, %s remaining" % (text, self.seconds_per_movie, self.unit, duration(self.remaining_seconds))
 
 
 def duration(seconds):
@@ -48,7 +49,7 @@ class StatusLog:
 
     def __init__(self, layout, listener=None):
         self.layout, self.listener = layout, listener
-        self.stage, self.done, self.total, self.start = "", 0, 0, 0.0
+        self.stage, self.unit, self.done, self.total, self.start = "", "movie", 0, 0, 0.0
         self._end_cut_line()
 
     def _end_cut_line(self):
@@ -65,10 +66,10 @@ class StatusLog:
         with open(self.layout.status, "a", encoding="utf-8") as file:
             file.write(json.dumps(dict({"event": name, "time": round(time.time(), 2)}, **values)) + "\n")
 
-    def begin(self, stage, total):
-        """A stage starts with ``total`` movies to do."""
-        self.stage, self.done, self.total, self.start = stage, 0, total, time.monotonic()
-        self._tell(Progress(stage, 0, total))
+    def begin(self, stage, total, unit="movie"):
+        """A stage starts with ``total`` movies (or other units) to do."""
+        self.stage, self.unit, self.done, self.total, self.start = stage, unit, 0, total, time.monotonic()
+        self._tell(Progress(stage, 0, total, unit=unit))
 
     def advance(self):
         """One more movie of the stage is through."""
@@ -78,7 +79,8 @@ class StatusLog:
         """``done`` of the stage's steps are through."""
         self.done = done
         each = (time.monotonic() - self.start) / max(1, self.done)
-        self._tell(Progress(self.stage, self.done, self.total, round(each, 3), round(each * (self.total - self.done), 1)))
+        self._tell(Progress(self.stage, self.done, self.total, round(each, 3), round(each * (self.total - self.done), 1),
+                            self.unit))
 
     def _tell(self, progress):
         write_json(self.layout.progress, asdict(progress))

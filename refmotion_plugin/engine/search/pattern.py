@@ -40,14 +40,14 @@ class PatternSearch:
         return points
 
     def combined(self, scores):
-        """The point that the parabolas along all coordinates propose from the scores of :meth:`ask`."""
-        point = list(self.center)
+        """The point that the parabolas along all coordinates propose from the scores of :meth:`ask`; no numbers are infinitely bad."""
+        point, scores = list(self.center), [s if math.isfinite(s) else math.inf for s in scores]
         for i, step in enumerate(self.steps):
             low, high, width = scores[2 * i], scores[2 * i + 1], step * self.shrink
             bend = low - 2 * self.score + high
             if math.isfinite(low) and math.isfinite(high) and bend > 0:
                 point[i] += max(-width, min(width, 0.5 * (low - high) / bend * width))
-            elif math.isfinite(min(low, high)) and min(low, high) < self.score:
+            elif min(low, high) < self.score:
                 point[i] += width if high < low else -width
         return point
 

@@ -115,6 +115,7 @@ def refine_families(ledger: Ledger, ray_best: Hyperparameters, thoroughness, pro
     """Candidates of all families, simplest first, the default prior among them."""
     families = FAMILIES[-1:] if thoroughness == "fast" else FAMILIES
     candidates = [default_candidate(ledger)]
+    progress(0, len(families), "refinement")
     for index, family in enumerate(families):
         candidates.append(refine_family(ledger, family, _starts(family, ray_best), ROUNDS[thoroughness]))
         progress(index + 1, len(families), "refinement")

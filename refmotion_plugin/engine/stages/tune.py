@@ -119,7 +119,9 @@ def _conclude(ledger, candidates, rays, names):
 
 
 def _fill(tuning_set, movies, particles_of, prepared, progress):
-    target, names, faults = prepared.spec.search.target_particles, [], []
+    target = min(prepared.spec.search.target_particles, sum(len(particles_of(m)) for m in movies))
+    names, faults = [], []
+    progress(0, target, "correlation maps")
     for movie in choose_subset(movies, particles_of, prepared.spec.seed):
         if tuning_set.n_particles >= target:
             break
@@ -139,6 +141,7 @@ def _search_rays(ledger, spec, progress):
     n_theta, heights = RAYS[spec.thoroughness]
     search = RaySearch(spread_rays(n_theta, heights), FIRST_R, FACTOR, spec.max_prior_strength, STILL_ANGSTROM)
     total = int(math.log(spec.max_prior_strength / FIRST_R) / math.log(FACTOR)) + 1
+    progress(0, total, "rays")
     while search.ask():
         asked = [(i, search.rays[i], r) for i, r in search.ask()]
         places = [dict(iteration=search.iteration, ray=i, theta_degree=math.degrees(ray.theta), correlation_distance_angstrom=ray.z,

@@ -1,0 +1,342 @@
+"""The search for hyperparameters on a tiny simulated project: its geometry, its judge, its choices, from end to end."""
+import json
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from refmotion_plugin.contract.errors import InputError, MovieError
+from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, SearchSpec
+from refmotion_plugin.engine.motion.fit import fit_trajectories
+from refmotion_plugin.engine.motion.prior import build_prior
+from refmotion_plugin.engine.search import compare
+from refmotion_plugin.engine.stages import refine, tune, validate
+
+FIXED = replace(DEFAULT_HYPERPARAMETERS, movie_spread=0.0)
+
+
+def with_search(prepared, seed=0, **values):
+    spec = prepared.spec.model_copy(update={"search": SearchSpec(**dict(dict(thoroughness="fast"), **values)), "seed": seed})
+    return replace(prepared, spec=spec)
+
+
+def with_half(prepared, half, spectrum):
+    changed = prepared.references[0].spectrum.clone()
+    changed[half - 1] = spectrum
+    return replace(prepared, references=(replace(prepared.references[0], spectrum=changed),))
+
+
+@pytest.fixture(scope="module")
+def movie(tiny, calibrated):
+    """What the search keeps of the first movie."""
+    return validate.prepare_tuning(tiny.movies[0], tiny.of(tiny.movies[0]), calibrated)
+
+
+@pytest.fixture(scope="module")
+def tuning_set(tiny, calibrated, movie):
+    """Both movies, in memory."""
+    found = validate.TuningSet(2 ** 32)
+    found.add(movie)
+    found.add(validate.prepare_tuning(tiny.movies[1], tiny.of(tiny.movies[1]), calibrated))
+    return found
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny, calibrated):
+    """A fast search."""
+    return tune.tune(tiny.movies, tiny.of, with_search(calibrated))
+
+
+# ---- geometry of the rays -----------------------------------------------------------------------------------------------------
+
+def test_the_default_lies_at_strength_one_between_the_axes():
+    found = tune.strength(FIXED, math.pi / 4, 1.0, FIXED.correlation_distance_angstrom)
+    assert found.velocity_sigma == pytest.approx(FIXED.velocity_sigma) and found.acceleration_sigma == pytest.approx(FIXED.acceleration_sigma)
+    assert replace(found, velocity_sigma=FIXED.velocity_sigma, acceleration_sigma=FIXED.acceleration_sigma) == FIXED
+
+
+def test_strength_is_the_inverse_of_sigma_and_directions_share_it_out():
+    near_velocity, near_acceleration = tune.strength(FIXED, 0.2, 3.0, 900.0), tune.strength(FIXED, math.pi / 2 - 0.2, 3.0, 900.0)
+    assert near_velocity.velocity_sigma < near_acceleration.velocity_sigma
+    assert near_velocity.acceleration_sigma > near_acceleration.acceleration_sigma
+    weak, strong = tune.strength(FIXED, 0.7, 2.0, 900.0), tune.strength(FIXED, 0.7, 4.0, 900.0)
+    assert weak.velocity_sigma / strong.velocity_sigma == pytest.approx(2.0) and weak.correlation_distance_angstrom == 900.0
+    in_units = [FIXED.velocity_sigma / strong.velocity_sigma, FIXED.acceleration_sigma / strong.acceleration_sigma]
+    assert math.hypot(*in_units) == pytest.approx(4.0 * math.sqrt(2)) and math.atan2(in_units[1], in_units[0]) == pytest.approx(0.7)
+
+
+def test_jitter_and_shift_fall_with_strength_but_do_not_grow_with_weakness():
+    assert tune.strength(FIXED, 0.7, 10.0, 900.0).jitter_angstrom == pytest.approx(FIXED.jitter_angstrom / 10)
+    assert tune.strength(FIXED, 0.7, 10.0, 900.0).global_angstrom == pytest.approx(FIXED.global_angstrom / 10)
+    assert tune.strength(FIXED, 0.7, 0.1, 900.0).jitter_angstrom == FIXED.jitter_angstrom
+
+
+def test_infinite_strength_is_rigid_motion(movie):
+    endless = validate.try_hyperparameters(movie, [tune.strength(FIXED, 0.7, 1e7, 900.0), validate.rigid(FIXED), FIXED])
+    np.testing.assert_allclose(endless.score[:, 0], endless.score[:, 1], atol=1e-3)
+    assert endless.activity[0] < 1e-3 and endless.activity[1] < 1e-3 and endless.activity[2] > 0.5
+
+
+def test_rigid_motion_keeps_the_constant_offset_which_is_no_motion(movie):
+    """Otherwise origins that are a little wrong would look like a gain from local motion."""
+    still = replace(validate.rigid(FIXED), offset_angstrom=1e-6)
+    nowhere = -validate.judged(movie, torch.zeros((1,) + tuple(movie.low.residual_yx_angstrom.shape), dtype=torch.float64)).sum()
+    scores = validate.try_hyperparameters(movie, [still, validate.rigid(FIXED)]).score.sum(0)
+    assert scores[0] == pytest.approx(float(nowhere), rel=1e-6) and abs(scores[1] - scores[0]) > 1e-3
+
+
+# ---- the judge ----------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("fraction", [0.1, 0.35, 0.8])
+def test_the_fraction_is_one_of_fourier_pixels(calibrated, fraction):
+    k_cut, k_max = validate.split_frequency(with_search(calibrated, fourier_fraction=fraction), 2.0)
+    assert k_max == calibrated.band_per_angstrom(2.0) and k_cut == pytest.approx(k_max * math.sqrt(fraction))
+    k = np.hypot(*np.meshgrid(np.linspace(-k_max, k_max, 801), np.linspace(-k_max, k_max, 801)))
+    assert (k <= k_cut).sum() / (k <= k_max).sum() == pytest.approx(fraction, abs=0.01)
+
+
+def bands(tiny, calibrated, monkeypatch):
+    """The two models of which maps are made: the one that aligns and the one that judges."""
+    models, make = [], validate.correlation_maps
+    monkeypatch.setattr(validate, "correlation_maps", lambda spectra, model, window, residual:
+                        models.append(model) or make(spectra, model, window, residual))
+    particles = tiny.of(tiny.movies[0])
+    validate.prepare_tuning(tiny.movies[0], replace(particles, half=np.ones(len(particles), np.int8)), calibrated)
+    return models
+
+
+def test_bands_share_no_frequency_and_fill_the_whole_band(tiny, calibrated, monkeypatch):
+    low, high = bands(tiny, calibrated, monkeypatch)
+    used = np.flatnonzero((low.amplitude > 0) | (high.amplitude > 0))
+    assert not (low.amplitude * high.amplitude).any() and low.amplitude.any() and high.amplitude.any()
+    assert np.flatnonzero(low.amplitude > 0).max() < np.flatnonzero(high.amplitude > 0).min()
+    assert (np.diff(used) == 1).all() and used[0] == 1
+
+
+def silenced(tiny, calibrated, half):
+    """Maps of a movie whose particles are all of half 1, with one half-map empty once the amplitude is calibrated."""
+    particles = tiny.of(tiny.movies[0])
+    job = with_half(calibrated, half, torch.zeros_like(calibrated.references[0].spectrum[0]))
+    return validate.prepare_tuning(tiny.movies[0], replace(particles, half=np.ones(len(particles), np.int8)), job)
+
+
+def test_the_own_half_aligns_and_the_opposite_half_judges(tiny, calibrated):
+    without_opposite, without_own = silenced(tiny, calibrated, 2), silenced(tiny, calibrated, 1)
+    assert without_opposite.low.coefficients.abs().max() > 0 and not without_opposite.high.coefficients.any()
+    assert not without_own.low.coefficients.any() and without_own.high.coefficients.abs().max() > 0
+
+
+def along_truth(tiny, movie, number=0):
+    residual_start = tiny.movies[number].global_shift_xy_px
+    start = -2.0 * (residual_start - residual_start[0])[:, ::-1]
+    return torch.from_numpy(tiny.truth(tiny.movies[number]) - start)[None].to(torch.float64)
+
+
+def test_true_trajectories_are_judged_better_than_rigid_ones_and_than_wrong_ones(tiny, movie):
+    deviation = along_truth(tiny, movie)
+    true = float(validate.judged(movie, deviation).sum())
+    rigid = -float(validate.try_hyperparameters(movie, [validate.rigid(FIXED)]).score.sum())
+    turned = float(validate.judged(movie, -deviation).sum())
+    crossed = float(validate.judged(movie, deviation.flip(-1)).sum())
+    assert true > rigid + 5 and true > turned + 5 and true > crossed + 5
+
+
+def test_the_score_is_minus_the_judge_along_the_fitted_trajectories(movie):
+    fit = fit_trajectories(movie.low, build_prior([FIXED], movie.position_yx_angstrom, movie.dose_e_per_A2))
+    found = validate.try_hyperparameters(movie, [FIXED])
+    np.testing.assert_allclose(found.score[:, 0], -validate.judged(movie, fit.deviation)[0])
+    length = np.linalg.norm(np.diff(fit.deviation[0].numpy(), axis=1), axis=-1).sum(-1)
+    assert found.activity[0] == pytest.approx(np.percentile(length, 75)) and found.reason == ("converged",)
+
+
+def test_a_batch_is_as_its_sets_one_by_one(movie):
+    sets = [FIXED, DEFAULT_HYPERPARAMETERS, tune.strength(FIXED, 0.3, 5.0, 3000.0), replace(FIXED, kernel="exponential"), validate.rigid(FIXED)]
+    together, alone = validate.try_hyperparameters(movie, sets), [validate.try_hyperparameters(movie, [h]) for h in sets]
+    np.testing.assert_allclose(together.score, np.concatenate([a.score for a in alone], axis=1), atol=0.02)
+    np.testing.assert_allclose(together.activity, [a.activity[0] for a in alone], atol=0.02)
+
+
+def test_a_movies_own_strength_is_found_once_and_may_be_held(movie):
+    scales = validate.movie_scales(movie, DEFAULT_HYPERPARAMETERS)
+    assert scales != (1.0, 1.0)
+    own = validate.try_hyperparameters(movie, [DEFAULT_HYPERPARAMETERS]).score
+    np.testing.assert_allclose(validate.try_hyperparameters(movie, [DEFAULT_HYPERPARAMETERS], scales).score, own, atol=1e-6)
+    assert np.abs(validate.try_hyperparameters(movie, [DEFAULT_HYPERPARAMETERS], (1.0, 1.0)).score - own).max() > 1e-3
+
+
+# ---- the cache ----------------------------------------------------------------------------------------------------------------
+
+def test_movies_on_disk_give_the_same_numbers_as_in_memory(tuning_set, tmp_path):
+    for bytes_in_memory, on_disk in ((0, 2), (tuning_set.used - 1, 1)):
+        spilled = validate.TuningSet(bytes_in_memory, folder=tmp_path)
+        for movie in tuning_set:
+            spilled.add(movie)
+        assert len(list(tmp_path.rglob("*.pt"))) == on_disk
+        sets = [DEFAULT_HYPERPARAMETERS, FIXED]
+        for ours, theirs in zip(spilled.evaluate(sets), tuning_set.evaluate(sets)):
+            np.testing.assert_array_equal(ours, theirs)
+        assert spilled.n_particles == 24 and len(spilled) == 2 and spilled.movie_of.tolist() == [0] * 12 + [1] * 12
+        spilled.close()
+        assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_set_has_no_scores():
+    with pytest.raises(InputError, match="no usable movie"):
+        validate.TuningSet(1).evaluate([FIXED])
+
+
+# ---- the subset -----------------------------------------------------------------------------------------------------------------
+
+def drawn(seed, count=20):
+    movies = [SimpleNamespace(micrograph="m%d" % i) for i in range(count)]
+    return [m.micrograph for m in tune.choose_subset(movies, lambda m: "" if m.micrograph == "m3" else "p", seed)]
+
+
+def test_the_subset_is_drawn_by_the_seed_from_the_movies_with_particles():
+    assert drawn(1) == drawn(1) != drawn(2) and sorted(drawn(1)) == sorted(drawn(2)) and "m3" not in drawn(1) and len(drawn(1)) == 19
+    with pytest.raises(InputError, match="no movie has particles"):
+        tune.choose_subset([SimpleNamespace(micrograph="m")], lambda m: [], 0)
+
+
+def filled(tiny, job, monkeypatch, broken=()):
+    def prepare(movie, particles, prepared):
+        if movie.micrograph in broken:
+            raise MovieError("the file of %s is cut off" % movie.micrograph)
+        return SimpleNamespace(low=SimpleNamespace(coefficients=torch.zeros(1)), high=SimpleNamespace(coefficients=torch.zeros(1)),
+                               n_particles=len(particles))
+    monkeypatch.setattr(validate, "TuningMovie", SimpleNamespace)
+    monkeypatch.setattr(tune, "prepare_tuning", prepare)
+    return tune._fill(validate.TuningSet(10 ** 9), tiny.movies, tiny.of, job, lambda *step: None)
+
+
+def test_movies_are_taken_until_there_are_enough_particles(tiny, calibrated, monkeypatch):
+    assert [len(filled(tiny, with_search(calibrated, target_particles=n), monkeypatch)) for n in (1, 12, 13, 1000)] == [1, 1, 2, 2]
+
+
+def test_an_unusable_movie_is_replaced_and_if_none_is_left_the_reason_is_said(tiny, calibrated, monkeypatch):
+    job, names = with_search(calibrated, target_particles=12), [m.micrograph for m in tiny.movies]
+    first = filled(tiny, job, monkeypatch)
+    assert filled(tiny, job, monkeypatch, broken=first) == [n for n in names if n not in first]
+    with pytest.raises(InputError, match="no movie could be used.*is cut off"):
+        filled(tiny, job, monkeypatch, broken=names)
+
+
+# ---- refinement -------------------------------------------------------------------------------------------------------------------
+
+class Bowl:
+    """Stands in for a tuning set: a bowl in the logarithm of sigma_V with its bottom at ``bottom``, the same for all particles."""
+
+    def __init__(self, bottom, particles=300):
+        self.bottom, self.movie_of, self.asked = bottom, np.repeat([0, 1, 2], particles // 3), 0
+
+    def evaluate(self, hypers, scales=None):
+        self.asked += len(hypers)
+        score = [math.log(h.velocity_sigma / self.bottom) ** 2 if h.velocity_sigma > validate.RIGID_SIGMA else 50.0 for h in hypers]
+        noise = np.random.default_rng(0).normal(size=(len(self.movie_of), 1))
+        return np.array(score) + noise, np.ones(len(hypers))
+
+    def scales(self, hyper):
+        return [(1.0, 1.0)] * 3
+
+
+def test_every_family_is_refined_to_the_bottom_and_the_default_takes_part_as_it_is():
+    ledger = refine.Ledger(Bowl(0.8))
+    found = {c.family: c for c in refine.refine_families(ledger, FIXED, "balanced", lambda *step: None)}
+    assert list(found) == ["default prior", "constant strengths", "strengths that fall with dose", "field with jitter"]
+    assert found["default prior"].hyperparameters == DEFAULT_HYPERPARAMETERS
+    for name in list(found)[1:]:
+        assert found[name].hyperparameters.velocity_sigma == pytest.approx(0.8, rel=0.02)
+    assert found["constant strengths"].hyperparameters.early_factor == 0.0
+
+
+def test_fast_refines_one_family_and_few_particles_few_parameters(monkeypatch):
+    counts = {}
+    for particles in (150, 300):
+        ledger = refine.Ledger(Bowl(0.8, particles))
+        found = refine.refine_families(ledger, FIXED, "fast", lambda *step: None)
+        assert [c.family for c in found] == ["default prior", "field with jitter"]
+        changed = [t.hyperparameters for t in ledger.tested if t.kind == "refine"]
+        counts[particles] = sum(len({getattr(h, name) for h in changed}) > 1 for name in refine.STEP)
+    assert counts == {150: 3, 300: 7}
+
+
+def test_the_ledger_knows_every_trial_and_its_gain():
+    ledger = refine.Ledger(Bowl(0.8))
+    refine.refine_families(ledger, FIXED, "fast", lambda *step: None)
+    rows = ledger.journal()
+    assert len(rows) == ledger.tuning_set.asked and json.loads(json.dumps(rows)) == rows
+    assert [r["kind"] for r in rows[:3]] == ["rigid", "default", "start"] and rows[0]["gain"] == 0.0
+    assert rows[1]["gain"] == pytest.approx(300 * (50 - math.log(0.46 / 0.8) ** 2)) and rows[1]["gain_error"] < 1e-6
+
+
+def test_scores_that_are_no_numbers_leave_the_journal_readable():
+    ledger = refine.Ledger(Bowl(0.8))
+    ledger.tuning_set.bottom = math.nan
+    trial = ledger.evaluate("refine", "x", [FIXED])[0]
+    assert trial.total == math.inf and ledger.journal()[-1]["gain"] is None and "NaN" not in json.dumps(ledger.journal())
+
+
+# ---- from end to end ------------------------------------------------------------------------------------------------------------
+
+def test_a_fast_search_finds_the_motion_of_the_tiny_project(tuned):
+    assert tuned.worth_it and tuned.gain > 2 * tuned.gain_error > 0 and tuned.particles == 24 and len(tuned.movies) == 2
+    assert tuned.movies_with_gain == 2 and set(tuned.margins) == {"default prior", "field with jitter"}
+    assert tuned.margins[tuned.family] == (0.0, 0.0) and tuned.activity_at_last_angstrom < 10 * tune.STILL_ANGSTROM
+    kinds = [row["kind"] for row in tuned.journal]
+    assert kinds[0] == "rigid" and {"ray", "default", "start", "refine", "own strength"} <= set(kinds)
+    assert "explains held-out data better" in tuned.text and "24 particles, 2 of 2 movies gain" in tuned.text
+
+
+def test_the_search_is_the_same_every_time(tiny, calibrated, tuned):
+    again = tune.tune(tiny.movies, tiny.of, with_search(calibrated, cache_gib=0.0))
+    assert again.hyperparameters == tuned.hyperparameters and again.margins == tuned.margins and again.journal == tuned.journal
+
+
+def test_activity_falls_to_nothing_along_a_ray(tuned):
+    ray = [row for row in tuned.journal if row["kind"] == "ray"]
+    activity = [row["activity_angstrom"] for row in ray]
+    assert activity[0] > 1.0 and activity[-1] < activity[0] / 20 and [r["iteration"] for r in ray] == list(range(len(ray)))
+    assert ray[-1]["gain"] < max(r["gain"] for r in ray)
+
+
+def test_progress_is_told_in_three_parts(tiny, calibrated):
+    told = []
+    tune.tune(tiny.movies, tiny.of, with_search(calibrated, target_particles=12), lambda *step: told.append(step))
+    assert [s for s in dict.fromkeys(t[2] for t in told)] == ["correlation maps", "rays", "refinement"]
+    for sentence in ("correlation maps", "refinement"):
+        steps = [t for t in told if t[2] == sentence]
+        assert steps[0][0] == 0 and steps[-1][0] == steps[-1][1]
+
+
+def test_with_one_movie_there_is_a_verdict_all_the_same(tiny, calibrated):
+    one = tune.tune(tiny.movies[:1], tiny.of, with_search(calibrated))
+    assert 0 < one.gain_error < math.inf and one.gain_error_over_movies == math.inf
+    assert all(math.isfinite(error) for _, error in one.margins.values())
+
+
+def test_where_half_maps_share_nothing_with_the_movies_there_is_no_gain(tiny, calibrated):
+    """The judge sees noise only: whatever is found, it does not count as a gain."""
+    spectrum = calibrated.references[0].spectrum
+    noise = torch.randn(spectrum[0].shape, generator=torch.Generator().manual_seed(1), dtype=torch.complex64) * spectrum[0].abs()
+    verdicts = [tune.tune(tiny.movies, all_of_half_1(tiny), with_search(with_half(calibrated, 2, noise)))]
+    assert not verdicts[0].worth_it and verdicts[0].text.startswith("no gain from local motion")
+
+
+def all_of_half_1(tiny):
+    def of(movie):
+        particles = tiny.of(movie)
+        return replace(particles, half=np.ones(len(particles), np.int8))
+    return of
+
+
+def tuning(gain, error):
+    return tune.Tuning(FIXED, "default prior", {}, gain, error, math.inf, 1, 10, ["m"], 0.0, [])
+
+
+def test_a_gain_is_one_beyond_two_standard_errors():
+    assert tuning(10.0, 4.9).worth_it and not tuning(10.0, 5.1).worth_it and not tuning(-10.0, 1.0).worth_it
+    assert "no gain" not in tuning(10.0, 4.9).text and "no gain" in tuning(10.0, 5.1).text
+    assert compare.FOLDS == 5
