@@ -13,8 +13,8 @@ _MODES = (0, 1, 2, 3, 4, 6, 12, 101)
 log = logging.getLogger(__name__)
 
 
-def read_map(path):
-    """A cubic map.
+def read_map(path, what="map"):
+    """A cubic map; ``what`` it is called in messages.
 
     Returns float32 (z, y, x) and the voxel size in A. Raises InputError, in a sentence, for a file that is missing, not MRC,
     not a cube, with other axis orders, without a voxel size or with different ones per axis, not finite, or all zero.
@@ -34,7 +34,7 @@ def read_map(path):
         raise InputError("map %s cannot be read as MRC (%s): give an MRC file" % (path, error)) from None
     _check_header(path, data, voxel, axes)
     data = data.astype(np.float32, copy=False)
-    _check_values(path, data)
+    _check_values(path, data, what)
     return data, round(voxel[0], 6)
 
 
@@ -70,12 +70,13 @@ def _check_header(path, data, voxel, axes):
                          % (path, ", ".join("%.4f" % v for v in voxel)))
 
 
-def _check_values(path, data):
+def _check_values(path, data, what):
     bad = int(data.size - np.count_nonzero(np.isfinite(data)))
     if bad:
         raise InputError("map %s holds %d voxels that are not numbers (NaN or infinite): give an intact map" % (path, bad))
     if not data.any():
-        raise InputError("map %s is zero everywhere: give the map of a particle" % path)
+        remedy = "give a mask that is 1 inside the particle" if what == "mask" else "give the map of a particle"
+        raise InputError("%s %s is zero everywhere: %s" % (what, path, remedy))
 
 
 def load_reference(spec, device="cpu"):
@@ -100,7 +101,7 @@ def load_reference(spec, device="cpu"):
 
 
 def _read_mask(spec, first, pixel):
-    mask, mask_pixel = read_map(spec.mask)
+    mask, mask_pixel = read_map(spec.mask, "mask")
     _check_same("mask", spec.mask, mask, mask_pixel, spec.half1, first, pixel)
     low, high = float(mask.min()), float(mask.max())
     if low < -1e-3 or high > 1.0 + 1e-3:
