@@ -79,7 +79,8 @@ def _compare(options) -> int:
     parts = tuple(options.parts.split(","))
     project = _project(options, {})
     comparison = compare.Comparison(
-        project=project, journal=_journal(options), threads=options.threads, repeats=options.repeats, grid_movies=options.grid_movies,
+        project=project, journal=_journal(options, project), threads=options.threads, repeats=options.repeats,
+        grid_movies=options.grid_movies,
         halves=options.halves, symmetry=project.spec.symmetry, sigmas=tuple(options.sigmas) if options.sigmas else None,
         extra=tuple(options.option), say=say)
     sections = compare.everything(comparison, say, parts)
@@ -88,27 +89,28 @@ def _compare(options) -> int:
 
 def _no_motion(options) -> int:
     relion.require_relion()
-    case = extras.NoMotion(_project(options, {"motion": "none", "movies": 6}), _journal(options), options.threads, options.halves,
-                           tuple(options.option), say)
+    project = _project(options, {"motion": "none", "movies": 6})
+    case = extras.NoMotion(project, _journal(options, project), options.threads, options.halves, tuple(options.option), say)
     return _write(options, "Movies without motion", *case.sections())
 
 
 def _two_species(options) -> int:
-    case = extras.TwoSpecies(_project(options, {"species": 2, "movies": 6, "particles": 60}), _journal(options), options.threads,
-                             tuple(options.option), say)
+    project = _project(options, {"species": 2, "movies": 6, "particles": 60})
+    case = extras.TwoSpecies(project, _journal(options, project), options.threads, tuple(options.option), say)
     return _write(options, "Two species in the same movies", *case.sections())
 
 
 def _memory(options) -> int:
     if options.with_relion:
         relion.require_relion()
-    case = extras.Memory(_project(options, {}), _journal(options), options.threads, tuple(options.counts), options.with_relion,
+    project = _project(options, {})
+    case = extras.Memory(project, _journal(options, project), options.threads, tuple(options.counts), options.with_relion,
                          tuple(options.option), say)
     return _write(options, "Peak memory against the number of movies", *case.sections())
 
 
-def _journal(options) -> Journal:
-    return Journal(options.out.resolve() / "steps.json", tuple(options.redo))
+def _journal(options, project: Project) -> Journal:
+    return Journal(options.out.resolve() / "steps.json", tuple(options.redo)).belongs_to(project)
 
 
 def _write(options, title, sections, data) -> int:

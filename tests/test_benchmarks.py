@@ -115,6 +115,15 @@ def test_the_journal_keeps_finished_steps_and_redoes_named_ones(tmp_path):
     assert [again.step(n, lambda: 9) for n in ("ours 1", "grid 1")] == [9, 2]
 
 
+def test_a_journal_of_other_data_is_refused(work, tmp_path):
+    path = tmp_path / "steps.json"
+    project.Journal(path).belongs_to(work)
+    project.Journal(path).belongs_to(work)
+    path.write_text(path.read_text().replace('"seed": 3', '"seed": 4'))
+    with pytest.raises(SystemExit, match="another data set"):
+        project.Journal(path).belongs_to(work)
+
+
 def test_memory_and_time_of_a_child_count(tmp_path):
     hungry = "x = bytearray(150 << 20); x[::4096] = b'1' * len(x[::4096]); sum(range(4_000_000))"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hungry!r}], check=True)"
@@ -141,14 +150,15 @@ def test_shell_correlation_and_its_crossing():
     assert maps.mean_over_band(np.linspace(1, 0, 11), 10.0, (5.0, 2.5)) == pytest.approx(0.7)
 
 
-def test_tables_and_files_say_what_was_reached(tmp_path):
+def test_tables_and_files_say_what_was_reached(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [str(BENCHMARKS / "against_relion.py"), "compare", str(tmp_path / "work")])
     table = compare.demand_table([("speed", 3.2, "≥ 3", 3.0, True), ("error", 1.1, "≤ 1", 1.0, False)])
     lines = table.splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[2].endswith("| yes |") and lines[3].endswith("| NO  |")
     path = report.write_results(tmp_path, "case", "Title", [("Demands", table)], {"value": 1})
     where = json.loads(path.with_suffix(".json").read_text())["where"]
-    assert where["cpu"] in path.read_text() and "against_relion.py" in where["command"]
+    assert where["cpu"] in path.read_text() and where["command"] == "python benchmarks/against_relion.py compare work"
     assert report.markdown_table(["a"], [[None], [1234.5], [0.12345]]).splitlines()[2:] == ["| –      |", "| 1234.5 |", "| 0.123  |"]
 
 

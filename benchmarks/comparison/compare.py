@@ -9,7 +9,6 @@ from refmotion_plugin.contract import store
 
 from . import engine, relion, scoring
 from .floor import project_floor
-from .measure import Usage
 from .project import Journal, Project
 from .references import prepare_reference
 from .report import markdown_table
@@ -57,7 +56,7 @@ class Comparison:
     def _grid_point(self, sigmas, movies, name):
         out = f"relion/grid_{self.halves}_{name}"
         usage = relion.motion_refine(self.project, self.reference(), self.project.particles(movies), out, sigmas, self.threads, False)
-        return {"sigmas": list(sigmas), **scoring.score_tracks(self.project, out, movies), **_usage(usage)}
+        return {"sigmas": list(sigmas), **scoring.score_tracks(self.project, out, movies), **usage.numbers()}
 
     def best_sigmas(self) -> tuple:
         """The triple with RELION's smallest error of all frames."""
@@ -72,12 +71,12 @@ class Comparison:
         return used
 
     def _run_relion(self, repeat):
-        return _usage(relion.motion_refine(self.project, self.reference(), self.project.particles(), self.folder("relion", repeat),
-                                           self.best_sigmas(), self.threads, True))
+        return relion.motion_refine(self.project, self.reference(), self.project.particles(), self.folder("relion", repeat),
+                                    self.best_sigmas(), self.threads, True).numbers()
 
     def _run_ours(self, repeat):
         reference = {**self.reference(), "particles": self.project.particles()}
-        return _usage(engine.run_engine(self.project, [reference], self.folder("ours", repeat), self.threads, self.extra))
+        return engine.run_engine(self.project, [reference], self.folder("ours", repeat), self.threads, self.extra).numbers()
 
     def folder(self, program: str, repeat: int = 1) -> str:
         """Output folder of a full run, below the project."""
@@ -126,10 +125,6 @@ class Comparison:
         return self.step(f"floor {self.threads}", lambda: project_floor(self.project, self.threads))
 
 
-def _usage(usage: Usage) -> dict:
-    return {"wall_s": usage.wall_s, "cpu_s": usage.cpu_s, "peak_GiB": usage.peak_GiB}
-
-
 # ---- tables ----------------------------------------------------------------------------------------------------------------
 
 def grid_table(comparison: Comparison) -> str:
@@ -151,8 +146,8 @@ def maps_table(comparison: Comparison) -> str:
     """Resolution and correlation with the true map."""
     maps = comparison.maps()
     oracle = maps["true tracks"]["true_fsc_5_3"]
-    rows = [[name, score["resolution_printed_angstrom"], score["resolution_angstrom"], score["true_fsc_5_3"], score["true_fsc_5_3"] - oracle]
-            for name, score in maps.items()]
+    rows = [[name, s["resolution_printed_angstrom"], s["resolution_angstrom"], s["true_fsc_5_3"], s["true_fsc_5_3"] - oracle]
+            for name, s in maps.items()]
     return markdown_table(["particles", *MAP_COLUMNS, "gap to true tracks"], rows)
 
 
@@ -165,16 +160,19 @@ def weights_table(comparison: Comparison) -> str:
 
 
 def speed_table(comparison: Comparison) -> str:
-    """Time and memory of the full runs, and the floor."""
+    """Time and memory of each full run, and the floor; ratios are of medians over the runs."""
     used, floor, movies = comparison.runs(), comparison.floor(), len(comparison.project.movies)
-    rows = [[name] + [statistics.median(u[key] for u in used[program]) for key in ("wall_s", "cpu_s", "peak_GiB")]
-            for name, program in (("RELION", "relion"), ("ours", "ours"))]
-    rows = [[*row[:3], row[1] / movies, row[3]] for row in rows]
-    rows.append(["RELION / ours", *(a / b for a, b in zip(rows[0][1:], rows[1][1:]))])
-    rows.append(["floor", floor["wall_s"], floor["cpu_s"], floor["wall_s"] / movies, None])
-    rows.append(["ours / floor", rows[1][1] / floor["wall_s"], rows[1][2] / floor["cpu_s"], rows[1][1] / floor["wall_s"], None])
-    what = f"{movies} movies, threads: {comparison.threads}, runs: {comparison.repeats}"
-    return markdown_table([what, "wall s", "CPU s", "wall s / movie", "peak GiB"], rows)
+    rows, middle = [], {}
+    for name, program in (("RELION", "relion"), ("ours", "ours")):
+        rows += [[name, u["wall_s"], u["cpu_s"], u["wall_s"] / movies, u["peak_GiB"], u.get("load")] for u in used[program]]
+        middle[program] = [statistics.median(u[key] for u in used[program]) for key in ("wall_s", "cpu_s", "peak_GiB")]
+    wall, cpu, peak = (a / b for a, b in zip(middle["relion"], middle["ours"]))
+    rows.append(["RELION / ours", wall, cpu, wall, peak, None])
+    rows.append(["floor", floor["wall_s"], floor["cpu_s"], floor["wall_s"] / movies, None, floor.get("load")])
+    above = middle["ours"][0] / floor["wall_s"]
+    rows.append(["ours / floor", above, middle["ours"][1] / floor["cpu_s"], above, None, None])
+    what = f"{movies} movies, threads: {comparison.threads}"
+    return markdown_table([what, "wall s", "CPU s", "wall s / movie", "peak GiB", "load of the machine"], rows)
 
 
 def verdict(comparison: Comparison) -> str:

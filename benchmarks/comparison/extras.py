@@ -15,7 +15,6 @@ from refmotion_plugin.engine.simulate.score import damage_weights, trajectory_er
 from . import engine, relion, scoring
 from .compare import MAP_COLUMNS, demand_table
 from .maps import mean_over_band
-from .measure import Usage
 from .project import Journal, Project
 from .references import prepare_reference
 from .report import markdown_table
@@ -30,10 +29,6 @@ def simulate_data(folder: Path, values: dict, movies: int | None, say: Callable[
     """Simulate the benchmark's data set, with ``values`` changed."""
     values = {**BENCHMARK_DATA, **values, **({"movies": movies} if movies else {})}
     simulate(folder, SimulationSpec(**values), lambda done, total, sentence: say(f"simulate {done}/{total}: {sentence}"))
-
-
-def _numbers(usage: Usage) -> dict:
-    return {"wall_s": usage.wall_s, "cpu_s": usage.cpu_s, "peak_GiB": usage.peak_GiB}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +46,8 @@ class NoMotion:
         """(heading, Markdown) of the tables, and all numbers."""
         symmetry = self.project.spec.symmetry
         reference = self._step("reference", lambda: prepare_reference(self.project, self.halves, symmetry))
-        self._step("ours", lambda: _numbers(engine.run_engine(
-            self.project, [{**reference, "particles": self.project.particles()}], "ours", self.threads, self.extra)))
+        self._step("ours", lambda: engine.run_engine(
+            self.project, [{**reference, "particles": self.project.particles()}], "ours", self.threads, self.extra).numbers())
         motion = {"input rigid shifts (their errors)": self._rigid(), "ours": self._ours()}
         sources = {"rigid": self.project.particles(), "ours": "ours/particles.star"}
         maps = {name: self._step(f"maps {name}", lambda: scoring.score_maps(self.project, star, name, symmetry, reference["mask"]))
@@ -105,8 +100,9 @@ class TwoSpecies:
         suffixes = self.project.spec.species_suffixes
         references = [self._reference(suffix) for suffix in suffixes]
         jobs = {"together": references} | {f"alone{suffix}": [r] for suffix, r in zip(suffixes, references)}
-        used = {name: self.journal.step(f"ours {name}", lambda: _numbers(engine.run_engine(
-            self.project, part, f"ours/{name}", self.threads, self.extra)), lambda n: self.say(f"… {n}")) for name, part in jobs.items()}
+        used = {name: self.journal.step(f"ours {name}", lambda: engine.run_engine(
+            self.project, part, f"ours/{name}", self.threads, self.extra).numbers(), lambda n: self.say(f"… {n}"))
+            for name, part in jobs.items()}
         rows, demands = [], []
         for index, suffix in enumerate(suffixes):
             scores = [self._score("together", index, suffix), self._score(f"alone{suffix}", 0, suffix)]
@@ -188,4 +184,4 @@ class Memory:
         return used
 
     def _step(self, name, work):
-        return self.journal.step(name, lambda: _numbers(work()), lambda n: self.say(f"… {n}"))
+        return self.journal.step(name, lambda: work().numbers(), lambda n: self.say(f"… {n}"))

@@ -33,7 +33,7 @@ def time_floor(movies, positions_yx_px, box: int, threads: int) -> dict:
         _one_movie(movie, positions, box, threads, parts)
     now = os.times()
     return {"wall_s": time.perf_counter() - wall, "cpu_s": now.user + now.system - cpu.user - cpu.system,
-            "movies": len(movies), "parts_s": parts}
+            "movies": len(movies), "parts_s": parts, "load": os.getloadavg()[0]}
 
 
 def _one_movie(movie, positions, box, threads, parts):

@@ -17,17 +17,26 @@ class ProgramFailed(RuntimeError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What one run cost: seconds of wall clock, user and system time, and the peak of resident memory."""
+    """What one run cost: seconds of wall clock, user and system time, and the peak of resident memory.
+
+    ``load``: the machine's load average of the last minute when the run ended; well above the run's own threads means that
+    others were at work and the wall clock says little.
+    """
 
     wall_s: float
     user_s: float
     system_s: float
     peak_GiB: float
+    load: float
 
     @property
     def cpu_s(self) -> float:
         """User and system time."""
         return self.user_s + self.system_s
+
+    def numbers(self) -> dict:
+        """What is kept of it."""
+        return {"wall_s": self.wall_s, "cpu_s": self.cpu_s, "peak_GiB": self.peak_GiB, "load": self.load}
 
 
 def run_measured(command: list[str], folder: Path, log: Path, threads: int = 1) -> Usage:
@@ -51,7 +60,8 @@ def run_measured(command: list[str], folder: Path, log: Path, threads: int = 1) 
     if process.returncode:
         raise ProgramFailed(f"{command[0]} ended with code {process.returncode}; the end of {log}:\n{_tail(log)}")
     peak = max(usage.ru_maxrss * 1024, sampler.peak_bytes) / 2**30
-    return Usage(wall_s=wall, user_s=usage.ru_utime, system_s=usage.ru_stime, peak_GiB=peak)
+    return Usage(wall_s=wall, user_s=usage.ru_utime, system_s=usage.ru_stime, peak_GiB=peak,
+                 load=os.getloadavg()[0])
 
 
 class _TreeMemory(threading.Thread):

@@ -87,6 +87,13 @@ class Journal:
             if any(name == r or name.startswith(r + " ") for r in redo):
                 del self._known[name]
 
+    def belongs_to(self, project: Project) -> "Journal":
+        """This journal, if its steps were done on the project's data; else the comparison stops with a sentence."""
+        now = json.loads(json.dumps(dataclasses.asdict(project.spec)))
+        if self.step("data", lambda: now) != now:
+            raise SystemExit(f"{self._path} holds results of another data set than {project.data}: give another working folder")
+        return self
+
     def step(self, name: str, work, announce=None):
         """The result of ``work()`` (JSON types), from the journal if the step ``name`` was finished before."""
         if name not in self._known:

@@ -35,7 +35,7 @@ def where_and_when() -> dict:
 
     import refmotion_plugin
 
-    return {"cpu": cpu_model(), "cores": len(os.sched_getaffinity(0)), "load_average": list(os.getloadavg()),
+    return {"cpu": cpu_model(), "cores": len(os.sched_getaffinity(0)),
             "system": platform.platform(), "python": platform.python_version(), "torch": torch.__version__,
             "refmotion_plugin": refmotion_plugin.__version__, "date": datetime.date.today().isoformat(),
             "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_without_folder, sys.argv[1:])])}
@@ -60,7 +60,7 @@ def write_results(folder: Path, name: str, title: str, sections: list[tuple[str,
     folder.mkdir(parents=True, exist_ok=True)
     where = where_and_when()
     (folder / f"{name}.json").write_text(json.dumps({"where": where, **data}, indent=1) + "\n")
-    text = [f"# {title}", "", f"{where['date']}, {where['cpu']}, {where['cores']} cores, load {where['load_average'][0]:.1f}, "
+    text = [f"# {title}", "", f"{where['date']}, {where['cpu']}, {where['cores']} cores, "
             f"torch {where['torch']}, refmotion_plugin {where['refmotion_plugin']}", "", f"    {where['command']}", ""]
     for heading, body in sections:
         text += [f"## {heading}", "", body, ""]
