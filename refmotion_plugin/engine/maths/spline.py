@@ -2,6 +2,7 @@
 import torch
 
 TAPS = 4
+SOFT_SAMPLES = 1.0     # outermost samples of a window, where positions from beyond end up
 
 
 def prefilter_gain(frequency, step):
@@ -27,13 +28,13 @@ def evaluate(coefficients, position_yx):
     """Value and gradient of spline surfaces.
 
     Parameters: ``coefficients`` (n, w, w); ``position_yx`` (..., n, 2) in samples from the window's first sample.
-    Returns value (..., n) and gradient (..., n, 2) per sample distance. Positions outside [1, w - 2) are held at the
-    border and continued linearly by their slope there, along both axes at once, so a fit that strays is led back without a
-    jump and its gradient stays that of its value.
+    Returns value (..., n) and gradient (..., n, 2) per sample distance. Positions outside [2, w - 3] are drawn back smoothly, so
+    that nothing outside the window is ever read: the surface goes on without a jump of value or gradient, levels off and stays
+    bounded. Otherwise a fit could win without limit where there are no data.
     """
     n, width = coefficients.shape[0], coefficients.shape[-1]
-    held = position_yx.clamp(1.0, width - 2.0 - 1e-6)
-    base = held.floor()
+    held, passed = _drawn_back(position_yx, 1.0 + SOFT_SAMPLES, width - 2.0 - SOFT_SAMPLES)
+    base = held.floor().clamp(1.0, width - 3.0)
     weight, slope = tap_weights(held - base)              # (..., n, yx, tap)
     first = base.long() - 1                               # (..., n, yx)
     tap = torch.arange(TAPS, device=coefficients.device)
@@ -44,7 +45,11 @@ def evaluate(coefficients, position_yx):
     along_x, steep_x = (near * weight[..., 1, None, :]).sum(-1), (near * slope[..., 1, None, :]).sum(-1)
     value = (along_x * weight[..., 0, :]).sum(-1)
     gradient = torch.stack([(along_x * slope[..., 0, :]).sum(-1), (steep_x * weight[..., 0, :]).sum(-1)], dim=-1)
-    mixed = (steep_x * slope[..., 0, :]).sum(-1)
-    beyond = position_yx - held
-    value = value + (gradient * beyond).sum(-1) + mixed * beyond.prod(-1)
-    return value, gradient + mixed[..., None] * beyond.flip(-1)
+    return value, gradient * passed
+
+
+def _drawn_back(position, low, high):
+    """Positions with what exceeds [low, high] shortened to less than SOFT_SAMPLES, and the derivative of that, in [0, 1]."""
+    inside = position.clamp(low, high)
+    turn = torch.tanh((position - inside) / SOFT_SAMPLES)
+    return inside + SOFT_SAMPLES * turn, 1.0 - turn * turn
