@@ -9,6 +9,8 @@ from .layout import located
 from .records import MovieMetadata
 from .startable import read_tables
 
+NOT_OBSERVED = -9999.0      # RELION's shift of a frame that it did not use
+
 Micrograph = namedtuple("Micrograph", "name metadata_star optics_group")
 """One row of corrected_micrographs.star: rlnMicrographName, rlnMicrographMetadata, rlnOpticsGroup."""
 
@@ -53,19 +55,20 @@ def read_movie_metadata(star_path, micrograph, optics_voltage_kilovolt=None):
 
 def _metadata(tables, micrograph, optics_voltage_kilovolt):
     general = tables["general"]
-    n_frames = int(general.number("rlnImageSizeZ"))
+    start_frame = int(general.number("rlnMicrographStartFrame", 1))
+    shift = _global_shift(tables.get("global_shift"), int(general.number("rlnImageSizeZ")), start_frame)
     return MovieMetadata(
         micrograph=micrograph,
         movie_file=located(str(general.text("rlnMicrographMovieName")[0]), general.source),
         size_yx=(int(general.number("rlnImageSizeY")), int(general.number("rlnImageSizeX"))),
-        n_frames=n_frames,
+        n_frames=len(shift),
         original_pixel_angstrom=_positive(general, "rlnMicrographOriginalPixelSize"),
         binning=_positive(general, "rlnMicrographBinning", 1.0),
         dose_per_frame_e_per_A2=_positive(general, "rlnMicrographDoseRate"),
         pre_exposure_e_per_A2=general.number("rlnMicrographPreExposure", 0.0),
         voltage_kilovolt=_positive(general, "rlnVoltage", optics_voltage_kilovolt),
-        start_frame=int(general.number("rlnMicrographStartFrame", 1)),
-        global_shift_xy_px=_global_shift(tables.get("global_shift"), n_frames),
+        start_frame=start_frame,
+        global_shift_xy_px=shift,
         local_coefficients=_local_coefficients(tables),
         hot_pixels_xy=_hot_pixels(tables.get("hot_pixels")),
         gain_file=located(_optional_text(general, "rlnMicrographGainName"), general.source),
@@ -91,18 +94,29 @@ def _optional_integer(table, column):
     return value if value > 0 else None
 
 
-def _global_shift(table, n_frames):
-    """(n_frames, 2) in (x, y) order, px of the unbinned movie; frames that the file does not name keep the last shift known."""
+def _global_shift(table, frames_of_file, start_frame):
+    """(frame, 2) in (x, y) order, px of the unbinned movie, of the frames that were aligned: from ``start_frame`` (1-based, like the
+    table's numbers) to the last one that is not marked as not observed. Frames that the table does not name keep the last shift known.
+    """
+    if not 1 <= start_frame <= frames_of_file:
+        raise InputError("the movie's STAR file says that frame %d was the first used and that there are %d frames: run motion "
+                         "correction again" % (start_frame, frames_of_file))
     if table is None or not len(table):
-        return np.zeros((n_frames, 2))
+        return np.zeros((frames_of_file - start_frame + 1, 2))
     frame = table.integers("rlnMicrographFrameNumber") - 1
+    if frame.min() < 0 or frame.max() >= frames_of_file:
+        raise InputError("%s has a shift for frame %d but says the movie has %d frames (rlnImageSizeZ): run motion correction again"
+                         % (table.source, frame.max() + 1, frames_of_file))
     values = np.stack([table.numbers("rlnMicrographShiftX"), table.numbers("rlnMicrographShiftY")], axis=1)
     order = np.argsort(frame, kind="stable")
-    inside = np.clip(np.searchsorted(frame[order], np.arange(n_frames), side="right") - 1, 0, None)
-    if frame.min() < 0 or frame.max() >= n_frames:
-        raise InputError("%s has a shift for frame %d but says the movie has %d frames (rlnImageSizeZ): run motion correction again"
-                         % (table.source, frame.max() + 1, n_frames))
-    return values[order][inside]
+    frame, values = frame[order], values[order]
+    seen = (values > NOT_OBSERVED + 1).all(axis=1) & (frame >= start_frame - 1)
+    if not seen.any():
+        raise InputError("%s has no shift of any frame from %d on: run motion correction again" % (table.source, start_frame))
+    unused = frame[~seen & (frame > frame[seen][-1])]
+    last = unused[0] if len(unused) else frames_of_file
+    inside = np.clip(np.searchsorted(frame[seen], np.arange(start_frame - 1, last), side="right") - 1, 0, None)
+    return values[seen][inside]
 
 
 def _local_coefficients(tables):

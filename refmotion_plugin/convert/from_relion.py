@@ -58,14 +58,14 @@ def fill_movies(movies, project, link_folder):
     movies.setAcquisition(project.acquisition())
     if first.gain_file:
         movies.setGain(_link(project.path(first.gain_file), link_folder))
-    movies.setDim((first.size_yx[1], first.size_yx[0], first.n_frames))
-    movies.setFramesRange([1, first.n_frames, 1])
+    movies.setDim((first.size_yx[1], first.size_yx[0], _last_frame(first)))
+    movies.setFramesRange([1, _last_frame(first), 1])
     for identifier, (metadata, group) in enumerate(zip(project.movies, project.groups), start=1):
         movie = Movie(location=_link(project.path(metadata.movie_file), link_folder))
         movie.setObjId(identifier)
         movie.setMicName(project.mic_names[identifier - 1])
         movie.setSamplingRate(metadata.original_pixel_angstrom)
-        movie.setFramesRange([1, metadata.n_frames, 1])
+        movie.setFramesRange([1, _last_frame(metadata), 1])
         movie.setAlignment(_alignment(metadata))
         movie._rlnOpticsGroup = Integer(group)
         movie._rlnMotionModelCoeff = String(json.dumps(_numbers(metadata.local_coefficients)))
@@ -77,9 +77,14 @@ def _numbers(array):
     return [] if array is None else np.asarray(array).tolist()
 
 
+def _last_frame(metadata):
+    """1-based last frame of the file that was aligned."""
+    return metadata.start_frame + metadata.n_frames - 1
+
+
 def _alignment(metadata):
-    shift = metadata.global_shift_xy_px[metadata.start_frame - 1:]
-    alignment = MovieAlignment(first=metadata.start_frame, last=metadata.n_frames, xshifts=shift[:, 0].tolist(),
+    shift = metadata.global_shift_xy_px
+    alignment = MovieAlignment(first=metadata.start_frame, last=_last_frame(metadata), xshifts=shift[:, 0].tolist(),
                                yshifts=shift[:, 1].tolist())
     alignment.setRoi([0, 0, 0, 0])
     return alignment

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..contract.errors import InputError
 from ..contract.star import StarTable, write_tables
+from ..contract.star_movies import NOT_OBSERVED
 
 
 def optics_rows(acquisition):
@@ -145,7 +146,8 @@ def _micrograph_names(rows):
 
 def _write_movie(row, settings, path):
     """One per-movie STAR: blocks general, global_shift, local_motion_model and hot_pixels."""
-    tables = [StarTable("general", _single(_general(row, settings))), _shift_table(row)]
+    general = _general(row, settings)
+    tables = [StarTable("general", _single(general)), _shift_table(row, general["rlnImageSizeZ"])]
     if row.local_coefficients:
         tables.append(StarTable("local_motion_model", _texts({
             "rlnMotionModelCoeffsIdx": range(len(row.local_coefficients)), "rlnMotionModelCoeff": row.local_coefficients})))
@@ -181,10 +183,13 @@ def _grouping(row):
     return int(float(row.optics.get("rlnEERGrouping", 1)))
 
 
-def _shift_table(row):
+def _shift_table(row, frames_of_file):
+    """Shifts of all frames of the file; those outside the alignment's range are marked as RELION marks them."""
+    shift = np.full((frames_of_file, 2), NOT_OBSERVED)
+    shift[row.first_frame - 1:row.last_frame] = row.shift_xy_px
     return StarTable("global_shift", _texts({
-        "rlnMicrographFrameNumber": range(row.first_frame, row.last_frame + 1),
-        "rlnMicrographShiftX": row.shift_xy_px[:, 0], "rlnMicrographShiftY": row.shift_xy_px[:, 1]}))
+        "rlnMicrographFrameNumber": range(1, frames_of_file + 1),
+        "rlnMicrographShiftX": shift[:, 0], "rlnMicrographShiftY": shift[:, 1]}))
 
 
 def _optics_table(rows, settings):

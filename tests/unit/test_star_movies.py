@@ -1,4 +1,5 @@
 """Motion correction files of RELION: every field, and faults as sentences of the movie."""
+import re
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,19 @@ def test_without_global_shift_the_motion_starts_at_zero(tmp_path):
 def test_frames_without_a_shift_keep_the_last_one(tmp_path):
     movie = read_movie_metadata(without(tmp_path, " 3     1.900000"), "m")
     np.testing.assert_allclose(movie.global_shift_xy_px, [[0, 0], [0.9, -0.8], [0.9, -0.8], [2.5, -2.1]])
+
+
+def test_frames_that_were_not_used_are_not_aligned(tmp_path):
+    """RELION lists all frames of the file and marks those outside its range with -9999."""
+    text = (DATA / "movie_motion.star").read_text()
+    text = re.sub(r"(StartFrame +)1", r"\g<1>2", text)
+    rows = text[text.index("_rlnMicrographShiftY"):].split("\n")[1:5]
+    for number in (1, 4):
+        text = text.replace(rows[number - 1], "           %d  -9999.00000  -9999.00000 " % number)
+    (tmp_path / "m.star").write_text(text)
+    movie = read_movie_metadata(tmp_path / "m.star", "m")
+    assert (movie.start_frame, movie.n_frames) == (2, 2)
+    np.testing.assert_allclose(movie.global_shift_xy_px, [[0.9, -0.8], [1.9, -1.5]])
 
 
 def test_old_files_without_some_columns(tmp_path):
