@@ -201,7 +201,7 @@ def fingerprint(stage, spec, engine_version, **made_of):
     if stage == "search":
         used["search"] = spec.search.model_dump(mode="json", exclude={"cache_gib"})
     if stage in ("weigh", "polish"):
-        used["dose"] = spec.dose.model_dump(mode="json", exclude={"weights_file"})
+        used["dose"] = spec.dose.model_dump(mode="json", exclude={"weights_file", "weights_pixel_angstrom"})
     if stage == "polish":
         used["output"] = spec.output.model_dump(mode="json", exclude={"stop_after", "tracks_star"})
     text = json.dumps([SCHEMA, engine_version, stage, used, made_of], sort_keys=True)

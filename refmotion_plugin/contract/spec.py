@@ -50,7 +50,7 @@ class PriorSpec(_Part):
     correlation_distance_angstrom: Optional[float] = Field(None, gt=0, description="spatial correlation distance, A")
     acceleration_sigma: Optional[float] = Field(None, gt=0, description="acceleration prior strength: how fast the motion changes, A per (e/A^2)")
     relion_sigmas: Optional[Tuple[float, float, float]] = Field(None, description="RELION's sigma velocity, divergence, acceleration")
-    hyperparameters_file: Optional[str] = Field(None, description="hyperparameters.json of an earlier job")
+    hyperparameters_file: Optional[str] = Field(None, description="hyperparameters.json of an earlier job, or RELION's opt_params*.txt")
     rigid: bool = Field(False, description="do not estimate local motion: keep the input motion")
 
     @model_validator(mode="after")
@@ -86,7 +86,8 @@ class AlignmentSpec(_Part):
 class DoseSpec(_Part):
     """Empirical dose weights."""
 
-    weights_file: Optional[str] = Field(None, description="weights.npz of an earlier job, or RELION's bfactors.star")
+    weights_file: Optional[str] = Field(None, description="weights.npz of an earlier job, RELION's bfactors.star or CryoSPARC's refm_empirical_dw.npy")
+    weights_pixel_angstrom: Optional[float] = Field(None, gt=0, description="pixel size that CryoSPARC's dose weights belong to, A; none: that of the movies")
     fit_low_resolution_angstrom: float = Field(20.0, gt=0, description="coarsest resolution of the dose weight fit, A")
     normalisation: str = Field("sum", pattern="^(sum|power|peak)$", description="sum: signal kept (particles); power: white noise stays white; peak")
 

@@ -65,7 +65,7 @@ def read_relion_sigmas(path):
     except (OSError, ValueError) as error:
         raise InputError("%s cannot be read as RELION's three sigmas (%s): give the opt_params file of a training run"
                          % (path, error)) from None
-    if len(values) != 3 or min(values) <= 0:
+    if len(values) != 3 or not all(0 < v < np.inf for v in values):
         raise InputError("%s holds %d numbers where three positive sigmas (velocity, divergence, acceleration) were expected"
                          % (path, len(values)))
     return values

@@ -1,4 +1,4 @@
-"""The command ``refmotion``: simulate, run, status, report. The only place that prints."""
+"""The command ``refmotion``: simulate, run, status, report, convert. The only place that prints."""
 import contextlib
 import errno
 import logging
@@ -8,12 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+from refmotion_plugin.contract import exchange
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.results import JobResults
 from refmotion_plugin.contract.spec import JobSpec
 
-from .options import Parser, add_dataclass_options, add_job_options, dataclass_from, job_spec
+from .options import Parser, add_conversions, add_dataclass_options, add_job_options, dataclass_from, job_spec
 
 EXIT_FINE, EXIT_BUG, EXIT_INPUT, EXIT_FAILED_MOVIES, EXIT_STOPPED = 0, 1, 2, 3, 130
 
@@ -76,7 +77,7 @@ def _stopped_by_signal():
 
 def _parser(arguments):
     parser = Parser(prog="refmotion", description="Reference-based motion correction of cryo-EM movies.")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="simulate | run | status | report")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="simulate | run | status | report | convert-weights | convert-hyperparameters")
     run = commands.add_parser("run", help="motion-correct particles", epilog=RUN_EPILOG,
                               description="Align particles in movies to a reference, fit dose weights, write polished particles.")
     run.add_argument("out", metavar="OUT", help="folder of the job; made if absent")
@@ -89,6 +90,7 @@ def _parser(arguments):
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("out", metavar="OUT", help="folder of the job")
         sub.set_defaults(command=command)
+    add_conversions(commands, convert_weights_command, convert_hyperparameters_command)
     _add_simulate(commands, "simulate" in arguments[:1])
     return parser
 
@@ -159,6 +161,36 @@ def report_command(values):
     results = JobResults(values["out"])
     print("report: %s" % write_report(results))
     print("figures: %s" % results.layout.figures)
+    return EXIT_FINE
+
+
+def convert_weights_command(values):
+    """``refmotion convert-weights``."""
+    target, group = Path(values["out"]), values["group"] - 1
+    if values["pre_exposure"] and values["dose_per_frame"] is None:
+        raise InputError("--pre-exposure alone says nothing of the frames' doses: give --dose-per-frame too")
+    exposure = None if values["dose_per_frame"] is None else exchange.Exposure(values["dose_per_frame"], values["pre_exposure"])
+    weights = exchange.read_weights(values["input"], exposure, values["pixel"], values["normalisation"])
+    weights = exchange.for_exposure(weights, exposure, values["frames"])
+    exchange.write_weights(target, weights, group, values["pixel"], values["bins"], values["voltage"])
+    frames, groups = len(weights.dose_e_per_A2), len(weights.weight)
+    print("%s: %d frames to %.1f e/A^2, %d optics group%s" % (target, frames, weights.dose_e_per_A2[-1], groups, "s" * (groups > 1)))
+    if groups > 1 and target.suffix not in (".npz", ".json"):
+        print("this format holds one optics group: %d of %d was written, --group takes another" % (group + 1, groups))
+    if target.suffix == ".star":
+        print("B-factors describe these weights to within %.1f %% of the mean weight up to 3 A" % (100 * exchange.b_factor_misfit(weights, group)))
+    return EXIT_FINE
+
+
+def convert_hyperparameters_command(values):
+    """``refmotion convert-hyperparameters``."""
+    prior = exchange.read_hyperparameters(values["input"])
+    exchange.write_hyperparameters(values["out"], prior)
+    print("%s: velocity %.3g, acceleration %.3g A per e/A^2, correlation distance %.0f A, as this program counts them"
+          % (values["out"], prior.velocity_sigma, prior.acceleration_sigma, prior.correlation_distance_angstrom))
+    lost = exchange.lost_in_relion(prior) if Path(values["out"]).suffix == ".txt" else []
+    if lost:
+        print("RELION's prior has no %s: the same strengths mean another prior there" % ", ".join(lost))
     return EXIT_FINE
 
 

@@ -67,6 +67,46 @@ def _add(group, option, dest, annotation, default, description):
                        metavar="yes|no" if kind is yes_or_no else kind.__name__.upper(), help=(description + shown).replace("%", "%%"))
 
 
+def add_conversions(commands, convert_weights, convert_hyperparameters):
+    """The commands that read and write other programs' files, run by the two given functions."""
+    text = "dose weights from and to weights.npz, .json, RELION's bfactors.star, CryoSPARC's refm_empirical_dw.npy"
+    weights = commands.add_parser("convert-weights", help=text, description="Convert %s; the endings of IN and OUT say the formats." % text)
+    numbers = (("dose-per-frame", positive, None, "dose per frame, e/A^2; of the movies that IN was measured on if IN holds no doses (.star, "
+                                                  ".npy), else of the movies that OUT is for"),
+               ("pre-exposure", float, 0.0, "dose before the first frame, e/A^2; goes with --dose-per-frame (default: 0)"),
+               ("frames", counting, None, "number of frames of OUT; none: as IN"),
+               ("pixel", positive, None, "pixel size that CryoSPARC works at, A; needed for .npy"),
+               ("bins", counting, None, "bins of a .npy to be written, for CryoSPARC those of the file it replaces; none: as fine as IN"),
+               ("voltage", positive, None, "kV; a .npy beyond the last frequency of IN follows the exposure curve of this voltage; "
+                                           "none: IN's last weights"),
+               ("group", counting, 1, "optics group written to .star and .npy, counted from 1 (default: 1)"))
+    for name, kind, default, meaning in numbers:
+        weights.add_argument("--" + name, type=kind, default=default, metavar="NUMBER", help=meaning)
+    weights.add_argument("--normalisation", choices=("sum", "power", "peak"), default="sum", help="of OUT if IN does not say (default: sum)")
+    text = "hyperparameters from and to hyperparameters.json and RELION's opt_params*.txt"
+    hyperparameters = commands.add_parser("convert-hyperparameters", help=text, description="Convert %s." % text)
+    for parser, command in ((weights, convert_weights), (hyperparameters, convert_hyperparameters)):
+        parser.add_argument("input", metavar="IN", help="file to read")
+        parser.add_argument("out", metavar="OUT", help="file to write")
+        parser.set_defaults(command=command)
+
+
+def positive(text):
+    """A number above 0."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError("%s is not a number above 0" % text)
+    return number
+
+
+def counting(text):
+    """A whole number from 1 up."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("%s is not a whole number from 1 up" % text)
+    return number
+
+
 def yes_or_no(text):
     """True or False from yes or no."""
     if text.lower() in ("yes", "true", "1"):

@@ -100,8 +100,9 @@ class FakeStages:
         return DoseWeights(np.full((1, FRAMES, SHELLS), float(table.cross.mean())), table.frequency_per_angstrom, table.dose_e_per_A2,
                            np.ones(group), np.ones(group), np.zeros(group), np.zeros(group), "sum", "fit")
 
-    def load_weights(self, path, doses, normalisation):
+    def load_weights(self, path, doses, normalisation, pixel):
         self._call("load_weights")
+        assert pixel == PIXEL
         return replace(self.fit_weights([self.align_table(doses)], None), source=str(path))
 
     def align_table(self, doses):

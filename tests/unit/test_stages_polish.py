@@ -228,5 +228,5 @@ def test_relion_s_b_factors_are_read_as_weights(tmp_path):
     np.testing.assert_allclose(found.weight.sum(1), 1.0)
     with pytest.raises(InputError, match="have 3 frames but the movies have"):
         weigh.load_weights(file, dose[:2])
-    with pytest.raises(InputError, match="weights.npz or bfactors.star"):
+    with pytest.raises(InputError, match="weights.npz.*bfactors.star.*was expected"):
         weigh.load_weights(Path("weights.txt"))

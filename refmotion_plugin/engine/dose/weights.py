@@ -13,6 +13,9 @@ from scipy.optimize import least_squares
 
 from refmotion_plugin.contract.damage import exposure_amplitude
 from refmotion_plugin.contract.records import DoseWeights, FccTable
+from refmotion_plugin.contract.weighting import b_factors, normalise, resample
+
+__all__ = ["amplitude_and_error", "fit_dose_weights", "fit_frames", "normalise", "resample", "without_second_rise"]
 
 EARLY_DOSE = 6.0            # e/A^2 during which motion makes frames differ from the exposure curve
 SD_B_EARLY, SD_B_LATE = 60.0, 6.0        # A^2, prior of B_f at the first frame and late
@@ -102,14 +105,6 @@ def without_second_rise(amplitude, dose_e_per_A2, importance):
     return falling
 
 
-def normalise(amplitude, kind):
-    """(frame, shell) relative amplitudes scaled per shell: ``sum`` 1, ``power`` sum of squares 1, or ``peak`` 1."""
-    norms = {"sum": lambda a: a.sum(0), "power": lambda a: np.sqrt((a ** 2).sum(0)), "peak": lambda a: a.max(0)}
-    if kind not in norms:
-        raise ValueError("normalisation is %r: sum, power or peak was expected" % (kind,))
-    return amplitude / np.maximum(norms[kind](amplitude), 1e-30)
-
-
 def fit_dose_weights(table: FccTable, voltage_kilovolt, low_resolution_angstrom=20.0, high_frequency_per_angstrom=None,
                      highest_frequency_per_angstrom=None, normalisation="sum", others=()):
     """Dose weights per optics group from summed FCC tables.
@@ -137,7 +132,7 @@ def fit_dose_weights(table: FccTable, voltage_kilovolt, low_resolution_angstrom=
         importance[:len(k)][band] = axis[:len(k)][band]       # shells count by their number of components
         weights.append(normalise(without_second_rise(relative, table.dose_e_per_A2, importance), normalisation))
         fits.append(fit)
-    total_b, total_scale = zip(*[_guinier(w, axis, band) for w in weights])
+    total_b, total_scale = zip(*[b_factors(w, axis, band) for w in weights])
     relative_error = [f.scale_error / f.scale for f in fits]
     return DoseWeights(
         weight=np.stack(weights), frequency_per_angstrom=axis, dose_e_per_A2=table.dose_e_per_A2,
@@ -168,37 +163,3 @@ def _at_frequencies(table, group, frequency_per_angstrom):
     t = np.stack([np.interp(frequency_per_angstrom, k, row) for row in t])
     inverse = np.stack([np.interp(frequency_per_angstrom, k, row, right=0.0) for row in inverse]) * share
     return t, np.divide(1.0, inverse, out=np.full_like(inverse, np.inf), where=inverse > 0)
-
-
-def _guinier(weight, axis, band):
-    """B-factor and scale that describe each frame's weight within the band: weight ~ scale exp(-B k^2 / 4)."""
-    inside = np.flatnonzero(band)
-    design = np.stack([np.ones(len(inside)), -axis[inside] ** 2 / 4.0], axis=1)
-    solution = np.linalg.lstsq(design, np.log(np.maximum(weight[:, inside], 1e-30)).T, rcond=None)[0]
-    return solution[1], np.exp(solution[0])
-
-
-def resample(weights: DoseWeights, group, dose_e_per_A2, frequency_per_angstrom):
-    """Weights (frame, shell) of one group for other frames and frequencies, with the normalisation they were stored with.
-
-    The logarithm of the relative amplitude is interpolated linearly in dose and frequency. Frames beyond the stored doses
-    continue with the last slope, never rising; frequencies beyond the last stored one keep its value.
-    """
-    if np.array_equal(weights.dose_e_per_A2, dose_e_per_A2):
-        along_dose = weights.weight[group]
-    else:
-        stored = np.log(np.maximum(weights.weight[group], 1e-12))
-        along_dose = np.exp(_interpolate_dose(weights.dose_e_per_A2, stored, np.asarray(dose_e_per_A2, dtype=np.float64)))
-    table = np.stack([np.interp(frequency_per_angstrom, weights.frequency_per_angstrom, row) for row in along_dose])
-    return normalise(table, weights.normalisation)
-
-
-def _interpolate_dose(stored_dose, table, dose):
-    if len(stored_dose) == 1:
-        return np.repeat(table, len(dose), axis=0)
-    left = np.clip(np.searchsorted(stored_dose, dose) - 1, 0, len(stored_dose) - 2)
-    share = ((dose - stored_dose[left]) / (stored_dose[left + 1] - stored_dose[left]))[:, None]
-    slope = table[left + 1] - table[left]
-    slope = np.where(share > 1.0, np.minimum(slope, 0.0), slope)
-    base = np.where(share > 1.0, table[left + 1], table[left])
-    return base + slope * np.where(share > 1.0, share - 1.0, np.maximum(share, 0.0))

@@ -132,14 +132,15 @@ def _use_given_weights(job):
     path = job.spec.dose.weights_file
     if path is None:
         return
-    doses = None
+    doses, pixel = None, job.spec.dose.weights_pixel_angstrom
     for movie in job.inputs.movies:
         try:
             doses = job.recipes.plan_frames(movie, job.spec.inputs).dose_e_per_A2
+            pixel = pixel or movie.original_pixel_angstrom
             break
         except MovieError:
             continue
-    job.weights = job.recipes.load_weights(path, doses, job.spec.dose.normalisation)
+    job.weights = job.recipes.load_weights(path, doses, job.spec.dose.normalisation, pixel)
     store.save_weights(job.layout.weights, job.weights)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from refmotion_plugin.contract.errors import InputError
+from refmotion_plugin.contract.exchange import read_hyperparameters
 from refmotion_plugin.contract.records import Hyperparameters, OpticsGroup, ParticleTable
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, JobSpec, relion_prior
-from refmotion_plugin.contract.store import load_hyperparameters
 
 from ..maths.fourier import FourierGrid, good_fft_size
 from ..optics.reference import Reference
@@ -91,7 +91,7 @@ def choose_hyperparameters(spec: JobSpec):
     """The prior a job asks for: a file, RELION's sigmas, the three strengths, or the defaults."""
     prior = spec.motion_prior
     if prior.hyperparameters_file:
-        return load_hyperparameters(Path(prior.hyperparameters_file))
+        return read_hyperparameters(prior.hyperparameters_file)
     if prior.relion_sigmas:
         return relion_prior(*prior.relion_sigmas)
     if prior.velocity_sigma:

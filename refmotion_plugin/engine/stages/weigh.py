@@ -2,16 +2,14 @@
 import functools
 import operator
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 
+from refmotion_plugin.contract import exchange
 from refmotion_plugin.contract.errors import InputError
-from refmotion_plugin.contract.records import DoseWeights, FccTable
-from refmotion_plugin.contract.star import read_bfactors_star
-from refmotion_plugin.contract import store
+from refmotion_plugin.contract.records import FccTable
 
-from ..dose.weights import fit_dose_weights, normalise
+from ..dose.weights import fit_dose_weights
 from .prepared import Prepared
 
 
@@ -48,24 +46,10 @@ def _last_signal(total: FccTable, prepared: Prepared):
     return min(limit, float(total.frequency_per_angstrom[-1]))
 
 
-def load_weights(path, dose_e_per_A2=None, normalisation="sum"):
-    """Dose weights from a ``weights.npz`` of a job or RELION's ``bfactors.star``.
+def load_weights(path, dose_e_per_A2=None, normalisation="sum", pixel_angstrom=None):
+    """Dose weights that came from elsewhere, in any format of ``contract.exchange``.
 
-    A bfactors.star knows frames only: ``dose_e_per_A2`` (frame,) gives them a dose. InputError if the file is neither, or its
-    number of frames is another.
+    RELION's bfactors.star and CryoSPARC's .npy know frames only: ``dose_e_per_A2`` (frame,) gives them a dose; a .npy has bins
+    only: ``pixel_angstrom`` gives them a frequency. InputError if the file cannot be read or its number of frames is another.
     """
-    path = Path(path)
-    if path.suffix == ".npz":
-        return store.load_weights(path)
-    if path.suffix != ".star":
-        raise InputError("dose weights %s: a weights.npz or bfactors.star was expected" % path)
-    b_factor, scale = read_bfactors_star(path)
-    if dose_e_per_A2 is None or len(dose_e_per_A2) != len(b_factor):
-        raise InputError("dose weights %s have %d frames but the movies have %s: give weights of movies with the same frames"
-                         % (path, len(b_factor), "none" if dose_e_per_A2 is None else len(dose_e_per_A2)))
-    k = np.linspace(0.0, 1.0, 513)
-    relative = scale[:, None] * np.exp(-b_factor[:, None] * k ** 2 / 4.0)
-    zero = np.zeros((1, len(b_factor)))
-    return DoseWeights(weight=normalise(relative, normalisation)[None], frequency_per_angstrom=k,
-                       dose_e_per_A2=np.asarray(dose_e_per_A2, dtype=np.float64), b_factor_A2=b_factor[None], scale=scale[None],
-                       b_factor_error_A2=zero, scale_error=zero, normalisation=normalisation, source="bfactors.star of RELION")
+    return exchange.read_weights(path, dose_e_per_A2, pixel_angstrom, normalisation)

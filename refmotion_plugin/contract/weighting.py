@@ -1,0 +1,65 @@
+"""Relative weights of frames: their normalisation, the B-factors that describe them, and their values at other doses and frequencies."""
+import numpy as np
+
+from .records import DoseWeights
+
+SMALLEST = 1e-30            # instead of 0 under a logarithm or a fraction
+LOWEST_BAND_PER_ANGSTROM = 0.05
+B_FACTOR_AXIS_PER_ANGSTROM = np.linspace(0.0, 1.0, 513)      # for weights known as B-factors only, which have no last frequency
+
+
+def normalise(amplitude, kind):
+    """(frame, shell) relative amplitudes scaled per shell: ``sum`` 1, ``power`` sum of squares 1, or ``peak`` 1."""
+    norms = {"sum": lambda a: a.sum(0), "power": lambda a: np.sqrt((a ** 2).sum(0)), "peak": lambda a: a.max(0)}
+    if kind not in norms:
+        raise ValueError("normalisation is %r: sum, power or peak was expected" % (kind,))
+    return amplitude / np.maximum(norms[kind](amplitude), SMALLEST)
+
+
+def relative_amplitude(b_factor_A2, scale, frequency_per_angstrom):
+    """(frame, shell) amplitudes scale exp(-B k^2 / 4) of B-factors and scales (frame,)."""
+    return scale[:, None] * np.exp(-b_factor_A2[:, None] * frequency_per_angstrom ** 2 / 4.0)
+
+
+def b_factors(weight, frequency_per_angstrom, band):
+    """B-factors (A^2) and scales, each (frame,), that describe weights (frame, shell) within ``band`` (a mask of shells).
+
+    weight ~ scale exp(-B k^2 / 4), fitted to the logarithm: relative weights of that form are given back exactly, up to what
+    is common to all frames.
+    """
+    inside = np.flatnonzero(band)
+    design = np.stack([np.ones(len(inside)), -frequency_per_angstrom[inside] ** 2 / 4.0], axis=1)
+    solution = np.linalg.lstsq(design, np.log(np.maximum(weight[:, inside], SMALLEST)).T, rcond=None)[0]
+    return solution[1], np.exp(solution[0])
+
+
+def band_to(highest_per_angstrom, frequency_per_angstrom):
+    """Mask of the shells from 20 A to a frequency; all shells but the first if that leaves fewer than three."""
+    band = (frequency_per_angstrom >= LOWEST_BAND_PER_ANGSTROM) & (frequency_per_angstrom <= highest_per_angstrom)
+    return band if band.sum() >= 3 else frequency_per_angstrom > 0
+
+
+def resample(weights: DoseWeights, group, dose_e_per_A2, frequency_per_angstrom):
+    """Weights (frame, shell) of one group for other frames and frequencies, with the normalisation they were stored with.
+
+    The logarithm of the relative amplitude is interpolated linearly in dose and frequency. Frames beyond the stored doses
+    continue with the last slope, never rising; frequencies beyond the last stored one keep its value.
+    """
+    if np.array_equal(weights.dose_e_per_A2, dose_e_per_A2):
+        along_dose = weights.weight[group]
+    else:
+        stored = np.log(np.maximum(weights.weight[group], 1e-12))
+        along_dose = np.exp(_interpolate_dose(weights.dose_e_per_A2, stored, np.asarray(dose_e_per_A2, dtype=np.float64)))
+    table = np.stack([np.interp(frequency_per_angstrom, weights.frequency_per_angstrom, row) for row in along_dose])
+    return normalise(table, weights.normalisation)
+
+
+def _interpolate_dose(stored_dose, table, dose):
+    if len(stored_dose) == 1:
+        return np.repeat(table, len(dose), axis=0)
+    left = np.clip(np.searchsorted(stored_dose, dose) - 1, 0, len(stored_dose) - 2)
+    share = ((dose - stored_dose[left]) / (stored_dose[left + 1] - stored_dose[left]))[:, None]
+    slope = table[left + 1] - table[left]
+    slope = np.where(share > 1.0, np.minimum(slope, 0.0), slope)
+    base = np.where(share > 1.0, table[left + 1], table[left])
+    return base + slope * np.where(share > 1.0, share - 1.0, np.maximum(share, 0.0))
