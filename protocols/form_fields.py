@@ -10,8 +10,8 @@ Field = namedtuple("Field", "name part key label kind advanced choices")
 """One form field: parameter name, part of the JobSpec and key in it, label, pyworkflow class, level, and for a choice the
 values that the spec takes, in the order shown."""
 
-_PARTS = {"inputs": spec.InputSpec, "motion_prior": spec.PriorSpec, "alignment": spec.AlignmentSpec, "dose": spec.DoseSpec,
-          "output": spec.OutputSpec, "compute": spec.ComputeSpec}
+_PARTS = {"inputs": spec.InputSpec, "motion_prior": spec.PriorSpec, "search": spec.SearchSpec,
+          "alignment": spec.AlignmentSpec, "dose": spec.DoseSpec, "output": spec.OutputSpec, "compute": spec.ComputeSpec}
 
 
 def _field(name, part, key, label, kind, advanced=False, choices=()):
@@ -22,6 +22,13 @@ STRENGTHS = (
     _field("velocitySigma", "motion_prior", "velocity_sigma", "Spatial prior strength (Å per e/Å²)", params.FloatParam),
     _field("correlationDistance", "motion_prior", "correlation_distance_angstrom", "Spatial correlation distance (Å)", params.FloatParam),
     _field("accelerationSigma", "motion_prior", "acceleration_sigma", "Acceleration prior strength (Å per e/Å²)", params.FloatParam))
+SEARCH = (
+    _field("searchThoroughness", "search", "thoroughness", "Search the strengths", params.EnumParam, False,
+           ("none", "fast", "balanced", "extensive")),
+    _field("targetParticles", "search", "target_particles", "Target number of particles", params.IntParam, True),
+    _field("fourierFraction", "search", "fourier_fraction", "Fraction of Fourier components for alignment", params.FloatParam, True),
+    _field("maxPriorStrength", "search", "max_prior_strength", "Maximum total prior strength", params.FloatParam, True),
+    _field("searchCache", "search", "cache_gib", "In-memory cache of the search (GiB)", params.FloatParam, True))
 ALIGNMENT = (
     _field("rigidOnly", "motion_prior", "rigid", "Keep the input motion?", params.BooleanParam, True),
     _field("resolutionLimit", "alignment", "resolution_limit_angstrom", "Finest resolution for alignment (Å)", params.FloatParam, True),
@@ -53,13 +60,14 @@ OUTPUT = (
     _field("tracksStar", "output", "tracks_star", "Write RELION's tracks files?", params.BooleanParam, True),
     _field("particleDiameter", "output", "particle_diameter_angstrom", "Particle diameter (Å)", params.FloatParam, True))
 COMPUTE = (_field("memory", "compute", "memory_gib", "Memory for one movie (GiB)", params.FloatParam, True),)
-ALL = STRENGTHS + ALIGNMENT + DOSE + FRAMES + MOVIES + OUTPUT + COMPUTE
-DECIDING = tuple(field for field in ALL if field.part != "compute" and field.key != "stop_after")
+ALL = STRENGTHS + SEARCH + ALIGNMENT + DOSE + FRAMES + MOVIES + OUTPUT + COMPUTE
+DECIDING = tuple(field for field in ALL if field.part != "compute" and field.key not in ("stop_after", "cache_gib"))
 """Fields that decide what a stage computes; the others say where and how far."""
 
 _SHOWN = {"gainRotation": ["none", "90° counter-clockwise", "180°", "270° counter-clockwise"],
           "gainFlip": ["none", "upside down", "left to right"], "movieFlip": ["as the format says", "no", "yes"],
           "weightNormalisation": ["sum: signal kept", "power: white noise stays white", "peak"],
+          "searchThoroughness": ["no: use the default prior", "fast", "balanced", "extensive"],
           "stopAfter": ["hyperparameters", "dose weights", "particles"]}
 _USUAL = {"velocitySigma": "%.3g" % PRIOR.velocity_sigma, "correlationDistance": "%.0f" % PRIOR.correlation_distance_angstrom,
           "accelerationSigma": "%.3g" % PRIOR.acceleration_sigma}

@@ -57,6 +57,7 @@ class ProtReferenceMotionCorrection(ProtParticles):
         self._defineEarlierResults(form)
         form.addSection(label="Motion")
         self._addFields(form.addGroup("Prior strengths (all three, or none)"), form_fields.STRENGTHS)
+        self._addFields(form.addGroup("Search by cross-validation between the half-maps (if no strengths are given)"), form_fields.SEARCH)
         self._addFields(form, form_fields.ALIGNMENT + form_fields.DOSE)
         form.addSection(label="Movies")
         self._addFields(form.addLine("Frames", help="Counted from 1; -1: the last frame of each movie."), form_fields.FRAMES)

@@ -40,6 +40,8 @@ def numbers(job_folder):
     results = JobResults(job_folder)
     known = results.summary()
     text = ["%d of %d movies aligned, %d polished." % (known["movies_aligned"], known["movies"], known["movies_polished"])]
+    if "hyperparameter_search" in known:
+        text.append("Hyperparameter search: %s." % known["hyperparameter_search"])
     if "mean_path_length_angstrom" in known:
         text.append("Mean path of a particle %.1f Å, %.1f Å of it in the first 4 e/Å²; departure from the input motion %.2f Å rms."
                     % (known["mean_path_length_angstrom"], known["mean_early_motion_angstrom"], known["mean_local_rms_angstrom"]))

@@ -16,7 +16,8 @@ def test_defaults_of_the_form_are_those_of_the_spec(correction):
 
 
 def test_every_field_reaches_the_spec(correction):
-    changed = {"velocitySigma": 0.5, "correlationDistance": 900.0, "accelerationSigma": 0.1, "rigidOnly": True, "resolutionLimit": 4.0,
+    changed = {"velocitySigma": 0.5, "correlationDistance": 900.0, "accelerationSigma": 0.1, "searchThoroughness": 2, "targetParticles": 500,
+               "fourierFraction": 0.4, "maxPriorStrength": 100.0, "searchCache": 1.0, "rigidOnly": True, "resolutionLimit": 4.0,
                "searchRadius": 6.0, "alignmentPasses": 3, "fitLowResolution": 25.0, "weightNormalisation": 1, "firstFrame": 2,
                "lastFrame": 4, "gainFile": "g.mrc", "gainRotation": 3, "gainFlip": 2, "movieFlip": 2, "defectFile": "d.txt",
                "hotPixelSigma": 5.0, "eerGrouping": 30, "preflight": False, "halfSetsFromOrder": True, "stopAfter": 1, "boxSize": 64,
@@ -28,6 +29,7 @@ def test_every_field_reaches_the_spec(correction):
     spec = JobSpec.build(correction._jobData({"movies": "m.star", "references": references}))
     assert (spec.inputs.gain_rotation, spec.inputs.gain_flip, spec.inputs.movie_flip_y) == (3, 2, True)
     assert (spec.output.stop_after, spec.dose.normalisation, spec.output.crop_box_px) == ("dose-weights", "power", 32)
+    assert (spec.search.thoroughness, spec.search.target_particles, spec.search.cache_gib) == ("balanced", 500, 1.0)
     assert (spec.motion_prior.velocity_sigma, spec.compute.device, spec.compute.memory_gib) == (0.5, "cpu", 3.0)
 
 
