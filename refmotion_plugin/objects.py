@@ -85,6 +85,10 @@ class EmpiricalDoseWeights(_WithFile, EMObject):
         """Number of frames."""
         return self._frames.get()
 
+    def getOpticsGroups(self):
+        """Number of optics groups."""
+        return self._opticsGroups.get()
+
     def __str__(self):
         if not self._frames.hasValue():
             return "EmpiricalDoseWeights (empty)"

@@ -30,8 +30,9 @@ print("errors", *plugin.validateInstallation())
 print("where", module.__file__)
 """
 EXPECTED = {
-    "protocols": ["ProtImportRelionMovies", "ProtReferenceMotionCorrection"],
-    "viewers": ["DoseWeightsViewer", "ReferenceMotionCorrectionViewer"],
+    "protocols": ["ProtExportMotionResults", "ProtImportDoseWeights", "ProtImportHyperparameters", "ProtImportRelionMovies",
+                  "ProtReferenceMotionCorrection"],
+    "viewers": ["DoseWeightsViewer", "HyperparametersViewer", "ReferenceMotionCorrectionViewer"],
     "objects": ["EmpiricalDoseWeights", "MotionHyperparameters"],
     "templates": ["refmotion_plugin-reference_motion_correction"],
     "bibtex": ["Grant2015", "Zivanov2019"],

@@ -1,2 +1,2 @@
 """Scipion windows over figures made from the engine's results."""
-from .viewer_reference_motion_correction import DoseWeightsViewer, ReferenceMotionCorrectionViewer
+from .viewer_reference_motion_correction import DoseWeightsViewer, HyperparametersViewer, ReferenceMotionCorrectionViewer

@@ -3,11 +3,11 @@ from pwem.viewers.mdviewer.viewer import MDView
 from pyworkflow.protocol import params
 from pyworkflow.viewer import DESKTOP_TKINTER, ProtocolViewer, Viewer
 
-from refmotion_plugin import plots
+from refmotion_plugin import plots, prior_plots
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.results import JobResults
-from refmotion_plugin.contract.store import load_weights
-from refmotion_plugin.objects import EmpiricalDoseWeights
+from refmotion_plugin.contract.store import load_hyperparameters, load_weights
+from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters
 from refmotion_plugin.protocols import ProtReferenceMotionCorrection
 
 from .figure_view import FigureView, PageView
@@ -122,3 +122,14 @@ class DoseWeightsViewer(Viewer):
 
     def _visualize(self, obj, **kwargs):
         return [FigureView(plots.weights_figure(load_weights(obj.getFileName())), "Dose weights", self.getTkRoot())]
+
+
+class HyperparametersViewer(Viewer):
+    """The motion prior of an output, or of one that was given to a later run."""
+
+    _label = "viewer motion hyperparameters"
+    _environments = [DESKTOP_TKINTER]
+    _targets = [MotionHyperparameters]
+
+    def _visualize(self, obj, **kwargs):
+        return [FigureView(prior_plots.hyperparameters_figure(load_hyperparameters(obj.getFileName())), "Hyperparameters", self.getTkRoot())]

@@ -103,7 +103,10 @@ def for_exposure(weights, exposure=None, n_frames=None):
 
     Without an exposure the frames of weights with evenly spaced doses keep their dose, and only their number changes.
     """
-    doses, n_frames = weights.dose_e_per_A2, n_frames or len(weights.dose_e_per_A2)
+    doses = weights.dose_e_per_A2
+    n_frames = len(doses) if n_frames is None else n_frames
+    if n_frames < 1:
+        raise InputError("dose weights for %d frames were asked for: give 1 or more" % n_frames)
     if exposure is not None:
         wanted = exposure.doses(n_frames)
     elif n_frames <= len(doses):
@@ -212,7 +215,7 @@ def _write_cryosparc_weights(path, weights, group, pixel_angstrom, bins, voltage
     if pixel_angstrom is None:
         raise InputError("%s needs the pixel size (A) that CryoSPARC works at: its bins go to twice that pixel's Nyquist" % path)
     own = weights.frequency_per_angstrom
-    n_bins = bins or 2 * (int(np.ceil(0.5 / pixel_angstrom / (own[1] - own[0]))) + 1)
+    n_bins = bins if bins is not None else 2 * (int(np.ceil(0.5 / pixel_angstrom / (own[1] - own[0]))) + 1)
     if n_bins < 2:
         raise InputError("%s needs at least 2 bins, not %d" % (path, n_bins))
     k = cryosparc_frequencies(n_bins, pixel_angstrom)

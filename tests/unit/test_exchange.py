@@ -12,9 +12,15 @@ from refmotion_plugin.contract.damage import exposure_amplitude
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.exchange import Exposure, cryosparc_frequencies, read_weights, write_weights
 from refmotion_plugin.contract.records import DoseWeights
-from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, relion_prior
+from refmotion_plugin.contract.results import JobResults
+from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, JobSpec, relion_prior
 from refmotion_plugin.contract.weighting import b_factors, band_to, normalise, resample
+from refmotion_plugin.engine import cli
+from refmotion_plugin.engine.run.job import run_job
 from refmotion_plugin.engine.stages import weigh
+from refmotion_plugin.engine.stages.prepared import choose_hyperparameters
+
+from tests.unit import job_stand_ins
 
 PIXEL, DOSE, FRAMES = 0.9, Exposure(1.25, 2.0), 24
 K = np.arange(301) / 300.0          # a box of 300 A
@@ -308,3 +314,65 @@ def test_the_engine_takes_every_format(tmp_path):
         found = weigh.load_weights(tmp_path / name, stored.dose_e_per_A2, "sum", PIXEL)
         moved = resample(found, 0, stored.dose_e_per_A2, K[band])
         assert np.abs(moved - stored.weight[0][:, band]).max() < lost.get(name, 1e-3), name
+
+
+@pytest.mark.parametrize("given, expected", [(None, job_stand_ins.PIXEL), (0.75, 0.75)])
+def test_a_job_takes_a_cryosparc_file_at_the_pixel_of_its_movies(tmp_path, given, expected):
+    spec, fake = job_stand_ins.write_project(tmp_path / "project"), job_stand_ins.FakeStages()
+    file = cryosparc_file(tmp_path, 40, Exposure(1.2).doses(job_stand_ins.FRAMES))
+    spec = spec.model_copy(update={"dose": spec.dose.model_copy(update={"weights_file": str(file), "weights_pixel_angstrom": given})})
+    outcome = run_job(tmp_path / "OUT", spec, recipes=replace(fake.recipes(), load_weights=weigh.load_weights))
+    found = JobResults(tmp_path / "OUT").weights()
+    assert outcome.particles_written == 6 and fake.count("load") == 3 and fake.count("fit_weights") == 0
+    assert found.frequency_per_angstrom[-1] == pytest.approx(1.0 / expected)
+    np.testing.assert_allclose(found.dose_e_per_A2, Exposure(1.2).doses(job_stand_ins.FRAMES))
+
+
+def test_a_job_takes_relion_s_sigmas_from_their_file(tmp_path):
+    (tmp_path / "opt_params_all_groups.txt").write_text("0.5 5000 2\n")
+    data = {"inputs": {"movies": "m"}, "references": [{"particles": "p", "half1": "a", "half2": "b"}],
+            "motion_prior": {"hyperparameters_file": str(tmp_path / "opt_params_all_groups.txt")}}
+    assert choose_hyperparameters(JobSpec.build(data)) == relion_prior(0.5, 5000.0, 2.0)
+
+
+# ---- the commands -------------------------------------------------------------------------------------------------------------
+
+def refmotion(capsys, *arguments):
+    code = cli.main([str(a) for a in arguments])
+    return (code,) + tuple(capsys.readouterr())
+
+
+def test_commands_convert_weights(tmp_path, capsys):
+    write_weights(tmp_path / "w.npz", weights(2))
+    code, out, _ = refmotion(capsys, "convert-weights", tmp_path / "w.npz", tmp_path / "w.json")
+    assert code == 0 and "24 frames to 31.4 e/A^2, 2 optics groups" in out and "holds one" not in out
+    code, out, _ = refmotion(capsys, "convert-weights", tmp_path / "w.json", tmp_path / "b.star", "--group", "2")
+    assert code == 0 and "2 of 2 was written" in out and "% of the mean weight" in out
+    code, out, _ = refmotion(capsys, "convert-weights", tmp_path / "w.npz", tmp_path / "w.npy", "--pixel", PIXEL, "--dose-per-frame", "0.625",
+                             "--pre-exposure", "2", "--frames", "40", "--bins", "256", "--voltage", "300")
+    assert code == 0 and np.load(str(tmp_path / "w.npy")).shape == (40, 256)
+    code, out, _ = refmotion(capsys, "convert-weights", tmp_path / "w.npy", tmp_path / "v.npz", "--pixel", PIXEL, "--dose-per-frame", "0.625",
+                             "--pre-exposure", "2", "--normalisation", "power")
+    found = read_weights(tmp_path / "v.npz")
+    assert found.normalisation == "power" and found.dose_e_per_A2[0] == pytest.approx(2.3125) and found.weight.shape == (1, 40, 256)
+
+
+@pytest.mark.parametrize("arguments, part", [
+    (("w.npz", "w.npy"), "needs the pixel size"), (("none.npz", "w.json"), "cannot be read"), (("w.npz", "w.txt"), "cannot be written as"),
+    (("b.star", "w.json"), "give the dose per frame"), (("w.npz", "b.star", "--group", "3"), "group 3 was asked for"),
+    (("w.npz", "w.json", "--pre-exposure", "3"), "give --dose-per-frame too")])
+def test_commands_refuse_in_one_sentence(tmp_path, capsys, arguments, part):
+    write_weights(tmp_path / "w.npz", weights(2))
+    write_weights(tmp_path / "b.star", weights())
+    code, _, error = refmotion(capsys, "convert-weights", *[tmp_path / a if "." in a else a for a in arguments])
+    assert code == cli.EXIT_INPUT and part in error and error.count("\n") == 1
+
+
+def test_commands_convert_hyperparameters(tmp_path, capsys):
+    exchange.write_hyperparameters(tmp_path / "h.json", DEFAULT_HYPERPARAMETERS)
+    code, out, _ = refmotion(capsys, "convert-hyperparameters", tmp_path / "h.json", tmp_path / "opt_params.txt")
+    assert code == 0 and "RELION's prior has no early_factor" in out
+    code, out, _ = refmotion(capsys, "convert-hyperparameters", tmp_path / "opt_params.txt", tmp_path / "back.json")
+    assert code == 0 and "RELION's prior" not in out
+    back = exchange.read_hyperparameters(tmp_path / "back.json")
+    assert back.velocity_sigma == pytest.approx(DEFAULT_HYPERPARAMETERS.velocity_sigma) and back.kernel == "exponential"
