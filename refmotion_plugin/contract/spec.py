@@ -179,6 +179,8 @@ def _sentence(error):
             parts.append("unknown key %r (check its spelling)" % where)
         elif item["type"] == "missing":
             parts.append("%r is missing" % where)
+        elif item["type"] == "string_pattern_mismatch":
+            parts.append("%s: %r is none of %s" % (where, item["input"], item["ctx"]["pattern"].strip("^$()").replace("|", ", ")))
         else:
             text = item["msg"].replace("Value error, ", "")
             parts.append("%s: %s" % (where, text) if where else text)

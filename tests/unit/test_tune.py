@@ -2,6 +2,7 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -340,3 +341,20 @@ def test_a_gain_is_one_beyond_two_standard_errors():
     assert tuning(10.0, 4.9).worth_it and not tuning(10.0, 5.1).worth_it and not tuning(-10.0, 1.0).worth_it
     assert "no gain" not in tuning(10.0, 4.9).text and "no gain" in tuning(10.0, 5.1).text
     assert compare.FOLDS == 5
+
+
+def test_every_movie_is_given_its_own_held_strength(tuning_set):
+    scales = tuning_set.scales(DEFAULT_HYPERPARAMETERS)
+    assert len(scales) == 2 and scales[0] != scales[1]
+    held, free = tuning_set.evaluate([DEFAULT_HYPERPARAMETERS], scales)[0], tuning_set.evaluate([DEFAULT_HYPERPARAMETERS])[0]
+    np.testing.assert_allclose(held, free, atol=1e-6)
+    assert np.abs(tuning_set.evaluate([DEFAULT_HYPERPARAMETERS], scales[::-1])[0] - free).max() > 1e-3
+
+
+def test_what_was_spilled_is_removed_even_when_the_search_stops(tiny, calibrated, monkeypatch):
+    closed, close = [], validate.TuningSet.close
+    monkeypatch.setattr(validate.TuningSet, "close", lambda self: (closed.append(self.folder.name), close(self)))
+    monkeypatch.setattr(tune, "refine_families", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        tune.tune(tiny.movies, tiny.of, with_search(calibrated, cache_gib=0.0))
+    assert len(closed) == 1 and not Path(closed[0]).exists()
