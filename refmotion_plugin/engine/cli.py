@@ -1,4 +1,4 @@
-"""The command ``refmotion``: simulate, run, status, report, convert. The only place that prints."""
+"""The command ``refmotion``: simulate, run, average, status, report, convert. The only place that prints."""
 import contextlib
 import errno
 import logging
@@ -9,12 +9,15 @@ import time
 from pathlib import Path
 
 from refmotion_plugin.contract import exchange
+from refmotion_plugin.contract.average_spec import AverageSpec
+from refmotion_plugin.contract.averages import AverageLayout
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.results import JobResults
 from refmotion_plugin.contract.spec import JobSpec
 
-from .options import Parser, add_conversions, add_dataclass_options, add_job_options, dataclass_from, job_spec
+from .options import (Parser, add_average_options, add_conversions, add_dataclass_options, add_job_options, average_spec,
+                      dataclass_from, job_spec)
 
 EXIT_FINE, EXIT_BUG, EXIT_INPUT, EXIT_FAILED_MOVIES, EXIT_STOPPED = 0, 1, 2, 3, 130
 
@@ -23,6 +26,9 @@ log = logging.getLogger(__name__)
 RUN_EPILOG = """exit codes: 0 finished; 2 the job cannot go on with what was given (one sentence on stderr); 3 finished, but some movies
 failed (listed with reasons; their particles are in left_out_particles.star); 130 stopped.
 The same command again goes on where an earlier run ended: movies whose inputs and parameters are unchanged are skipped."""
+
+AVERAGE_EPILOG = """exit codes: 0 finished; 2 nothing can be done with what was given (one sentence on stderr); 3 finished, but some movies failed
+(listed with reasons); 130 stopped. The same command again averages only what is missing or was made of something else."""
 
 
 def main(argv=None):
@@ -77,7 +83,7 @@ def _stopped_by_signal():
 
 def _parser(arguments):
     parser = Parser(prog="refmotion", description="Reference-based motion correction of cryo-EM movies.")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="simulate | run | status | report | convert-weights | convert-hyperparameters")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="simulate | run | average | status | report | convert-weights | convert-hyperparameters")
     run = commands.add_parser("run", help="motion-correct particles", epilog=RUN_EPILOG,
                               description="Align particles in movies to a reference, fit dose weights, write polished particles.")
     run.add_argument("out", metavar="OUT", help="folder of the job; made if absent")
@@ -86,6 +92,7 @@ def _parser(arguments):
     run.add_argument("--stage", choices=("align", "weigh", "polish", "all"), default="all", help="run one stage only (default: all)")
     add_job_options(run)
     run.set_defaults(command=run_command)
+    _add_average(commands)
     for name, command, text in (("status", status_command, "say how far a job is"), ("report", report_command, "write report.html and figures")):
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("out", metavar="OUT", help="folder of the job")
@@ -93,6 +100,16 @@ def _parser(arguments):
     add_conversions(commands, convert_weights_command, convert_hyperparameters_command)
     _add_simulate(commands, "simulate" in arguments[:1])
     return parser
+
+
+def _add_average(commands):
+    average = commands.add_parser("average", help="average movies into micrographs with dose weights", epilog=AVERAGE_EPILOG,
+                                  description="Sum the frames of movies along their input motion, weighted by dose and frequency.")
+    average.add_argument("out", metavar="OUT", help="folder of the micrographs; made if absent")
+    average.add_argument("--job", metavar="FILE", help="average.json with the parameters; options given besides replace single ones "
+                                                       "(none and no options: OUT/average.json)")
+    add_average_options(average)
+    average.set_defaults(command=average_command)
 
 
 def _add_simulate(commands, wanted):
@@ -124,6 +141,20 @@ def run_command(values):
     return EXIT_FAILED_MOVIES if outcome.failed else EXIT_FINE
 
 
+def average_command(values):
+    """``refmotion average``."""
+    layout, job_file = AverageLayout(values.pop("out")), values.pop("job")
+    if job_file is None and "inputs.movies" not in values and layout.job.exists():
+        job_file = layout.job
+    spec = average_spec(values, AverageSpec.read(job_file) if job_file else None)
+    with _logging_to(layout), _progress_bar() as listener:
+        from .run.average import run_average
+        outcome = run_average(layout.folder, spec, listener)
+    print("%d movies averaged: %s" % (outcome.written, layout.corrected_micrographs))
+    _print_failed(outcome.failed)
+    return EXIT_FAILED_MOVIES if outcome.failed else EXIT_FINE
+
+
 def _print_outcome(layout, spec, stage, outcome, seconds, report):
     from .run.status import duration
     print("%s finished in %s" % ("job" if stage == "all" else "stage " + stage, duration(seconds)))
@@ -135,10 +166,14 @@ def _print_outcome(layout, spec, stage, outcome, seconds, report):
             print("%d particles left out, with reasons: %s" % (outcome.particles_left_out, layout.left_out))
     if report:
         print("report: %s" % report)
-    if outcome.failed:
-        print("%d movies failed:" % len(outcome.failed))
-        for micrograph, reason in outcome.failed.items():
-            print("  %s: %s" % (micrograph, reason))
+    _print_failed(outcome.failed)
+
+
+def _print_failed(failed):
+    if failed:
+        print("%d movies failed:" % len(failed))
+    for micrograph, reason in failed.items():
+        print("  %s: %s" % (micrograph, reason))
 
 
 def status_command(values):

@@ -4,6 +4,7 @@ import dataclasses
 import sys
 import typing
 
+from refmotion_plugin.contract.average_spec import AverageSpec
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.spec import JobSpec, ReferenceSpec
 
@@ -33,10 +34,12 @@ def option_name(field):
     return "--" + NAMES.get(field, field).replace("_", "-")
 
 
-def spec_fields():
-    """(section, field name, field) of every field of a JobSpec that has an option."""
+def spec_fields(spec=JobSpec):
+    """(section, field name, field) of every field of a spec that has an option."""
     for section in SECTIONS:
-        model = JobSpec.model_fields[section].annotation
+        if section not in spec.model_fields:
+            continue
+        model = spec.model_fields[section].annotation
         for name, field in model.model_fields.items():
             yield section, name, field
 
@@ -48,11 +51,21 @@ def add_job_options(parser):
         reference.add_argument("--" + name, metavar="FILE", default=argparse.SUPPRESS, help=field.description)
     reference.add_argument("--reference", action="append", default=argparse.SUPPRESS,
                            metavar="particles=P.star,half1=A.mrc,half2=B.mrc[,mask=M.mrc]", help="a further reference; may be repeated")
-    groups = {s: parser.add_argument_group(s.replace("_", " "), JobSpec.model_fields[s].annotation.__doc__) for s in SECTIONS}
-    for section, name, field in spec_fields():
-        _add(groups[section], option_name(name), section + "." + name, field.annotation, field.get_default(), field.description)
+    _add_sections(parser, JobSpec)
     parser.add_argument("--seed", type=int, default=argparse.SUPPRESS, help="seed of everything random (default: %d)"
                         % JobSpec.model_fields["seed"].default)
+
+
+def add_average_options(parser):
+    """All options of averaging."""
+    _add_sections(parser, AverageSpec)
+
+
+def _add_sections(parser, spec):
+    groups = {s: parser.add_argument_group(s.replace("_", " "), spec.model_fields[s].annotation.__doc__)
+              for s in SECTIONS if s in spec.model_fields}
+    for section, name, field in spec_fields(spec):
+        _add(groups[section], option_name(name), section + "." + name, field.annotation, field.get_default(), field.description)
 
 
 def _add(group, option, dest, annotation, default, description):
@@ -76,7 +89,7 @@ def add_conversions(commands, convert_weights, convert_hyperparameters):
                ("pre-exposure", float, 0.0, "dose before the first frame, e/A^2; goes with --dose-per-frame (default: 0)"),
                ("frames", counting, None, "number of frames of OUT; none: as IN"),
                ("pixel", positive, None, "pixel size that CryoSPARC works at, A; needed for .npy"),
-               ("bins", counting, None, "bins of a .npy to be written, for CryoSPARC those of the file it replaces; none: as fine as IN"),
+               ("bins", counting, None, "bins of a .npy to be written, for CryoSPARC those of the file it replaces; none: twice as fine as IN"),
                ("voltage", positive, None, "kV; a .npy beyond the last frequency of IN follows the exposure curve of this voltage; "
                                            "none: IN's last weights"),
                ("group", counting, 1, "optics group written to .star and .npy, counted from 1 (default: 1)"))
@@ -131,11 +144,7 @@ def job_spec(values, base=None):
 
     Raises InputError that names the options.
     """
-    data = base.model_dump() if base is not None else {}
-    for key, value in values.items():
-        section, _, name = key.partition(".")
-        if section in SECTIONS:
-            data.setdefault(section, {})[name] = tuple(value) if isinstance(value, list) else value
+    data = _over(base, values)
     if "seed" in values:
         data["seed"] = values["seed"]
     references = _references(values)
@@ -143,14 +152,36 @@ def job_spec(values, base=None):
         data["references"] = references
     if "movies" not in data.get("inputs", {}) or not data.get("references"):
         raise InputError("a job needs --movies, --particles, --half1 and --half2, or --job with a job.json: see 'refmotion run --help'")
+    return _built(JobSpec, data)
+
+
+def average_spec(values, base=None):
+    """AverageSpec from parsed options over ``base`` (an AverageSpec, or none). Raises InputError that names the options."""
+    data = _over(base, values)
+    if "movies" not in data.get("inputs", {}):
+        raise InputError("averaging needs --movies, or --job with an average.json: see 'refmotion average --help'")
+    return _built(AverageSpec, data)
+
+
+def _over(base, values):
+    """Nested parameters of ``base`` with those options that were given."""
+    data = base.model_dump() if base is not None else {}
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        if section in SECTIONS:
+            data.setdefault(section, {})[name] = tuple(value) if isinstance(value, list) else value
+    return data
+
+
+def _built(spec, data):
     try:
-        return JobSpec.build(data, "the options")
+        return spec.build(data, "the options")
     except InputError as error:
-        raise InputError(_with_option_names(str(error))) from None
+        raise InputError(_with_option_names(str(error), spec)) from None
 
 
-def _with_option_names(text):
-    for path, name in sorted((("%s.%s" % (s, n), n) for s, n, _ in spec_fields()), key=lambda p: -len(p[0])):
+def _with_option_names(text, spec):
+    for path, name in sorted((("%s.%s" % (s, n), n) for s, n, _ in spec_fields(spec)), key=lambda p: -len(p[0])):
         text = text.replace(path, option_name(name))
     return text
 

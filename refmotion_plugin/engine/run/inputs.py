@@ -27,7 +27,7 @@ class JobInputs:
         return self.particles[movie.key]
 
 
-class _MovieCatalogue:
+class MovieCatalogue:
     """Reads a movie's own file when the first particle of it asks, so that movies without particles cost nothing."""
 
     def __init__(self, path):
@@ -57,7 +57,7 @@ def read_inputs(spec, outside_movie):
     ``outside_movie(movie, particles)`` gives a mask of particles whose centre is not on the movie.
     Raises InputError when a file is unusable, no particle finds its movie or no movie can be read.
     """
-    catalogue = _MovieCatalogue(spec.inputs.movies)
+    catalogue = MovieCatalogue(spec.inputs.movies)
     sets, owners = [], []
     for index, reference in enumerate(spec.references):
         matched = {}

@@ -24,6 +24,11 @@ class MovieTask:
     align_mark: Optional[str] = None
     polish_mark: Optional[str] = None
 
+    @property
+    def first_stage(self):
+        """The stage that is run first."""
+        return "align" if self.align_mark is not None else "polish"
+
 
 @dataclass(frozen=True)
 class TaskResult:

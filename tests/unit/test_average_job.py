@@ -1,0 +1,190 @@
+"""The command ``refmotion average``: files and names, faults, resume, what RELION reads."""
+import json
+import re
+import shutil
+import subprocess
+
+import mrcfile
+import numpy as np
+import pytest
+
+from refmotion_plugin.contract.averages import AverageResults
+from refmotion_plugin.contract.errors import InputError
+from refmotion_plugin.contract.records import DoseWeights
+from refmotion_plugin.contract.star import read_corrected_micrographs, read_movie_metadata, read_tables, write_bfactors_star
+from refmotion_plugin.contract.store import save_weights
+from refmotion_plugin.engine import cli
+from refmotion_plugin.engine.options import average_spec
+
+from tests.unit.average_movies import DOSE, PIXEL, write_list, write_movie
+
+SHAPE = (5, 40, 48)
+SHIFT = np.arange(10).reshape(5, 2) * [0.7, -0.4]
+OPTIONS = ("--device", "cpu", "--threads", "1", "--hot-pixel-sigma", "0")
+
+
+@pytest.fixture
+def movies(tmp_path):
+    """Three movies of noise and their list."""
+    for i, name in enumerate(("a", "b", "c")):
+        write_movie(tmp_path, name, np.random.default_rng(i).poisson(4.0, size=SHAPE), SHIFT)
+    return write_list(tmp_path, ["a", "b", "c"], groups=[1, 2, 1])
+
+
+def average(folder, movies, *options):
+    """Exit code of the command."""
+    return cli.main(["average", str(folder), "--movies", str(movies), *OPTIONS, *options])
+
+
+def image(path):
+    with mrcfile.open(str(path)) as file:
+        return np.array(file.data), float(file.voxel_size.x), int(file.header.mode)
+
+
+def test_names_and_lists_are_relions(movies, tmp_path):
+    out = tmp_path / "OUT"
+    assert average(out, movies, "--binning", "2", "--even-odd", "unweighted") == 0
+    micrographs, optics = read_corrected_micrographs(out / "corrected_micrographs.star")
+    assert [m.name for m in micrographs] == [str(out / "micrographs" / (n + ".mrc")) for n in "abc"]
+    assert [m.optics_group for m in micrographs] == [1, 2, 1] and set(optics.numbers("rlnMicrographPixelSize")) == {2 * PIXEL}
+    table = read_tables(out / "corrected_micrographs.star")["micrographs"]
+    assert table.columns["rlnAccumMotionTotal"] == ["0.5", "1.5", "2.5"]             # other columns stay
+    for column, ending in (("rlnMicrographName", ""), ("rlnMicrographNameNoDW", "_noDW"), ("rlnMicrographNameEven", "_EVN"),
+                           ("rlnMicrographNameOdd", "_ODD")):
+        assert table.columns[column][1] == str(out / "micrographs" / ("b%s.mrc" % ending))
+        data, pixel, mode = image(table.columns[column][1])
+        assert (data.shape, pixel, mode) == ((20, 24), pytest.approx(2 * PIXEL), 2)
+    metadata = read_movie_metadata(micrographs[1].metadata_star, micrographs[1].name)
+    assert metadata.binning == 2 and metadata.original_pixel_angstrom == PIXEL and np.allclose(metadata.global_shift_xy_px, SHIFT)
+    results = AverageResults(out)
+    assert [m.state for m in results.movies()] == ["done"] * 3 and results.failed() == []
+    assert list(results.micrographs("odd")) == ["MotionCorr/%s.mrc" % n for n in "abc"]
+
+
+def test_columns_of_what_is_not_written_do_not_stay(movies, tmp_path):
+    assert average(tmp_path / "OUT", movies, "--no-unweighted") == 0
+    assert "rlnMicrographNameNoDW" not in read_tables(tmp_path / "OUT" / "corrected_micrographs.star")["micrographs"]
+    assert not list((tmp_path / "OUT" / "micrographs").glob("*_noDW.mrc"))
+
+
+def test_16_bit_floats(movies, tmp_path):
+    assert average(tmp_path / "full", movies) == average(tmp_path / "half", movies, "--float16") == 0
+    full, half = (image(tmp_path / name / "micrographs" / "a.mrc") for name in ("full", "half"))
+    assert (full[2], half[2]) == (2, 12) and np.allclose(full[0], half[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("spoil, part", [
+    (lambda path: path.write_bytes(path.read_bytes()[:6000]), "Movies/b.mrcs.*(truncated|incomplete)"),
+    (lambda path: path.unlink(), "Movies/b.mrcs does not exist"),
+])
+def test_a_broken_movie_is_listed_and_the_rest_is_done(movies, tmp_path, capsys, spoil, part):
+    out = tmp_path / "OUT"
+    spoil(tmp_path / "Movies" / "b.mrcs")
+    (tmp_path / "c.star").unlink()
+    assert average(out, movies) == cli.EXIT_FAILED_MOVIES
+    text = capsys.readouterr().out
+    assert "1 movies averaged" in text and "2 movies failed" in text and re.search(part, text) and "c.star cannot be read" in text
+    failed = {m.micrograph: m.reason for m in AverageResults(out).failed()}
+    assert set(failed) == {"MotionCorr/b.mrc", "MotionCorr/c.mrc"} and re.search(part, failed["MotionCorr/b.mrc"])
+    assert [m.name for m in read_corrected_micrographs(out / "corrected_micrographs.star")[0]] == [str(out / "micrographs" / "a.mrc")]
+
+
+def test_nothing_that_can_be_averaged(movies, tmp_path, capsys):
+    for path in (tmp_path / "Movies").iterdir():
+        path.unlink()
+    assert average(tmp_path / "OUT", movies) == cli.EXIT_INPUT
+    assert "no movie could be averaged; the first reason: movie" in capsys.readouterr().err
+    assert not (tmp_path / "OUT" / "corrected_micrographs.star").exists()
+
+
+def stamps(out):
+    return {p.name: p.stat().st_mtime_ns for p in (out / "micrographs").glob("*.mrc")}
+
+
+def test_the_same_command_does_only_what_is_missing(movies, tmp_path):
+    out = tmp_path / "OUT"
+    assert average(out, movies) == 0
+    before = stamps(out)
+    assert cli.main(["average", str(out)]) == 0 and stamps(out) == before            # nothing: the parameters are remembered
+    (out / "micrographs" / "b_noDW.mrc").unlink()
+    write_movie(tmp_path, "c", np.random.default_rng(9).poisson(4.0, size=SHAPE), SHIFT)
+    assert average(out, movies) == 0
+    changed = {name for name, stamp in stamps(out).items() if before[name] != stamp}
+    assert changed == {"b.mrc", "b_noDW.mrc", "c.mrc", "c_noDW.mrc"}
+    assert average(out, movies, "--first-frame", "2") == 0
+    assert all(before[name] != stamp for name, stamp in stamps(out).items())
+
+
+def measured_weights(path, groups=1):
+    """Weights that leave out frame 1 (of the first group) or frame 2 (of the second)."""
+    table = np.ones((groups, 5, 2))
+    for group in range(groups):
+        table[group, group] = 0
+    zero = np.zeros((groups, 5))
+    save_weights(path, DoseWeights(table, np.array([0.0, 1.0]), DOSE * (np.arange(5) + 0.5), zero, zero, zero, zero, "sum", "test"))
+    return path
+
+
+def test_measured_weights_of_each_optics_group(movies, tmp_path):
+    write_movie(tmp_path, "b", np.random.default_rng(0).poisson(4.0, size=SHAPE), SHIFT)           # b is a, in the second group
+    one, two = (measured_weights(tmp_path / ("w%d.npz" % n), n) for n in (1, 2))
+    assert average(tmp_path / "one", movies, "--dose-weights", str(one)) == average(tmp_path / "two", movies, "--dose-weights", str(two)) == 0
+    a, b = (image(tmp_path / "two" / "micrographs" / (n + ".mrc"))[0] for n in "ab")
+    assert np.array_equal(a, image(tmp_path / "one" / "micrographs" / "a.mrc")[0]) and np.abs(a - b).max() > 0.5
+    assert np.array_equal(image(tmp_path / "one" / "micrographs" / "b.mrc")[0], a)
+
+
+def test_weights_of_other_groups_are_refused(movies, tmp_path, capsys):
+    assert average(tmp_path / "OUT", movies, "--dose-weights", str(measured_weights(tmp_path / "w.npz", 3))) == cli.EXIT_INPUT
+    assert "3 optics groups, the movies 2" in capsys.readouterr().err
+
+
+def test_changed_weights_are_noticed_and_relions_are_read(movies, tmp_path):
+    out = tmp_path / "OUT"
+    write_bfactors_star(tmp_path / "bfactors.star", np.linspace(0, 200, 5), np.ones(5))
+    assert average(out, movies, "--dose-weights", str(tmp_path / "bfactors.star")) == 0
+    first = image(out / "micrographs" / "a.mrc")[0]
+    write_bfactors_star(tmp_path / "bfactors.star", np.linspace(0, 900, 5), np.ones(5))
+    assert average(out, movies, "--dose-weights", str(tmp_path / "bfactors.star")) == 0
+    assert np.abs(image(out / "micrographs" / "a.mrc")[0] - first).max() > 0.05
+
+
+def test_same_names_in_two_folders_stay_apart(movies, tmp_path):
+    text = movies.read_text().replace("MotionCorr/b.mrc", "Other/a.mrc")
+    movies.write_text(text)
+    assert average(tmp_path / "OUT", movies) == 0
+    names = [m.name.split("/")[-1] for m in read_corrected_micrographs(tmp_path / "OUT" / "corrected_micrographs.star")[0]]
+    assert names == ["MotionCorr_a.mrc", "Other_a.mrc", "c.mrc"]
+
+
+def test_options_and_their_errors(tmp_path):
+    with pytest.raises(InputError, match="--movies, or --job"):
+        average_spec({})
+    with pytest.raises(InputError, match="--binning: Input should be greater than or equal to 1"):
+        average_spec({"inputs.movies": "m.star", "output.binning": 0.5})
+    (tmp_path / "average.json").write_text(json.dumps({"inputs": {"movies": "m.star"}, "output": {"bining": 2}}))
+    assert cli.main(["average", str(tmp_path)]) == cli.EXIT_INPUT
+
+
+def test_a_second_run_in_the_same_folder_is_kept_out(movies, tmp_path, capsys):
+    from refmotion_plugin.contract.averages import AverageLayout
+    from refmotion_plugin.engine.run.status import job_lock
+    with job_lock(AverageLayout(tmp_path / "OUT")):
+        assert average(tmp_path / "OUT", movies) == cli.EXIT_INPUT
+    assert "another run" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("relion_image_handler") is None, reason="RELION is not installed")
+def test_relion_reads_images_and_list(movies, tmp_path):
+    out = tmp_path / "OUT"
+    assert average(out, movies, "--binning", "1.5", "--even-odd", "weighted") == 0
+    data, pixel, _ = image(out / "micrographs" / "a.mrc")
+    text = subprocess.run(["relion_image_handler", "--i", str(out / "micrographs" / "a.mrc"), "--stats"], capture_output=True, text=True,
+                          check=True).stdout
+    assert "%d x %d x 1 x 1" % data.shape[::-1] in text
+    assert float(re.search(r"avg= (\S+)", text).group(1)) == pytest.approx(data.mean(), rel=1e-4)
+    assert float(re.search(r"stddev= (\S+)", text).group(1)) == pytest.approx(data.std(), rel=1e-3)
+    assert float(re.search(r"angpix = (\S+)", text).group(1)) == pytest.approx(pixel, rel=1e-4)
+    subprocess.run(["relion_star_handler", "--i", str(out / "corrected_micrographs.star"), "--o", str(tmp_path / "kept.star"), "--select",
+                    "rlnOpticsGroup", "--minval", "2", "--maxval", "2"], capture_output=True, check=True)
+    assert [m.name for m in read_corrected_micrographs(tmp_path / "kept.star")[0]] == [str(out / "micrographs" / "b.mrc")]
