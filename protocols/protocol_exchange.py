@@ -46,6 +46,11 @@ def _pixel(protocol):
     return protocol.pixelSize.get() or (movies.getSamplingRate() if movies is not None else None)
 
 
+def _voltage(protocol):
+    movies = protocol.inputMovies.get()
+    return movies.getAcquisition().getVoltage() if movies is not None else None
+
+
 def _sentences(action):
     """What ``action`` finds wrong, as a form shows it."""
     try:
@@ -76,6 +81,11 @@ class ProtImportDoseWeights(ProtImport):
         """Read the file, keep its content as weights.npz."""
         record, kept = self._read(), self._getExtraPath("weights.npz")
         store.save_weights(kept, record)
+        text, odd = exchange.damage_sentence(record, 0, _voltage(self))
+        self.summaryVar.set(text)
+        self._store(self.summaryVar)
+        if odd:
+            self.warning(text)
         weights = EmpiricalDoseWeights()
         weights.setRecord(record)
         weights.setFileName(kept)
@@ -96,7 +106,7 @@ class ProtImportDoseWeights(ProtImport):
 
     def _summary(self):
         weights = getattr(self, "outputDoseWeights", None)
-        return [str(weights)] if weights is not None else []
+        return [str(weights)] + [text for text in [self.summaryVar.get()] if text] if weights is not None else []
 
 
 class ProtImportHyperparameters(ProtImport):
@@ -153,7 +163,7 @@ class ProtExportMotionResults(EMProtocol):
         form.addParam("opticsGroup", params.IntParam, default=1, label="Optics group", expertLevel=params.LEVEL_ADVANCED,
                       help="Counted from 1. RELION's and CryoSPARC's formats hold one.")
         form.addParam("bins", params.IntParam, allowsNull=True, label="Bins", condition="weightsFormat==4",
-                      help="Bins of CryoSPARC's file that this one shall replace. Empty: as fine as the weights are.")
+                      help="Bins of CryoSPARC's file that this one shall replace. Empty: twice as fine as the weights are.")
         form.addParam("inputHyperparameters", params.PointerParam, pointerClass="MotionHyperparameters", allowsNull=True, label="Hyperparameters")
         form.addParam("hyperparametersFormat", params.EnumParam, choices=[text for text, _ in HYPERPARAMETER_CHOICES], default=1,
                       label="Format of the hyperparameters", help="RELION's prior has three strengths only: it is lossy.")
@@ -171,7 +181,7 @@ class ProtExportMotionResults(EMProtocol):
         ending = WEIGHT_CHOICES[self.weightsFormat.get()][1]
         if self.inputDoseWeights.get() is not None and ending:
             written.append(self._pathOf(exchange.WEIGHT_FORMATS[ending]))
-            exchange.write_weights(written[-1], self._weights(), self.opticsGroup.get() - 1, _pixel(self), self.bins.get(), self._voltage())
+            exchange.write_weights(written[-1], self._weights(), self.opticsGroup.get() - 1, _pixel(self), self.bins.get(), _voltage(self))
         ending = HYPERPARAMETER_CHOICES[self.hyperparametersFormat.get()][1]
         if self.inputHyperparameters.get() is not None and ending:
             written.append(self._pathOf(exchange.HYPERPARAMETER_FORMATS[ending]))
@@ -182,10 +192,6 @@ class ProtExportMotionResults(EMProtocol):
     def _weights(self):
         weights = store.load_weights(self.inputDoseWeights.get().getFileName())
         return exchange.for_exposure(weights, _exposure(self), self.frames.get())
-
-    def _voltage(self):
-        movies = self.inputMovies.get()
-        return movies.getAcquisition().getVoltage() if movies is not None else None
 
     def _pathOf(self, name):
         return os.path.join(self.folder.get() or self._getExtraPath(), name)

@@ -17,12 +17,13 @@ from .layout import atomic_write
 from .records import DoseWeights
 from .spec import RELION_TO_TEXTBOOK_SIGMA, relion_prior
 from .star_results import read_bfactors_star, read_relion_sigmas, write_bfactors_star
-from .weighting import B_FACTOR_AXIS_PER_ANGSTROM, b_factors, band_to, normalise, relative_amplitude, resample
+from .weighting import B_FACTOR_AXIS_PER_ANGSTROM, b_factors, band_to, damage_rate, normalise, relative_amplitude, resample
 from .weights_json import read_json_weights, write_json_weights
 
 WEIGHT_FORMATS = {".npz": "weights.npz", ".json": "weights.json", ".star": "bfactors.star", ".npy": "refm_empirical_dw.npy"}
 HYPERPARAMETER_FORMATS = {".json": "hyperparameters.json", ".txt": "opt_params_all_groups.txt"}
 CRYOSPARC_NYQUISTS = 2      # the table's last bin is at this many times Nyquist
+ODD_DAMAGE_RATE = 1.7       # a frequency axis wrong by 2 makes a factor of 2 or more
 CRYOSPARC_FCC = "refm_fcc.npy"
 
 
@@ -68,7 +69,7 @@ def write_weights(path, weights, group=0, pixel_angstrom=None, bins=None, voltag
     """Write dose weights in the format that the ending of ``path`` names.
 
     ``group``: the optics group's position; only ``.npz`` and ``.json`` hold all of them. The others are for ``.npy``:
-    ``pixel_angstrom`` (A, needed), ``bins`` (none: as fine as the weights are) and ``voltage_kilovolt``: beyond the last
+    ``pixel_angstrom`` (A, needed), ``bins`` (none: twice as fine as the weights are) and ``voltage_kilovolt``: beyond the last
     frequency of the weights the exposure curve of that voltage goes on; none: the last weights do.
     """
     path, ending = Path(path), Path(path).suffix
@@ -116,6 +117,19 @@ def for_exposure(weights, exposure=None, n_frames=None):
         wanted = np.append(doses, doses[-1] + step * np.arange(1, n_frames - len(doses) + 1))
     same = len(wanted) == len(doses) and np.allclose(wanted, doses, atol=1e-4)
     return weights if same else for_frames(weights, wanted)
+
+
+def damage_sentence(weights, group=0, voltage_kilovolt=None):
+    """How fast the weights fade compared with what is usual, as a sentence, and whether that is odd: (text, odd).
+
+    Empty if there are too few late frames to say.
+    """
+    rate = damage_rate(weights, group, voltage_kilovolt or 300.0)
+    if not np.isfinite(rate):
+        return "", False
+    text = "late frames fade %.2f times as fast as in the standard exposure curve" % rate
+    odd = not 1.0 / ODD_DAMAGE_RATE < rate < ODD_DAMAGE_RATE
+    return text + (": that is unusual, check the dose per frame and, for CryoSPARC's file, the pixel size" if odd else ""), odd
 
 
 def b_factor_misfit(weights, group=0, highest_per_angstrom=None):
@@ -215,7 +229,7 @@ def _write_cryosparc_weights(path, weights, group, pixel_angstrom, bins, voltage
     if pixel_angstrom is None:
         raise InputError("%s needs the pixel size (A) that CryoSPARC works at: its bins go to twice that pixel's Nyquist" % path)
     own = weights.frequency_per_angstrom
-    n_bins = bins if bins is not None else 2 * (int(np.ceil(0.5 / pixel_angstrom / (own[1] - own[0]))) + 1)
+    n_bins = bins if bins is not None else 2 * int(np.ceil(1.0 / pixel_angstrom / (own[1] - own[0]) - 1e-6)) + 1
     if n_bins < 2:
         raise InputError("%s needs at least 2 bins, not %d" % (path, n_bins))
     k = cryosparc_frequencies(n_bins, pixel_angstrom)

@@ -1,10 +1,12 @@
 """Relative weights of frames: their normalisation, the B-factors that describe them, and their values at other doses and frequencies."""
 import numpy as np
 
+from .damage import exposure_amplitude
 from .records import DoseWeights
 
 SMALLEST = 1e-30            # instead of 0 under a logarithm or a fraction
 LOWEST_BAND_PER_ANGSTROM = 0.05
+MOTION_ENDS_AT_DOSE = 8.0   # e/A^2: frames after that differ by damage alone
 B_FACTOR_AXIS_PER_ANGSTROM = np.linspace(0.0, 1.0, 513)      # for weights known as B-factors only, which have no last frequency
 
 
@@ -17,8 +19,11 @@ def normalise(amplitude, kind):
 
 
 def relative_amplitude(b_factor_A2, scale, frequency_per_angstrom):
-    """(frame, shell) amplitudes scale exp(-B k^2 / 4) of B-factors and scales (frame,)."""
-    return scale[:, None] * np.exp(-b_factor_A2[:, None] * frequency_per_angstrom ** 2 / 4.0)
+    """(frame, shell) amplitudes scale exp(-B k^2 / 4) of B-factors and scales (frame,), up to a factor common to all frames.
+
+    The least B-factor is taken off all: high ones in all frames would leave nothing at high frequency.
+    """
+    return scale[:, None] * np.exp(-(b_factor_A2 - b_factor_A2.min())[:, None] * frequency_per_angstrom ** 2 / 4.0)
 
 
 def b_factors(weight, frequency_per_angstrom, band):
@@ -37,6 +42,23 @@ def band_to(highest_per_angstrom, frequency_per_angstrom):
     """Mask of the shells from 20 A to a frequency; all shells but the first if that leaves fewer than three."""
     band = (frequency_per_angstrom >= LOWEST_BAND_PER_ANGSTROM) & (frequency_per_angstrom <= highest_per_angstrom)
     return band if band.sum() >= 3 else frequency_per_angstrom > 0
+
+
+def damage_rate(weights: DoseWeights, group=0, voltage_kilovolt=300.0):
+    """How fast late frames fade with dose between 17 and 7 A, relative to the standard exposure curve; NaN with too few of them.
+
+    About 1 for protein. Far from it the doses or the frequencies of a file are probably not what they were taken for: half the
+    frequency makes a factor of 2, twice the frequency one of 0.4.
+    """
+    k, dose = weights.frequency_per_angstrom, weights.dose_e_per_A2
+    late, band = dose - dose[0] >= MOTION_ENDS_AT_DOSE, (k >= 0.06) & (k <= 0.15)
+    if late.sum() < 3 or not band.any():
+        return float("nan")
+    centred = dose[late] - dose[late].mean()
+    found, expected = [np.log(np.maximum(w[late][:, band], SMALLEST)) for w in (
+        weights.weight[group], exposure_amplitude(dose, k, voltage_kilovolt))]
+    found, expected = centred @ found, centred @ expected
+    return float(found @ expected / (expected @ expected))
 
 
 def resample(weights: DoseWeights, group, dose_e_per_A2, frequency_per_angstrom):

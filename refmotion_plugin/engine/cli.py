@@ -210,6 +210,9 @@ def convert_weights_command(values):
     exchange.write_weights(target, weights, group, values["pixel"], values["bins"], values["voltage"])
     frames, groups = len(weights.dose_e_per_A2), len(weights.weight)
     print("%s: %d frames to %.1f e/A^2, %d optics group%s" % (target, frames, weights.dose_e_per_A2[-1], groups, "s" * (groups > 1)))
+    damage, _ = exchange.damage_sentence(weights, group, values["voltage"])
+    if damage:
+        print(damage)
     if groups > 1 and target.suffix not in (".npz", ".json"):
         print("this format holds one optics group: %d of %d was written, --group takes another" % (group + 1, groups))
     if target.suffix == ".star":

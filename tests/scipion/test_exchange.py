@@ -42,7 +42,7 @@ def brought_in(imported, files):
 def test_imports_make_the_objects_that_a_run_takes(in_project, brought_in, correction):
     weights, prior = brought_in
     movies = in_project[1].outputMovies
-    assert weights.outputDoseWeights.getFrames() == FRAMES and weights.summary() == [str(weights.outputDoseWeights)]
+    assert weights.outputDoseWeights.getFrames() == FRAMES and weights.summary()[0] == str(weights.outputDoseWeights)
     kept = exchange.read_weights(weights.outputDoseWeights.getFileName())
     dose = movies.getAcquisition().getDosePerFrame()
     assert kept.frequency_per_angstrom[-1] == pytest.approx(1.0 / movies.getSamplingRate())

@@ -14,7 +14,7 @@ from refmotion_plugin.contract.exchange import Exposure, cryosparc_frequencies, 
 from refmotion_plugin.contract.records import DoseWeights
 from refmotion_plugin.contract.results import JobResults
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, JobSpec, relion_prior
-from refmotion_plugin.contract.weighting import b_factors, band_to, normalise, resample
+from refmotion_plugin.contract.weighting import b_factors, band_to, damage_rate, normalise, resample
 from refmotion_plugin.engine import cli
 from refmotion_plugin.engine.run.job import run_job
 from refmotion_plugin.engine.stages import weigh
@@ -72,7 +72,7 @@ def test_any_axis_survives_cryosparc(tmp_path_factory, pixel, box, frames):
     path = tmp_path_factory.mktemp("axis") / "w.npy"
     write_weights(path, stored, pixel_angstrom=pixel)
     back = read_weights(path, Exposure(1.0), pixel)
-    np.testing.assert_allclose(resample(back, 0, stored.dose_e_per_A2, k), stored.weight[0], atol=4e-3)
+    np.testing.assert_allclose(resample(back, 0, stored.dose_e_per_A2, k), stored.weight[0], atol=1e-5)
 
 
 @settings(max_examples=25, deadline=None)
@@ -120,6 +120,19 @@ def test_the_exposure_curve_is_found_where_it_belongs(tmp_path):
     assert np.abs(resample(found, 0, found.dose_e_per_A2, k) - wanted).max() < 2e-4
     halved = replace(found, frequency_per_angstrom=found.frequency_per_angstrom / 2)
     assert np.abs(resample(halved, 0, found.dose_e_per_A2, k) - wanted).max() > 0.02
+
+
+@pytest.mark.parametrize("pixel, dose, odd", [(PIXEL, DOSE, False), (2 * PIXEL, DOSE, True), (PIXEL / 2, DOSE, True),
+                                              (PIXEL, Exposure(0.5, 0.0), True)])
+def test_a_wrong_axis_or_dose_is_noticed(tmp_path, pixel, dose, odd):
+    found = read_weights(cryosparc_file(tmp_path), dose, pixel)
+    text, noticed = exchange.damage_sentence(found)
+    assert noticed == odd and ("unusual" in text) == odd
+    assert odd or damage_rate(found) == pytest.approx(1.0, abs=0.03)
+
+
+def test_damage_is_not_judged_on_a_few_frames():
+    assert exchange.damage_sentence(weights(doses=Exposure(1.0).doses(6))) == ("", False)
 
 
 def test_the_correlation_beside_says_where_the_bins_end(tmp_path):
