@@ -204,16 +204,21 @@ def before_after_figure(before, after, before_pixel_angstrom, after_pixel_angstr
     rows = [("after", after, after_pixel_angstrom)] if before is None else [
         ("before", before, before_pixel_angstrom), ("after", after, after_pixel_angstrom)]
     figure = Figure(figsize=(1.6 * n + 0.5, 1.75 * len(rows) + 0.3), layout="constrained")
-    grid = figure.subplots(len(rows), n, squeeze=False)
-    for line, (label, images, pixel) in zip(grid, rows):
-        for axes, image in zip(line, images):
-            shown = _low_pass(image, pixel)
-            low, high = np.percentile(shown, (1, 99))
-            axes.imshow(shown, cmap="gray", vmin=low, vmax=high, origin="lower", extent=(0, image.shape[1] * pixel, 0, image.shape[0] * pixel))
-            axes.set(xticks=[], yticks=[])
-        line[0].set_ylabel(label)
+    for axes, (label, images, pixel) in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows):
+        axes.imshow(_strip([_low_pass(image, pixel) for image in images]), cmap="gray", vmin=0, vmax=1, origin="lower")
+        axes.set(xticks=[], yticks=[], ylabel=label)
+        axes.set_frame_on(False)
     figure.suptitle("Particles, low-passed to 20 Å", fontsize="small")
     return figure
+
+
+def _strip(images):
+    """Images side by side with white gaps, each scaled so that its 1st and 99th percentile are 0 and 1."""
+    parts = []
+    for image in images:
+        low, high = np.percentile(image, (1, 99))
+        parts += [np.clip((image - low) / max(high - low, 1e-12), 0, 1), np.ones((len(image), max(1, len(image) // 24)))]
+    return np.hstack(parts[:-1])
 
 
 def power_figure(before, after, before_pixel_angstrom, after_pixel_angstrom):

@@ -61,7 +61,10 @@ def test_motion():
 def test_particles_before_and_after(before):
     after = np.random.default_rng(0).normal(size=(3, 32, 32))
     old = after[:, ::2, ::2] if before else None
-    assert len(drawn(plots.before_after_figure(old, after, 2.0, 1.0))) == (6 if before else 3)
+    rows = drawn(plots.before_after_figure(old, after, 2.0, 1.0))
+    assert [axes.get_ylabel() for axes in rows] == (["before", "after"] if before else ["after"])
+    strip = rows[-1].images[0].get_array()
+    assert strip.shape == (32, 3 * 32 + 2) and np.ptp(strip[:, :32]) == 1.0 and (strip[:, 32] == 1.0).all()
     assert len(drawn(plots.power_figure(old, after, 2.0, 1.0))[0].lines) == (2 if before else 1)
 
 

@@ -71,7 +71,7 @@ class MovieStack:
         return self._on_device[device]
 
 
-def load_movie(metadata, inputs, threads=1):
+def load_movie(metadata, inputs, threads=1, known_bad_yx=None):
     """Decode a movie once and prepare its correction.
 
     Parameters
@@ -79,6 +79,7 @@ def load_movie(metadata, inputs, threads=1):
     metadata : MovieMetadata, what upstream motion correction said of the movie.
     inputs : InputSpec, how to read movies.
     threads : decoding threads.
+    known_bad_yx : ``bad_yx`` of an earlier load of the same movie with the same inputs, which saves looking for them again.
 
     Returns
     -------
@@ -100,7 +101,10 @@ def load_movie(metadata, inputs, threads=1):
         upside_down = reader.file_is_upside_down if inputs.movie_flip_y is None else inputs.movie_flip_y
         gain = _gain(metadata, inputs, reader, turn_tiff)
         listed = _listed_bad_pixels(metadata, inputs, reader.shape_yx, gain, turn_tiff)
-        frames, total = _decode(reader, first_of_file + first, last - first, upside_down, threads, inputs.hot_pixel_sigma > 0)
+        frames, total = _decode(reader, first_of_file + first, last - first, upside_down, threads,
+                                inputs.hot_pixel_sigma > 0 and known_bad_yx is None)
+    if known_bad_yx is not None:
+        listed = known_bad_yx
     if total is not None:
         total = total if gain is None else total * gain.multiplier
         listed = _unique(np.concatenate([listed, find_outliers(total, inputs.hot_pixel_sigma, listed)]), frames.shape[1:])

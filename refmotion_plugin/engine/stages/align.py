@@ -1,5 +1,5 @@
 """Trajectories and FCC sums of one movie: cut, whiten, correlate with the own half-map, fit, judge with the opposite one."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -187,7 +187,8 @@ def optics_index(particles, prepared: Prepared):
 def judge(view: MovieView, deviation, noise, group, n_groups):
     """FCC sums with the opposite half-map along given deviations: movie in units of its noise, reference in the movie's unit."""
     offset = view.residual_yx_angstrom + torch.as_tensor(deviation, dtype=torch.float64, device=view.own.device)
-    whitening = spread_from_shells(noise.clamp(min=1e-30).rsqrt().to(torch.float32), view.grid)
-    whitened = view.opposite * (whitening * movie_unit(view, noise))
-    return fcc_sums(lambda f: view.spectra(f) * whitening, whitened, offset / view.grid.pixel_angstrom, group.to(whitened.device),
-                    n_groups, view.grid, view.dose_e_per_A2)
+    table = fcc_sums(view.spectra, view.opposite, offset / view.grid.pixel_angstrom, group.to(view.opposite.device), n_groups,
+                     view.grid, view.dose_e_per_A2)
+    weight, unit = 1.0 / noise.clamp(min=1e-30).cpu().numpy(), movie_unit(view, noise)      # noise is one number per shell
+    return replace(table, cross=table.cross * weight * unit, power_movie=table.power_movie * weight,
+                   power_reference=table.power_reference * weight * unit ** 2)

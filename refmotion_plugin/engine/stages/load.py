@@ -9,6 +9,7 @@ from .prepared import Prepared
 KEPT_BYTES = 400 * 2 ** 20     # decoded movies kept for the next stage that asks for them
 
 _kept = OrderedDict()
+_bad_pixels = {}               # of every movie loaded in this process: polishing decodes a second time, but need not search again
 _lock = threading.Lock()
 
 
@@ -21,7 +22,8 @@ def load_stack(movie, prepared: Prepared, keep=False):
     with _lock:
         if key in _kept:
             return _kept[key]
-    stack = load_movie(movie, prepared.spec.inputs, threads=prepared.threads)
+    stack = load_movie(movie, prepared.spec.inputs, threads=prepared.threads, known_bad_yx=_bad_pixels.get(key))
+    _bad_pixels[key] = stack.bad_yx
     if not keep:
         return stack
     with _lock:
