@@ -4,6 +4,7 @@ from collections import namedtuple
 from pyworkflow.protocol import params
 
 from refmotion_plugin.contract import spec
+from refmotion_plugin.contract.average_spec import AverageOutputSpec
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS as PRIOR
 
 Field = namedtuple("Field", "name part key label kind advanced choices")
@@ -11,7 +12,8 @@ Field = namedtuple("Field", "name part key label kind advanced choices")
 values that the spec takes, in the order shown."""
 
 _PARTS = {"inputs": spec.InputSpec, "motion_prior": spec.PriorSpec, "search": spec.SearchSpec,
-          "alignment": spec.AlignmentSpec, "dose": spec.DoseSpec, "output": spec.OutputSpec, "compute": spec.ComputeSpec}
+          "alignment": spec.AlignmentSpec, "dose": spec.DoseSpec, "output": spec.OutputSpec, "compute": spec.ComputeSpec,
+          "average": AverageOutputSpec}
 
 
 def _field(name, part, key, label, kind, advanced=False, choices=()):
@@ -59,6 +61,12 @@ OUTPUT = (
     _field("recenter", "output", "recenter", "Recentre particles?", params.BooleanParam),
     _field("tracksStar", "output", "tracks_star", "Write RELION's tracks files?", params.BooleanParam, True),
     _field("particleDiameter", "output", "particle_diameter_angstrom", "Particle diameter (Å)", params.FloatParam, True))
+AVERAGE = (
+    _field("binning", "average", "binning", "Binning", params.FloatParam),
+    _field("unweighted", "average", "unweighted", "Unweighted micrographs too?", params.BooleanParam),
+    _field("evenOdd", "average", "even_odd", "Even and odd sums for denoising", params.EnumParam, False, ("none", "unweighted", "weighted")),
+    _field("float16", "average", "float16", "Write 16-bit floating point?", params.BooleanParam),
+    _field("localMotion", "average", "local_motion", "Apply local motion?", params.BooleanParam, True))
 COMPUTE = (_field("memory", "compute", "memory_gib", "Memory for one movie (GiB)", params.FloatParam, True),)
 ALL = STRENGTHS + SEARCH + ALIGNMENT + DOSE + FRAMES + MOVIES + OUTPUT + COMPUTE
 DECIDING = tuple(field for field in ALL if field.part != "compute" and field.key not in ("stop_after", "cache_gib"))
@@ -67,6 +75,7 @@ DECIDING = tuple(field for field in ALL if field.part != "compute" and field.key
 _SHOWN = {"gainRotation": ["none", "90° counter-clockwise", "180°", "270° counter-clockwise"],
           "gainFlip": ["none", "upside down", "left to right"], "movieFlip": ["as the format says", "no", "yes"],
           "weightNormalisation": ["sum: signal kept", "power: white noise stays white", "peak"],
+          "evenOdd": ["none", "of the unweighted sum", "of the dose-weighted sum"],
           "searchThoroughness": ["no: use the default prior", "fast", "balanced", "extensive"],
           "stopAfter": ["hyperparameters", "dose weights", "particles"]}
 _USUAL = {"velocitySigma": "%.3g" % PRIOR.velocity_sigma, "correlationDistance": "%.0f" % PRIOR.correlation_distance_angstrom,

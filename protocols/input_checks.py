@@ -11,7 +11,7 @@ def errors(protocol, references, coordinate_pixel):
     movies = protocol.inputMovies.get()
     if movies is None or any(r.particles is None or r.volume is None for r in references):
         return []               # the form itself says which input is missing
-    found = _movie_errors(movies)
+    found = movie_errors(movies)
     for reference in references:
         prefix = "Reference %d: " % (reference.index + 1) if len(references) > 1 else ""
         found += [prefix + text for text in _particle_errors(protocol, reference.particles)]
@@ -21,7 +21,8 @@ def errors(protocol, references, coordinate_pixel):
     return found + _duplicate_errors(references)
 
 
-def _movie_errors(movies):
+def movie_errors(movies):
+    """Sentences that forbid a run with these movies."""
     found = []
     if movies.getSize() == 0:
         return ["The input movies are an empty set: choose a set with movies."]
@@ -139,13 +140,19 @@ def warnings(protocol, references):
     movies = protocol.inputMovies.get()
     if movies is None:
         return []
+    found = movie_warnings(protocol, movies)
+    for reference in references:
+        if reference.particles is not None:
+            found += _particle_warnings(protocol, movies, reference.particles)
+    return found
+
+
+def movie_warnings(protocol, movies):
+    """Sentences about the movies alone."""
     found = _gain_warnings(protocol, movies)
     if all(row.is_interpolated for row in convert.read_movies(movies)[0]):
         found.append("All shifts of the movies are zero: they seem to be aligned stacks that a protocol saved. Interpolated frames give "
                      "worse particles: better give the original movies with their alignment.")
-    for reference in references:
-        if reference.particles is not None:
-            found += _particle_warnings(protocol, movies, reference.particles)
     return found
 
 

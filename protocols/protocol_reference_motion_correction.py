@@ -2,7 +2,6 @@
 import enum
 import hashlib
 import os
-from subprocess import CalledProcessError
 
 from pwem.objects import SetOfParticles
 from pwem.protocols import ProtParticles
@@ -17,9 +16,9 @@ from refmotion_plugin.contract.spec import JobSpec
 from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters
 
 from . import form_fields, input_checks, run_summary
+from .engine_process import device_of, fingerprint_of, run_engine
 from .references import chosen_references, define_references
 
-SOME_MOVIES_FAILED = 3      # exit code of an engine that finished, but not with every movie
 STAGES = ("hyperparameters", "dose-weights", "particles")
 LAST_STAGE = STAGES.index("particles")
 
@@ -229,38 +228,22 @@ class ProtReferenceMotionCorrection(ProtParticles):
 
     def _device(self):
         """GPUs of this run, by their number among those it sees: a queue's CUDA_VISIBLE_DEVICES stays as it is."""
-        if not self.usesGpu():
-            return "cpu"
-        executor = getattr(self, "_stepsExecutor", None)
-        ids = executor.getGpuList() if executor is not None else self.getGpuList()
-        return ",".join("cuda:%d" % int(i) for i in ids) or "cuda"
+        return device_of(self)
 
     def _digest(self):
         """Hash of what decides the results: a finished step is kept on Continue while this is the same."""
-        parts = [form_fields.values_of(self, form_fields.DECIDING), self.coordinatePixel.get(), self._fingerprintOf(self.inputMovies)]
-        parts += [[self._fingerprintOf(p) for p in r.pointers] for r in chosen_references(self)]
-        parts += [self._fingerprintOf(self.inputHyperparameters), self._fingerprintOf(self.inputDoseWeights)]
+        parts = [form_fields.values_of(self, form_fields.DECIDING), self.coordinatePixel.get(), fingerprint_of(self.inputMovies)]
+        parts += [[fingerprint_of(p) for p in r.pointers] for r in chosen_references(self)]
+        parts += [fingerprint_of(self.inputHyperparameters), fingerprint_of(self.inputDoseWeights)]
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-
-    @staticmethod
-    def _fingerprintOf(pointer):
-        item = pointer.get()
-        if item is None:
-            return None
-        return item.getObjId(), item.getSize() if hasattr(item, "getSize") else item.getFileName()
 
     def _runEngine(self, stage):
         """Run one stage. A movie that fails is listed and costs nothing else; an engine that stops ends the step with its reason."""
         job = self._getExtraPath("inputs", "job.json")
         inputs = read_json(self._getExtraPath("inputs", "inputs.json"))
         write_json(job, JobSpec.build(self._jobData(inputs), "The form").model_dump(mode="json"))
-        plugin = self.getPlugin()
-        arguments = 'run "%s" --job "%s" --stage %s' % (self._jobFolder(), job, stage)
         try:
-            self.runJob(plugin.getEngineProgram(), arguments, env=plugin.getEnviron(), numberOfMpi=1)
-        except CalledProcessError as error:
-            if error.returncode != SOME_MOVIES_FAILED:
-                raise RuntimeError(run_summary.reason_of_failure(self._jobFolder(), error.returncode)) from None
+            run_engine(self, 'run "%s" --job "%s" --stage %s' % (self._jobFolder(), job, stage), self._jobFolder())
         finally:
             self._rememberSummary()
 

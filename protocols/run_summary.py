@@ -12,7 +12,7 @@ def lines(protocol, job_folder):
     text = ["Reference %d: %s" % (r.index + 1, " ↔ ".join(_label(p) for p in r.pointers if p.get() is not None))
             for r in chosen_references(protocol)]
     if protocol.isActive():
-        return text + _progress_lines(job_folder)
+        return text + progress_lines(job_folder)
     kept = protocol.summaryVar.get()
     return text + (kept.split("\n") if kept else ["No results yet."])
 
@@ -23,7 +23,8 @@ def _label(pointer):
     return "%s (%s)" % (source.getObjLabel() or source.getClassName(), pointer.getExtended() or source.getName())
 
 
-def _progress_lines(job_folder):
+def progress_lines(job_folder):
+    """What the running engine does now."""
     progress = read_json(JobLayout(job_folder).progress)
     if not progress:
         return ["Starting."]
@@ -47,10 +48,11 @@ def numbers(job_folder):
                     % (known["mean_path_length_angstrom"], known["mean_early_motion_angstrom"], known["mean_local_rms_angstrom"]))
     if "particles_written" in known:
         text.append("%d particles written, %d left out." % (known["particles_written"], known["particles_left_out"]))
-    return text + _failure_lines(results.failed())
+    return text + failure_lines(results.failed())
 
 
-def _failure_lines(failed):
+def failure_lines(failed):
+    """The first failed movies with their reasons; [] if none failed."""
     if not failed:
         return []
     text = ["%d movies failed:" % len(failed)] + ["- %s: %s" % (m.micrograph, m.reason) for m in failed[:_SHOWN_FAILURES]]

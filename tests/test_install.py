@@ -30,7 +30,7 @@ print("errors", *plugin.validateInstallation())
 print("where", module.__file__)
 """
 EXPECTED = {
-    "protocols": ["ProtExportMotionResults", "ProtImportDoseWeights", "ProtImportHyperparameters", "ProtImportRelionMovies",
+    "protocols": ["ProtAverageMovies", "ProtExportMotionResults", "ProtImportDoseWeights", "ProtImportHyperparameters", "ProtImportRelionMovies",
                   "ProtReferenceMotionCorrection"],
     "viewers": ["DoseWeightsViewer", "HyperparametersViewer", "ReferenceMotionCorrectionViewer"],
     "objects": ["EmpiricalDoseWeights", "MotionHyperparameters"],

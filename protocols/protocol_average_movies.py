@@ -1,0 +1,173 @@
+"""Form and steps of averaging movies into micrographs; the work is done by the engine in a process of its own."""
+import enum
+import hashlib
+import os
+
+from pwem.objects import SetOfMicrographs
+from pwem.protocols import ProtMicrographs
+from pyworkflow import BETA
+from pyworkflow.protocol import params
+
+from refmotion_plugin import convert
+from refmotion_plugin.contract.average_spec import AverageInputSpec, AverageSpec
+from refmotion_plugin.contract.averages import AverageLayout, AverageResults
+from refmotion_plugin.contract.errors import InputError
+from refmotion_plugin.contract.layout import read_json, write_json
+
+from . import form_fields, input_checks, run_summary
+from .engine_process import device_of, fingerprint_of, run_engine
+
+OUTPUTS = {"unweighted": "outputMicrographs", "weighted": "outputMicrographsDoseWeighted", "even": "outputMicrographsEven",
+           "odd": "outputMicrographsOdd"}
+MOVIE_FIELDS = tuple(field for field in form_fields.MOVIES if field.key in AverageInputSpec.model_fields)
+FIELDS = form_fields.FRAMES + MOVIE_FIELDS + form_fields.AVERAGE
+
+
+class AverageMoviesOutputs(enum.Enum):
+    """What the protocol makes; the last two on request."""
+
+    outputMicrographs = SetOfMicrographs
+    outputMicrographsDoseWeighted = SetOfMicrographs
+    outputMicrographsEven = SetOfMicrographs
+    outputMicrographsOdd = SetOfMicrographs
+
+
+class ProtAverageMovies(ProtMicrographs):
+    """ Averages aligned movies into micrographs, dose-weighted and unweighted.
+
+    Frames are moved along the movies' alignment, local motion included where it is known, by exact shifts in Fourier space. The dose
+    weights are those measured by reference-based motion correction, or the standard exposure curve. Micrographs keep names and ids
+    of the movies.
+    """
+    _label = "average movies with dose weights"
+    _devStatus = BETA
+    _possibleOutputs = AverageMoviesOutputs
+
+    # --------------------------- DEFINE param functions ----------------------
+    def _defineParams(self, form):
+        form.addSection(label="Input")
+        form.addHidden(params.USE_GPU, params.BooleanParam, default=True, label="Use GPU for execution",
+                       help="No: the same calculation on CPU threads.")
+        form.addHidden(params.GPU_LIST, params.StringParam, default="0", label="Choose GPU IDs",
+                       help="Numbers among the GPUs that this run sees, for example 0 or 0 1.")
+        form.addParam("inputMovies", params.PointerParam, pointerClass="SetOfMovies", important=True, label="Input movies",
+                      help="Movies with their alignment. The original movies are needed, not aligned and interpolated stacks.")
+        form.addParam("inputDoseWeights", params.PointerParam, pointerClass="EmpiricalDoseWeights", allowsNull=True, label="Dose weights",
+                      help="Weights measured by reference-based motion correction, or imported. Empty: the standard exposure curve of "
+                           "Grant and Grigorieff.")
+        self._addFields(form.addGroup("Micrographs"), form_fields.AVERAGE)
+        form.addSection(label="Movies")
+        self._addFields(form.addLine("Frames", help="Counted from 1; -1: the last frame of each movie."), form_fields.FRAMES)
+        self._addFields(form, MOVIE_FIELDS)
+        form.addParallelSection(threads=4, mpi=0)
+
+    @staticmethod
+    def _addFields(form, fields):
+        for field in fields:
+            form_fields.add_field(form, field)
+
+    # --------------------------- INSERT steps functions ----------------------
+    def _insertAllSteps(self):
+        key = self._digest()
+        self._insertFunctionStep(self.convertInputStep, key, needsGPU=False)
+        self._insertFunctionStep(self.averageStep, key, needsGPU=True)
+        self._insertFunctionStep(self.createOutputStep, key, needsGPU=False)
+
+    # --------------------------- STEPS functions -----------------------------
+    def convertInputStep(self, key):
+        """Write the movies' STAR files."""
+        folder = self._getExtraPath("inputs")
+        os.makedirs(folder, exist_ok=True)
+        star, micrographs, unaligned = convert.write_movies(self.inputMovies.get(), folder)
+        if unaligned:
+            self.warning("%d movies have no alignment and are left out: %s" % (len(unaligned), ", ".join(unaligned[:5])))
+        write_json(self._getExtraPath("inputs", "inputs.json"), {"movies": star, "micrographs": sorted(micrographs.items())})
+
+    def averageStep(self, key):
+        """Average every movie; those that are done already are skipped."""
+        job = self._getExtraPath("inputs", "average.json")
+        spec = AverageSpec.build(self._jobData(self._convertedInputs()["movies"]), "The form")
+        write_json(job, spec.model_dump(mode="json"))
+        try:
+            run_engine(self, 'average "%s" --job "%s"' % (self._jobFolder(), job), self._jobFolder())
+        finally:
+            self._rememberSummary()
+
+    def createOutputStep(self, key):
+        """One set of micrographs per kind."""
+        results = AverageResults(self._jobFolder())
+        identifier = {name: number for number, name in self._convertedInputs()["micrographs"]}
+        pixel = results.written()[0]["pixel_angstrom"]
+        for kind, name in OUTPUTS.items():
+            paths = {identifier[micrograph]: path for micrograph, path in results.micrographs(kind).items()}
+            if paths:
+                output = self._createSetOfMicrographs("_" + kind)
+                convert.fill_micrographs(output, self.inputMovies.get(), paths, pixel)
+                self._defineOutputs(**{name: output})
+                self._defineTransformRelation(self.inputMovies, output)
+        self._rememberSummary()
+
+    # --------------------------- INFO functions ------------------------------
+    def _validate(self):
+        movies = self.inputMovies.get()
+        if movies is None:
+            return []                       # the form itself says what is missing
+        errors = input_checks.movie_errors(movies)
+        try:
+            AverageSpec.build(self._jobData("movies"), "The form")
+        except InputError as error:
+            errors.append(str(error))
+        return errors
+
+    def _warnings(self):
+        movies = self.inputMovies.get()
+        return [] if movies is None else input_checks.movie_warnings(self, movies)
+
+    def _summary(self):
+        if self.isActive():
+            return run_summary.progress_lines(self._jobFolder())
+        kept = self.summaryVar.get()
+        return kept.split("\n") if kept else ["No results yet."]
+
+    def _citations(self):
+        return ["Grant2015"]
+
+    def _methods(self):
+        output = getattr(self, "outputMicrographsDoseWeighted", None)
+        if output is None:
+            return []
+        weights = "the standard exposure curve" if self.inputDoseWeights.get() is None else "dose weights measured on the particles"
+        return ["%d movies were averaged with %s [Grant2015]; the micrographs have %.3f Å per pixel."
+                % (output.getSize(), weights, output.getSamplingRate())]
+
+    # --------------------------- UTILS functions -----------------------------
+    def _jobFolder(self):
+        return self._getExtraPath("averages")
+
+    def _convertedInputs(self):
+        return read_json(self._getExtraPath("inputs", "inputs.json"))
+
+    def _jobData(self, movies_star):
+        """Nested parameters: what the form says and the file that stands for its movies."""
+        data = form_fields.values_of(self, FIELDS)
+        data["output"] = data.pop("average", {})
+        data.setdefault("inputs", {})["movies"] = movies_star
+        if self.inputDoseWeights.get() is not None:
+            data["dose"] = {"weights_file": self.inputDoseWeights.get().getFileName()}
+        data["compute"] = {"device": device_of(self), "threads": max(self.numberOfThreads.get(), 1)}
+        return data
+
+    def _digest(self):
+        """Hash of what decides the results: a finished step is kept on Continue while this is the same."""
+        parts = [form_fields.values_of(self, FIELDS), fingerprint_of(self.inputMovies), fingerprint_of(self.inputDoseWeights)]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+    def _rememberSummary(self):
+        """Numbers that are slow to gather are kept as text for the summary."""
+        if not AverageLayout(self._jobFolder()).job.exists():
+            return
+        results = AverageResults(self._jobFolder())
+        movies, failed = results.movies(), results.failed()
+        done = sum(m.state == "done" for m in movies)
+        self.summaryVar.set("\n".join(["%d of %d movies averaged." % (done, len(movies))] + run_summary.failure_lines(failed)))
+        self._store(self.summaryVar)

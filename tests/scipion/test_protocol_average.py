@@ -1,0 +1,123 @@
+"""Averaging movies in a Scipion project with the real engine: outputs, names and ids, dose weights as an input, faults."""
+import os
+
+import mrcfile
+import numpy as np
+import pytest
+
+from refmotion_plugin import convert
+from refmotion_plugin.contract.averages import AverageResults
+from refmotion_plugin.contract.average_spec import AverageSpec
+from refmotion_plugin.contract.records import DoseWeights
+from refmotion_plugin.contract.store import save_weights
+from refmotion_plugin.headless import create_project, new_protocol, run_protocol
+
+pytest.importorskip("torch", reason="the engine is not installed in this interpreter")
+
+from tests.unit.average_movies import DOSE, PIXEL, write_list, write_movie  # noqa: E402
+
+SHAPE, SHIFT = (6, 48, 64), np.arange(12).reshape(6, 2) * [0.5, -0.3]
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    """A project with three movies and with dose weights that leave out the first frame: (folder, project, movies, weights)."""
+    before, folder = os.getcwd(), tmp_path_factory.mktemp("averages")
+    for i in range(3):
+        write_movie(folder, "m%d" % i, np.random.default_rng(i).poisson(3.0, size=SHAPE), SHIFT,
+                    coefficients=np.linspace(-0.01, 0.01, 36) if i == 1 else None)
+    star = write_list(folder, ["m0", "m1", "m2"], groups=[1, 2, 1])
+    table, zero = np.ones((1, 6, 2)), np.zeros((1, 6))
+    table[:, 0] = 0
+    save_weights(folder / "weights.npz", DoseWeights(table, np.array([0.0, 1.0]), DOSE * (np.arange(6) + 0.5), zero, zero, zero, zero,
+                                                     "sum", "test"))
+    project = create_project("averages")
+    movies = run_protocol(project, "ProtImportRelionMovies", projectFolder=str(folder), moviesStar=str(star))
+    weights = run_protocol(project, "ProtImportDoseWeights", weightsFile=str(folder / "weights.npz"))
+    os.chdir(before)
+    return folder, project, movies, weights
+
+
+@pytest.fixture
+def averaging(imported):
+    """Function that makes the protocol, not run, in the project's folder."""
+    os.chdir(imported[1].path)
+
+    def make(**parameters):
+        return new_protocol(imported[1], "ProtAverageMovies", inputMovies=(imported[2], "outputMovies"), useGpu=False, numberOfThreads=1,
+                            **parameters)
+    return make
+
+
+def finished(project, protocol):
+    project.launchProtocol(protocol, wait=True)
+    assert protocol.isFinished(), protocol.getErrorMessage()
+    return protocol
+
+
+def image(item):
+    with mrcfile.open(item.getFileName()) as file:
+        return np.array(file.data)
+
+
+def test_standard_curve_names_ids_and_pixel(averaging, imported):
+    protocol = finished(imported[1], averaging(binning=2.0, evenOdd=1))
+    movies = imported[2].outputMovies
+    expected = [(m.getObjId(), m.getMicName(), m.getAttributeValue("_rlnOpticsGroup")) for m in movies]
+    names = [name for name, _ in protocol.iterOutputAttributes()]
+    assert sorted(names) == ["outputMicrographs", "outputMicrographsDoseWeighted", "outputMicrographsEven", "outputMicrographsOdd"]
+    for name in names:
+        output = getattr(protocol, name)
+        assert [(m.getObjId(), m.getMicName(), m.getAttributeValue("_rlnOpticsGroup")) for m in output] == expected
+        assert output.getSamplingRate() == pytest.approx(2 * PIXEL) and output.getDim()[:2] == (32, 24)
+        assert output.getAcquisition().getDosePerFrame() == DOSE and output.getAcquisition().getVoltage() == 300
+        assert float(output.getFirstItem().getSamplingRate()) == pytest.approx(2 * PIXEL)
+        assert {row["rlnMicrographPixelSize"] for row in convert.optics_rows(output.getAcquisition())} == {"3.0"}
+    plain, even, odd = (image(getattr(protocol, n).getFirstItem()) for n in ("outputMicrographs", "outputMicrographsEven", "outputMicrographsOdd"))
+    assert np.allclose(even + odd, plain, atol=1e-3) and plain.mean() == pytest.approx(18, rel=0.05)
+    weighted = image(protocol.outputMicrographsDoseWeighted.getFirstItem())
+    assert weighted.mean() == pytest.approx(18 / np.sqrt(6), rel=0.05)
+    assert protocol.summary() == ["3 of 3 movies averaged."] and "standard exposure curve" in protocol.methods()[0]
+
+
+def test_measured_weights_are_used(averaging, imported):
+    project, weights = imported[1], imported[3]
+    protocol = finished(project, averaging(inputDoseWeights=(weights, "outputDoseWeights"), float16=True, unweighted=False))
+    spec = AverageSpec.read(protocol._getExtraPath("averages", "average.json"))
+    assert spec.dose.weights_file == weights.outputDoseWeights.getFileName() and not spec.output.unweighted
+    assert not hasattr(protocol, "outputMicrographs")
+    first = image(protocol.outputMicrographsDoseWeighted.getFirstItem())
+    assert first.dtype == np.float16 and first.mean(dtype=float) == pytest.approx(3 * np.sqrt(5), rel=0.05)     # five frames of equal weight
+    assert "measured" in protocol.methods()[0]
+
+
+def test_a_broken_movie_is_listed_and_the_rest_is_done(averaging, imported):
+    folder, project = imported[:2]
+    path = folder / "Movies" / "m1.mrcs"
+    whole, protocol = path.read_bytes(), averaging()
+    path.write_bytes(whole[:20000])
+    try:
+        finished(project, protocol)
+    finally:
+        path.write_bytes(whole)
+    assert [m.getObjId() for m in protocol.outputMicrographsDoseWeighted] == [1, 3]
+    assert protocol.summary()[0] == "2 of 3 movies averaged." and "m1" in protocol.summary()[2]
+    assert [m.state for m in AverageResults(protocol._getExtraPath("averages")).movies()] == ["done", "failed", "done"]
+
+
+def test_what_the_form_refuses(averaging, imported):
+    assert averaging(binning=0.5).validate()[0].startswith("The form: output.binning")
+    assert averaging().validate() == []
+    bare = averaging()
+    movies = bare._createSetOfMovies("_bare")
+    movies.copyInfo(imported[2].outputMovies)
+    bare.inputMovies.set(movies)
+    assert "empty set" in bare.validate()[0]
+
+
+def test_the_form_offers_what_the_spec_has(averaging):
+    protocol = averaging()
+    from refmotion_plugin.protocols.protocol_average_movies import FIELDS
+    offered = {f.key for f in FIELDS}
+    spec = {key for part in ("inputs", "output") for key in AverageSpec.model_fields[part].annotation.model_fields} - {"movies"}
+    assert offered == spec and all(hasattr(protocol, f.name) for f in FIELDS)
