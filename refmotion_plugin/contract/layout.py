@@ -129,16 +129,16 @@ def atomic_write(path, mode="wb"):
             yield file
 
 
-def located(path, beside):
+def located(path, beside, other_than=None):
     """``path`` as it is if it exists from here, else seen from the nearest folder above the file ``beside`` where it does.
 
     RELION's paths start at the project's folder; this finds them when the program runs elsewhere. A path found nowhere
-    is returned unchanged, for the message of whoever opens it. None stays None.
+    is returned unchanged, for the message of whoever opens it. None stays None. The file ``other_than`` is not meant.
     """
     if path is None or os.path.exists(str(path)):
         return path
     for folder in Path(os.path.abspath(str(beside))).parents:
-        if (folder / path).exists():
+        if (folder / path).exists() and (other_than is None or folder / path != Path(os.path.abspath(str(other_than)))):
             return str(folder / path)
     return path
 

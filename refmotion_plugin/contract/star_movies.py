@@ -1,5 +1,6 @@
 """Motion correction STAR files: the list of corrected micrographs and one file per movie."""
 from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 
@@ -59,7 +60,7 @@ def _metadata(tables, micrograph, optics_voltage_kilovolt):
     shift = _global_shift(tables.get("global_shift"), int(general.number("rlnImageSizeZ")), start_frame)
     return MovieMetadata(
         micrograph=micrograph,
-        movie_file=located(str(general.text("rlnMicrographMovieName")[0]), general.source),
+        movie_file=_movie_file(general),
         size_yx=(int(general.number("rlnImageSizeY")), int(general.number("rlnImageSizeX"))),
         n_frames=len(shift),
         original_pixel_angstrom=_positive(general, "rlnMicrographOriginalPixelSize"),
@@ -75,6 +76,11 @@ def _metadata(tables, micrograph, optics_voltage_kilovolt):
         defect_file=located(_optional_text(general, "rlnMicrographDefectFile"), general.source),
         eer_grouping=_optional_integer(general, "rlnEERGrouping"),
         eer_upsampling=_optional_integer(general, "rlnEERUpsampling"))
+
+
+def _movie_file(general):
+    """The movie; never the micrograph beside its STAR file, which has the movie's own name if that is an MRC too."""
+    return located(str(general.text("rlnMicrographMovieName")[0]), general.source, Path(general.source).with_suffix(".mrc"))
 
 
 def _positive(table, column, default=None):

@@ -67,6 +67,16 @@ def test_frames_that_were_not_used_are_not_aligned(tmp_path):
     np.testing.assert_allclose(movie.global_shift_xy_px, [[0.9, -0.8], [1.9, -1.5]])
 
 
+def test_a_movie_is_not_taken_for_the_micrograph_of_its_name(tmp_path):
+    """An MRC movie of a project seen from elsewhere: Movies/first.mrc is below the project and below the job."""
+    job = tmp_path / "MotionCorr" / "job002" / "Movies"
+    for folder in (tmp_path / "Movies", job):
+        folder.mkdir(parents=True)
+        (folder / "first.mrc").write_bytes(b"")
+    (job / "first.star").write_text((DATA / "movie_motion.star").read_text().replace("Movies/first.tiff", "Movies/first.mrc"))
+    assert read_movie_metadata(job / "first.star", "m").movie_file == str(tmp_path / "Movies" / "first.mrc")
+
+
 def test_old_files_without_some_columns(tmp_path):
     movie = read_movie_metadata(without(tmp_path, "rlnVoltage", "Binning", "PreExposure", "StartFrame"), "m", 300.0)
     assert (movie.voltage_kilovolt, movie.binning, movie.pre_exposure_e_per_A2, movie.start_frame) == (300.0, 1.0, 0.0, 1)
