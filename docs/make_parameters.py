@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from refmotion_plugin.contract.average_spec import AverageSpec  # noqa: E402
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, JobSpec, ReferenceSpec  # noqa: E402
 from refmotion_plugin.engine.options import SECTIONS, option_name, spec_fields  # noqa: E402
 
@@ -74,6 +75,13 @@ def meaning_of(field):
     return text.replace("<", "&lt;").replace("|", "\\|")
 
 
+def average_table():
+    """All parameters of averaging."""
+    rows = [["`%s`" % option_of(name, field), "`%s.%s`" % (section, name), default_of(name, field), meaning_of(field)]
+            for section, name, field in spec_fields(AverageSpec)]
+    return table(["option", "in average.json", "default", "meaning"], rows)
+
+
 def section_table(section):
     """All parameters of one part of a job."""
     rows = [["`%s`" % option_of(name, field), "`%s.%s`" % (section, name), default_of(name, field), meaning_of(field)]
@@ -128,9 +136,10 @@ def with_block(text, name, content):
 
 def pages():
     """{path: text} of every page that this script writes, as it should be."""
-    readme, method = ROOT / "README.md", ROOT / "docs" / "method.md"
+    readme, method, averaging = ROOT / "README.md", ROOT / "docs" / "method.md", ROOT / "docs" / "averaging.md"
     return {ROOT / "docs" / "parameters.md": parameters_page(),
             readme: with_block(readme.read_text(encoding="utf-8"), "parameters", short_table()),
+            averaging: with_block(averaging.read_text(encoding="utf-8"), "average-parameters", average_table()),
             method: with_block(method.read_text(encoding="utf-8"), "hyperparameters", hyperparameter_table())}
 
 
