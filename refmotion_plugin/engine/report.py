@@ -16,7 +16,7 @@ from refmotion_plugin.contract.star import read_table
 
 log = logging.getLogger(__name__)
 
-SHOWN_MOVIES, SHOWN_PARTICLES, STATISTICS_MOVIES = 3, 8, 300
+SHOWN_MOVIES, SHOWN_PARTICLES, STATISTICS_MOVIES = 2, 8, 300
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Motion correction: {{ folder }}</title>

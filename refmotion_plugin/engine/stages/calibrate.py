@@ -11,7 +11,6 @@ import torch
 from refmotion_plugin.contract.errors import InputError, MovieError
 
 from .align import MovieView, estimate_deviation, judge, movie_noise, view_movie
-from .load import forget_stacks
 from .prepared import Amplitude, Prepared
 
 TARGET_PARTICLES = 200
@@ -63,7 +62,6 @@ def calibrate(movies, particles_of, prepared: Prepared):
             log.warning("%s is left out of the calibration: %s", movie.micrograph, error)
             continue
         sums, used = _add(sums, table), used + 1
-    forget_stacks()
     if sums is None:
         raise InputError("none of the movies tried for calibration could be used; the first says: %s" % faults[0])
     return prepared.with_amplitudes([_amplitude(sums, index, prepared) for index in range(len(prepared.references))])

@@ -16,12 +16,13 @@ _lock = threading.Lock()
 def load_stack(movie, prepared: Prepared, keep=False):
     """Frames, gain and bad pixels of a movie in host memory. Raises MovieError with the reason if it is unusable.
 
-    The movies looked at last stay in memory up to ``KEPT_BYTES``, since preflight, calibration and search want the same ones.
+    With ``keep`` the movies looked at last stay in memory up to ``KEPT_BYTES``: preflight and calibration want the same ones, and
+    the long run over all movies takes them over.
     """
     key = (movie.movie_file, _stamp(movie.movie_file), repr(prepared.spec.inputs), repr(movie))
     with _lock:
         if key in _kept:
-            return _kept[key]
+            return _kept[key] if keep else _kept.pop(key)
     stack = load_movie(movie, prepared.spec.inputs, threads=prepared.threads, known_bad_yx=_bad_pixels.get(key))
     _bad_pixels[key] = stack.bad_yx
     if not keep:
