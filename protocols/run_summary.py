@@ -41,6 +41,8 @@ def numbers(job_folder):
     results = JobResults(job_folder)
     known = results.summary()
     text = ["%d of %d movies aligned, %d polished." % (known["movies_aligned"], known["movies"], known["movies_polished"])]
+    if "verdict" in known:
+        text += results.verdict().sentences
     if "hyperparameter_search" in known:
         text.append("Hyperparameter search: %s." % known["hyperparameter_search"])
     if "mean_path_length_angstrom" in known:

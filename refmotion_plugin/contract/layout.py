@@ -31,6 +31,7 @@ class JobLayout:
         self.search = self.folder / "search.json"
         self.search_journal = self.folder / "search.jsonl"
         self.search_done = self.folder / "search.done.json"
+        self.verdict = self.folder / "verdict.json"
         self.left_out = self.folder / "left_out_particles.star"
         self.report = self.folder / "report.html"
         self.figures = self.folder / "figures"

@@ -9,6 +9,7 @@ from .layout import JobLayout, read_json
 from .spec import JobSpec
 from .star import read_table
 from .store import load_fcc, load_hyperparameters, load_trajectories, load_weights
+from .verdict import load_verdict
 
 MovieState = namedtuple("MovieState", "key micrograph n_particles align polish reason")
 """State of one movie: ``align`` and ``polish`` are todo, done or failed; ``reason`` is a sentence for failed ones."""
@@ -104,6 +105,10 @@ class JobResults:
                              found["gain_error_over_movies"], found["movies_with_gain"], found["particles"], found["movies"], margins,
                              found["activity_at_last_angstrom"], read_status(self.layout.search_journal))
 
+    def verdict(self):
+        """:class:`~.verdict.Verdict` of the job, or None before its end."""
+        return load_verdict(self.layout.verdict) if self.layout.verdict.exists() else None
+
     def particle_stars(self):
         """Paths of the polished particles' STAR files, one per reference, those that exist."""
         count = len(self.spec.references)
@@ -150,6 +155,9 @@ class JobResults:
         found = self.search()
         if found is not None:
             numbers["hyperparameter_search"] = found.text
+        verdict = self.verdict()
+        if verdict is not None:
+            numbers["verdict"] = verdict.text
         stars = self.particle_stars()
         if stars:
             numbers["particles_written"] = sum(len(read_table(p, "particles")) for p in stars)
