@@ -4,10 +4,12 @@ import os
 import sys
 
 import pwem
-from pyworkflow import VarTypes
+from pyworkflow import SCIPION_JSON_TEMPLATES, VarTypes
 from pyworkflow.utils import Environ
 
 import refmotion_plugin
+
+from .workflow_templates import RepeatingTemplate
 
 ENGINE_PYTHON_VAR = "REFMOTION_PYTHON"
 ENGINE_HOME_VAR = "REFMOTION_HOME"
@@ -101,6 +103,12 @@ class Plugin(pwem.Plugin):
         """The templates inside the package when installed, beside it in a source tree."""
         inside = os.path.join(self.getPath(), "templates")
         return inside if os.path.isdir(inside) else os.path.join(os.path.dirname(self.getPath()), "templates")
+
+    def getTemplates(self):
+        """The plugin's workflow templates."""
+        folder = self.getPluginTemplateDir()
+        return [RepeatingTemplate(self.getName(), os.path.join(folder, name)) for name in sorted(os.listdir(folder))
+                if name.endswith(SCIPION_JSON_TEMPLATES)]
 
 
 Plugin.__module__ = refmotion_plugin.__name__      # the host derives the plugin's name and path from it

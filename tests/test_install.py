@@ -34,7 +34,7 @@ EXPECTED = {
                   "ProtReferenceMotionCorrection"],
     "viewers": ["DoseWeightsViewer", "HyperparametersViewer", "ReferenceMotionCorrectionViewer"],
     "objects": ["EmpiricalDoseWeights", "MotionHyperparameters"],
-    "templates": ["refmotion_plugin-reference_motion_correction"],
+    "templates": ["refmotion_plugin-reference_motion_correction", "refmotion_plugin-relion_refinement_and_motion_correction"],
     "bibtex": ["Grant2015", "Zivanov2019"],
     "files": ["icon.png", "protocols.conf"],
     "errors": []}
