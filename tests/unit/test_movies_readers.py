@@ -36,7 +36,9 @@ def _assert_one_sentence(error, path):
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "float32"])
 @pytest.mark.parametrize("options", [{}, {"compression": "lzw"}, {"compression": "zlib"}, {"compression": "lzw", "predictor": True},
                                      {"compression": "zlib", "rowsperstrip": 7}, {"tile": (16, 16), "compression": "zlib"},
-                                     {"bigtiff": True, "compression": "lzw"}, {"byteorder": ">", "compression": "zlib"}])
+                                     {"bigtiff": True, "compression": "lzw"}, {"byteorder": ">", "compression": "zlib"},
+                                     {"byteorder": ">", "compression": "lzw", "rowsperstrip": 7},
+                                     {"compression": "lzw", "predictor": True, "rowsperstrip": 7}])
 def test_tiff(tmp_path, dtype, options):
     if options.get("byteorder") == ">" and dtype == "int8":
         pytest.skip("one byte has no order")

@@ -8,6 +8,7 @@ import tifffile
 
 from refmotion_plugin.contract.errors import MovieError
 
+from .libtiff import LZW, decode_lzw_strips
 
 def _inflate(data, out):
     """zlib data of ``out`` bytes; libdeflate is three times faster than zlib, which is more tolerant of odd lengths."""
@@ -97,6 +98,9 @@ class TiffFrames:
     def frame(self, index):
         """Page ``index`` (H, W), 0-based, rows as in the file."""
         page = self._pages[index]
+        image = self._whole(page, index) if int(page.compression) == LZW and not page.is_tiled else None
+        if image is not None:
+            return image
         if not page.is_tiled and len(page.dataoffsets) == 1:
             return self._segment(page, index, 0, self.shape_yx)
         out = np.empty(self.shape_yx, self.dtype)
@@ -105,6 +109,11 @@ class TiffFrames:
             target = out[top:top + box[0], left:left + box[1]]
             target[...] = self._segment(page, index, number, box)[:target.shape[0], :target.shape[1]]
         return out
+
+    def _whole(self, page, index):
+        """A frame of LZW strips at once; None if it has to be decoded strip by strip."""
+        strips = [self._bytes(page, index, number) for number in range(len(page.dataoffsets))]
+        return decode_lzw_strips(strips, self.shape_yx, self.dtype, page.rowsperstrip, int(page.predictor), self._tif.byteorder)
 
     def _place(self, page, number):
         """First row, first column and (height, width) of a strip or tile."""
@@ -116,9 +125,10 @@ class TiffFrames:
         return top, 0, (min(page.rowsperstrip, height - top), width)
 
     def _segment(self, page, index, number, box):
-        where = "frame %d" % (index + 1)
-        data = read_bytes(self._tif, page.dataoffsets[number], page.databytecounts[number], self.path, where)
-        return self._decompress(page, data, box, where)
+        return self._decompress(page, self._bytes(page, index, number), box, "frame %d" % (index + 1))
+
+    def _bytes(self, page, index, number):
+        return read_bytes(self._tif, page.dataoffsets[number], page.databytecounts[number], self.path, "frame %d" % (index + 1))
 
     def _decompress(self, page, data, box, where):
         size = box[0] * box[1] * self.dtype.itemsize

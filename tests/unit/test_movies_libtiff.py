@@ -1,0 +1,42 @@
+"""LZW frames decoded by libtiff: equal to the other codec's, and handed over to it where they are damaged."""
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+
+from refmotion_plugin.engine.movies import tiff
+from refmotion_plugin.engine.movies.libtiff import decode_lzw_strips
+
+
+def _frame(dtype="uint8", shape=(20, 31)):
+    return np.random.default_rng(5).integers(0, 100, shape).astype(dtype)
+
+
+def _strips(frame, rows):
+    return [imagecodecs.lzw_encode(np.ascontiguousarray(frame[top:top + rows]).tobytes()) for top in range(0, len(frame), rows)]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+@pytest.mark.parametrize("rows", [1, 7, 20, 64])
+def test_frames_are_those_that_were_encoded(dtype, rows):
+    frame = _frame(dtype)
+    decoded = decode_lzw_strips(_strips(frame, rows), frame.shape, frame.dtype, rows)
+    assert decoded.dtype == frame.dtype
+    np.testing.assert_array_equal(decoded, frame)
+
+
+def test_damage_and_foreign_predictors_are_left_to_the_other_codec():
+    frame = _frame()
+    strips = _strips(frame, 7)
+    for damaged in (strips[:2] + [strips[2][:4]], strips[:2] + [b""], [bytes(len(strips[0]))] + strips[1:]):
+        assert decode_lzw_strips(damaged, frame.shape, frame.dtype, 7) is None
+    assert decode_lzw_strips(strips, frame.shape, frame.dtype, 7, predictor=3) is None
+
+
+def test_a_movie_goes_this_way(tmp_path, monkeypatch):
+    frame = _frame()
+    tifffile.imwrite(tmp_path / "m.tif", frame, compression="lzw", photometric="minisblack", rowsperstrip=7)
+    monkeypatch.setitem(tiff.COMPRESSIONS, 5, None)        # the other way would give compressed bytes for pixels
+    frames = tiff.TiffFrames(tmp_path / "m.tif")
+    np.testing.assert_array_equal(frames.frame(0), frame)
+    frames.close()
