@@ -52,8 +52,9 @@ setup(
         "rich",
     ],
     extras_require={
-        "gpus": ["distributed"],        # one worker process per GPU
-        "test": ["pytest", "hypothesis", "setuptools", "wheel"],
+        "gpus": ["distributed"],        # worker processes, one per GPU
+        "cluster": ["distributed", "dask-jobqueue"],            # worker processes as SLURM jobs
+        "test": ["pytest", "hypothesis", "setuptools", "wheel", "distributed", "dask-jobqueue"],
     },
     classifiers=[
         "Development Status :: 4 - Beta",

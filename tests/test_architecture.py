@@ -136,11 +136,11 @@ def test_every_imported_distribution_is_required():
     """What setup.py asks for is what is used, and nothing is used that it does not ask for."""
     if not hasattr(sys, "stdlib_module_names"):
         pytest.skip("this Python does not know the names of its standard library")
-    names = {"pwem": "scipion-em", "pyworkflow": "scipion-pyworkflow", "dask": "distributed"}
+    names = {"pwem": "scipion-em", "pyworkflow": "scipion-pyworkflow", "dask": "distributed", "dask_jobqueue": "dask-jobqueue"}
     options = {node.arg: node.value for node in ast.walk(ast.parse((ROOT / "setup.py").read_text(encoding="utf-8")))
                if isinstance(node, ast.keyword)}
     required = {re.split("[<>=]", ast.literal_eval(item))[0] for item in options["install_requires"].elts}
-    optional = set(ast.literal_eval(options["extras_require"])["gpus"])
+    optional = set(ast.literal_eval(options["extras_require"])["cluster"])
     used = {name.split(".")[0] for path in files_below("refmotion_plugin", "protocols", "viewers") for name in imports_of(path)}
     used = {names.get(name, name) for name in used - set(sys.stdlib_module_names) - {"refmotion_plugin"}}
     assert used == required | optional

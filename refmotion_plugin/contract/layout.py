@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import socket
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from .errors import InputError
 from .spec import SCHEMA
 
 STAGES = ("align", "weigh", "polish")
+TEMPORARY = ".refmotion-"           # begins the names of files that are being written; host and process follow
 
 
 class JobLayout:
@@ -91,6 +93,7 @@ def atomic_path(path):
         _sync(name)
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, str(path))
+        _sync(str(path.parent))
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
@@ -103,7 +106,7 @@ def atomic_path(path):
 def _temporary_beside(path):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=str(path.parent))
+        handle, name = tempfile.mkstemp(prefix="%s%s-%d-" % (TEMPORARY, socket.gethostname(), os.getpid()), suffix=path.suffix, dir=str(path.parent))
     except OSError as error:
         raise InputError("%s cannot be written (%s): choose a folder on a disk with space that you may write to"
                          % (path, error.strerror)) from error
@@ -118,8 +121,27 @@ def _umask():
 
 
 def _sync(name):
-    with open(name, "rb") as file:
-        os.fsync(file.fileno())
+    """Have a file, or the names in a folder, on the disk itself: a done marker must not survive a power cut that its results do not."""
+    handle = os.open(name, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):        # file systems that cannot sync folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def remove_leftovers(folder):
+    """Remove half-written files of processes that were killed below a folder; returns how many. Those of living ones on this machine stay."""
+    own, count = "%s%s-" % (TEMPORARY, socket.gethostname()), 0
+    for path in Path(folder).rglob(TEMPORARY + "*"):
+        process = path.name[len(own):].split("-")[0] if path.name.startswith(own) else ""
+        if not (process.isdigit() and os.path.exists("/proc/" + process)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+                count += 1
+    return count
 
 
 @contextlib.contextmanager
@@ -155,7 +177,7 @@ def read_json(path):
     """Data of a JSON file, or None if there is none or it is not whole."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

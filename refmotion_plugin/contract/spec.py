@@ -118,6 +118,10 @@ class ComputeSpec(_Part):
 
     device: str = Field("auto", description="cpu, cuda, cuda:0,cuda:1; auto: cuda if there is one")
     threads: int = Field(0, ge=0, description="CPU threads; 0: all cores of the machine")
+    workers: int = Field(0, ge=0, le=1024, description="worker processes on this machine, which share the threads; 0: one per GPU named, on the CPU none but the job itself")
+    scheduler: Optional[str] = Field(None, description="address of a running Dask scheduler, tcp://host:port, whose workers do the movies")
+    cluster: Optional[str] = Field(None, description="JSON file that says how SLURM is asked for worker jobs, see docs/reliability.md")
+    read_timeout_seconds: float = Field(1800.0, ge=0, description="time after which the reading of one movie is given up, tried once more, and the movie failed; 0: never")
     memory_gib: Optional[float] = Field(None, gt=0, description="memory budget for one movie, GiB: spectra of its patches are kept between passes if they fit into half of it; none: 2")
 
 

@@ -32,7 +32,18 @@ AVERAGE_EPILOG = """exit codes: 0 finished; 2 nothing can be done with what was 
 
 
 def main(argv=None):
-    """Run one command; returns its exit code."""
+    """Run one command; returns its exit code. With a reading that hangs in the kernel the process ends at once, which nothing else can end."""
+    code = _main(argv)
+    patience = sys.modules.get("refmotion_plugin.engine.movies.patience")
+    if patience is not None and patience.hanging():
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _main(argv):
     arguments = sys.argv[1:] if argv is None else list(argv)
     parser = _parser(arguments)
     values = vars(parser.parse_args(arguments))

@@ -168,7 +168,7 @@ def test_options_and_their_errors(tmp_path):
 
 def test_a_second_run_in_the_same_folder_is_kept_out(movies, tmp_path, capsys):
     from refmotion_plugin.contract.averages import AverageLayout
-    from refmotion_plugin.engine.run.status import job_lock
+    from refmotion_plugin.engine.run.lock import job_lock
     with job_lock(AverageLayout(tmp_path / "OUT")):
         assert average(tmp_path / "OUT", movies) == cli.EXIT_INPUT
     assert "another run" in capsys.readouterr().err

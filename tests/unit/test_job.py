@@ -11,7 +11,8 @@ from refmotion_plugin.contract.results import JobResults
 from refmotion_plugin.contract.star import read_particles, read_table, read_tracks_star
 from refmotion_plugin.engine.run.job import run_job
 from refmotion_plugin.engine.run.plan import open_keys, plan
-from refmotion_plugin.engine.run.status import Progress, job_lock
+from refmotion_plugin.engine.run.lock import job_lock
+from refmotion_plugin.engine.run.status import Progress
 
 from tests.unit.job_stand_ins import BOX, PIXEL, FakeStages, write_project
 

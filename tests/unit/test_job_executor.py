@@ -1,15 +1,20 @@
 """Where tasks run: the next movie is decoded ahead but never more than one, faults stay with their movie."""
+import os
+import signal
 import sys
 import threading
 
 import pytest
 
+import refmotion_plugin
 from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.layout import JobLayout
+from refmotion_plugin.contract.spec import ComputeSpec
 from refmotion_plugin.engine.run.devices import choose_devices, describe, set_threads
-from refmotion_plugin.engine.run.executor import run_here, run_on_devices
+from refmotion_plugin.engine.run.executor import run_here, run_on_workers
 from refmotion_plugin.engine.run.inputs import read_inputs
 from refmotion_plugin.engine.run.tasks import MovieTask, Workplace
+from refmotion_plugin.engine.run.workers import Crew, Workers, choose_workers, environment_of
 
 from tests.unit.job_stand_ins import FakePrepared, FakeStages, write_project
 
@@ -68,37 +73,111 @@ def test_stopping_in_the_middle_ends_the_thread(tmp_path):
 
 def test_several_devices_without_dask(monkeypatch):
     monkeypatch.setitem(sys.modules, "dask", None)
-    with pytest.raises(InputError, match=r"several devices \(cuda:0, cuda:1\) need dask.distributed"):
-        list(run_on_devices([], ["cuda:0", "cuda:1"], None))
+    with pytest.raises(InputError, match=r"2 worker processes \(cuda:0, cuda:1\).* need dask.distributed"):
+        list(run_on_workers([], Crew(Workers("cuda:0", 1, ("cuda:0", "cuda:1"))), None))
+
+
+def compute(**values):
+    return ComputeSpec(**values)
+
+
+def test_who_works(tmp_path):
+    assert choose_workers(compute(), ["cpu"], 4) is None is choose_workers(compute(workers=1), ["cpu"], 4)
+    two = choose_workers(compute(workers=2), ["cpu"], 5)
+    assert (two.device, two.threads, two.local) == ("cpu", 2, ("cpu", "cpu"))           # threads are shared out
+    gpus = choose_workers(compute(device="cuda:0,cuda:2"), ["cuda:0", "cuda:2"], 8)
+    assert (gpus.device, gpus.threads, gpus.local) == ("cuda:0", 4, ("cuda:0", "cuda:2"))
+    assert choose_workers(compute(workers=4), ["cuda:0", "cuda:1"], 2).local == ("cuda:0", "cuda:1") * 2
+    far = choose_workers(compute(scheduler="tcp://head:8786", device="cuda:0,cuda:1"), ["cpu"], 4)
+    assert (far.device, far.scheduler, far.local) == ("cuda", "tcp://head:8786", ())
+    with pytest.raises(InputError, match="address is 'head:1': tcp://host:port"):
+        choose_workers(compute(scheduler="head:1"), ["cpu"], 4)
+    with pytest.raises(InputError, match="--workers and --scheduler given"):
+        choose_workers(compute(scheduler="tcp://head:8786", workers=2), ["cpu"], 4)
+    with pytest.raises(InputError, match="cluster.json.*unknown key 'partition'"):
+        (tmp_path / "cluster.json").write_text('{"partition": "gpu"}')
+        choose_workers(compute(cluster=str(tmp_path / "cluster.json")), ["cpu"], 4)
+
+
+def test_a_worker_sees_its_device_alone():
+    assert environment_of("cpu", {"CUDA_VISIBLE_DEVICES": "3"}) == {}
+    assert environment_of("cuda:1", {}) == {"CUDA_VISIBLE_DEVICES": "1"}
+    assert environment_of("cuda:1", {"CUDA_VISIBLE_DEVICES": "4, 7"}) == {"CUDA_VISIBLE_DEVICES": "7"}      # a queue's numbers
+    assert environment_of("cuda:0", {"CUDA_VISIBLE_DEVICES": "GPU-ab,GPU-cd"}) == {"CUDA_VISIBLE_DEVICES": "GPU-ab"}
 
 
 class FakePlaceMaker:
-    """Makes the workplace of a worker process; movie 2 ends its process."""
+    """Makes the workplace of a worker process; movie 2 ends its process, movie 3 does once."""
 
-    def __init__(self, place):
-        self.place = place
+    def __init__(self, prepared, layout):
+        self.prepared, self.layout = prepared, layout
 
-    def __call__(self, device):
+    def __call__(self, device, threads):
         fake = FakeStages()
-        align = fake.align_movie
+        align, once = fake.align_movie, self.layout.folder / "died"
 
         def deadly(movie, *args, **kwargs):
             if movie.micrograph == "M/mic_2.mrc":
-                import os
-                os._exit(9)
+                os.kill(os.getpid(), signal.SIGKILL)
+            if movie.micrograph == "M/mic_3.mrc" and not once.exists():
+                once.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            (self.layout.folder / "seen").mkdir(exist_ok=True)
+            (self.layout.folder / "seen" / str(os.getpid())).write_text("%s %d %s" % (device, threads, os.environ.get("CUDA_VISIBLE_DEVICES")))
             return align(movie, *args, **kwargs)
 
         fake.align_movie = deadly
-        return Workplace(fake.recipes(), self.place[0], self.place[1], 1)
+        return Workplace(fake.recipes(), self.prepared, self.layout, 1)
 
 
-@pytest.mark.slow
-def test_a_dead_worker_costs_its_movie_only(tmp_path):
-    pytest.importorskip("distributed", reason="several devices need dask.distributed")
-    tasks, place = tasks_and_place(tmp_path, FakeStages())
-    results = {r.key: r.stages["align"] for r in run_on_devices(tasks, ["a", "b"], FakePlaceMaker((place.prepared, place.layout)))}
-    assert [results["M_mic_%d" % i] == "done" for i in range(4)] == [True, True, False, True]
-    assert "worker process ended twice" in results["M_mic_2"]
+def test_a_dead_worker_costs_its_movie_one_retry_and_nothing_else(tmp_path, monkeypatch):
+    pytest.importorskip("distributed", reason="several workers need dask.distributed")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6")
+    tasks, place = tasks_and_place(tmp_path, FakeStages(), movies=5)
+    place.layout.folder.mkdir()
+    with Crew(Workers("cuda:0", 3, ("cuda:0", "cuda:1"))) as crew:
+        results = {r.key: r.stages["align"] for r in run_on_workers(tasks, crew, FakePlaceMaker(place.prepared, place.layout))}
+    assert [results["M_mic_%d" % i] == "done" for i in range(5)] == [True, True, False, True, True]
+    assert "its worker process ended 2 times" in results["M_mic_2"]
+    seen = {path.read_text() for path in (place.layout.folder / "seen").iterdir()}
+    assert seen <= {"cuda:0 3 5", "cuda:0 3 6"} and seen
+
+
+def broken_place(device, threads):
+    """A workplace that cannot be made."""
+    raise ModuleNotFoundError("No module named 'torch'")
+
+
+def test_workers_elsewhere(tmp_path):
+    """A scheduler that runs already: its workers do the tasks; faults of the place or the scheduler end the job with a sentence."""
+    distributed = pytest.importorskip("distributed", reason="several workers need dask.distributed")
+    tasks, place = tasks_and_place(tmp_path, FakeStages(), movies=2)
+    make = FakePlaceMaker(place.prepared, place.layout)
+    place.layout.folder.mkdir()
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster:
+        def results(maker):
+            with Crew(Workers("cpu", 1, scheduler=cluster.scheduler_address)) as crew:
+                return [r.stages for r in run_on_workers(tasks, crew, maker)]
+        assert results(make) == [{"align": "done"}] * 2
+        with pytest.raises(InputError, match="a worker cannot do its work .ModuleNotFoundError: No module named 'torch'"):
+            results(broken_place)
+        with pytest.raises(InputError, match="has refmotion_plugin %s and the job 99" % refmotion_plugin.__version__):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(refmotion_plugin, "__version__", "99")
+                results(make)
+        address = cluster.scheduler_address
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("refmotion_plugin.engine.run.workers.CONNECT_SECONDS", 1)
+        with pytest.raises(InputError, match="the Dask scheduler %s does not answer" % address), Crew(Workers("cpu", 1, scheduler=address)) as crew:
+            list(run_on_workers(tasks, crew, make))
+
+
+def test_a_worker_with_several_threads_is_refused(tmp_path):
+    distributed = pytest.importorskip("distributed", reason="several workers need dask.distributed")
+    tasks, place = tasks_and_place(tmp_path, FakeStages(), movies=2)
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster:
+        with pytest.raises(InputError, match="has 2 threads.*--nthreads 1"), Crew(Workers("cpu", 1, scheduler=cluster.scheduler_address)) as crew:
+            list(run_on_workers(tasks, crew, FakePlaceMaker(place.prepared, place.layout)))
 
 
 def test_devices(monkeypatch):

@@ -21,14 +21,17 @@ from refmotion_plugin.contract.layout import atomic_path, content_hash, file_sta
 from refmotion_plugin.contract.records import DoseWeights, MovieMetadata
 from refmotion_plugin.contract.spec import SCHEMA
 
+from ..movies.patience import patiently
 from ..movies.stack import load_movie
 from ..stages.average import average_movie
 from .devices import choose_devices, describe, keep_freed_memory, set_threads
-from .executor import run_here, run_on_devices
+from .executor import run_here, run_on_workers
 from .inputs import MovieCatalogue
+from .lock import check_run, job_lock
 from .plan import DONE, open_keys, plan
-from .status import StatusLog, job_lock
-from .tasks import TaskResult
+from .status import StatusLog
+from .tasks import MRC_LABEL, TaskResult
+from .workers import Crew, choose_workers
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +63,12 @@ class AveragePlace:
     device: str
     threads: int
     weights: Optional[DoseWeights]
+    run: Optional[str] = None
 
     def load(self, task):
         """Decode the movie of a task."""
-        return load_movie(task.movie, self.spec.inputs, threads=self.threads)
+        return patiently(lambda: load_movie(task.movie, self.spec.inputs, threads=self.threads), self.spec.compute.read_timeout_seconds,
+                         "movie " + task.movie.movie_file)
 
 
 def run_average(folder, spec, listener=None):
@@ -72,12 +77,13 @@ def run_average(folder, spec, listener=None):
     ``listener(progress)`` is called after every movie. Raises InputError when nothing can be done with what was given.
     """
     layout = AverageLayout(folder)
-    with job_lock(layout):
+    with job_lock(layout) as run:
+        files.remove_leftovers(layout.folder)
         with files.atomic_write(layout.job, "w") as file:
             file.write(spec.to_json() + "\n")
         status = StatusLog(layout, listener)
         try:
-            outcome = _Averaging(spec, layout, status).run()
+            outcome = _Averaging(spec, layout, status, run).run()
         except BaseException as error:
             with contextlib.suppress(OSError):          # a full disk must not hide why it stopped
                 status.event("stopped", reason=str(error) or type(error).__name__)
@@ -89,10 +95,11 @@ def run_average(folder, spec, listener=None):
 class _Averaging:
     """One run: its tasks, and what became of them."""
 
-    def __init__(self, spec, layout, status):
+    def __init__(self, spec, layout, status, run):
         keep_freed_memory()
-        self.spec, self.layout, self.status = spec, layout, status
+        self.spec, self.layout, self.status, self.token = spec, layout, status, run
         self.devices, self.threads = choose_devices(spec.compute.device), set_threads(spec.compute.threads)
+        self.workers = choose_workers(spec.compute, self.devices, self.threads)
         log.info(describe(self.devices, self.threads))
         catalogue = MovieCatalogue(spec.inputs.movies)
         self.weights = _given_weights(catalogue, spec)
@@ -139,26 +146,28 @@ class _Averaging:
     def _run(self, tasks):
         self.status.begin(STAGE, len(tasks))
         names = {task.movie.key: task.movie.micrograph for task in tasks}
-        if len(self.devices) == 1:
-            place = AveragePlace(self.spec, self.layout, self.devices[0], self.threads, self.weights)
-            results = run_here(tasks, place, self.threads > 1 or self.devices[0] != "cpu", work=average_task)
-        else:
-            make = functools.partial(_remote_place, self.spec, self.layout.folder, self.weights)
-            results = run_on_devices(tasks, self.devices, make, work=average_task)
-        for result in results:
-            text = result.stages[STAGE]
-            done = text == "done"
-            self.status.event(STAGE, movie=result.key, state="done" if done else "failed", reason="" if done else text,
-                              seconds=round(result.seconds, 2))
-            if not done:
-                self.failed[result.key] = text
-                log.error("movie %s failed: %s", names[result.key], text)
-            self.status.advance()
+        with contextlib.nullcontext() if self.workers is None else Crew(self.workers) as crew:
+            for result in self._results(tasks, crew):
+                text = result.stages[STAGE]
+                done = text == "done"
+                self.status.event(STAGE, movie=result.key, state="done" if done else "failed", reason="" if done else text,
+                                  seconds=round(result.seconds, 2))
+                if not done:
+                    self.failed[result.key] = text
+                    log.error("movie %s failed: %s", names[result.key], text)
+                self.status.advance()
+
+    def _results(self, tasks, crew):
+        if crew is not None:
+            return run_on_workers(tasks, crew, functools.partial(_remote_place, self.spec, self.layout.folder, self.token, self.weights), average_task)
+        place = AveragePlace(self.spec, self.layout, self.devices[0], self.threads, self.weights)
+        return run_here(tasks, place, self.threads > 1 or self.devices[0] != "cpu", work=average_task)
 
 
-def _remote_place(spec, folder, weights, device):
+def _remote_place(spec, folder, run, weights, device, threads):
     """A worker process's own place."""
-    return AveragePlace(spec, AverageLayout(folder), device, set_threads(spec.compute.threads), weights)
+    keep_freed_memory()
+    return AveragePlace(spec, AverageLayout(folder), choose_devices(device)[0], set_threads(threads), weights, run)
 
 
 # ---- before the first movie -------------------------------------------------------------------------------------------------
@@ -238,6 +247,7 @@ def average_task(task, place, load_stack):
 
 def _average(task, place, stack):
     averaged = average_movie(task.movie, place.spec, stack, place.device, place.weights, task.group)
+    check_run(place.layout, place.run)
     kind_of_number = np.float16 if place.spec.output.float16 else np.float32
     for kind, image in averaged.images.items():
         _write_mrc(place.layout.micrograph(task.name, kind), image.astype(kind_of_number, copy=False), averaged.pixel_angstrom)
@@ -251,6 +261,7 @@ def _write_mrc(path, image, pixel_angstrom):
     with atomic_path(path) as temporary:
         with mrcfile.new(str(temporary), overwrite=True) as file:
             file.set_data(image)
+            file.header.label[0] = MRC_LABEL
             file.voxel_size = (pixel_angstrom, pixel_angstrom, 1.0)
 
 

@@ -1,13 +1,21 @@
-"""Where tasks run: in this process with the next movie decoded ahead, or one worker process per GPU under dask."""
+"""Where tasks run: in this process with the next movie decoded ahead, or in worker processes under dask."""
 import functools
 import logging
+import os
+import socket
+import uuid
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
+import refmotion_plugin
 from refmotion_plugin.contract.errors import InputError
 
 from .tasks import TaskResult, run_task
 
 log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5            # how often new workers are looked for
+PATIENCE_LOOKS = 12         # without any worker: how many looks between two lines in the log
 
 
 def run_here(tasks, place, ahead=True, work=run_task):
@@ -31,52 +39,105 @@ def run_here(tasks, place, ahead=True, work=run_task):
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def run_on_devices(tasks, devices, make_place, work=run_task):
-    """Run tasks on several devices, one single-threaded worker process each; yields TaskResult as they end.
+def run_on_workers(tasks, crew, make_place, work=run_task):
+    """Run tasks in worker processes (a :class:`~.workers.Crew`), one movie at a time in each; yields TaskResult as they end.
 
-    ``make_place(device)`` and ``work`` must be picklable; a worker makes its place once. A movie whose worker dies is tried once
-    more, then it is failed. Raises InputError if dask.distributed is not installed.
+    ``make_place(device=, threads=)`` and ``work`` must be picklable; a worker makes its place once a call. A movie whose worker
+    dies is tried once more (on a scheduler that runs already, as often as that allows), then it is failed.
+    Raises InputError if the workers cannot work at all or their scheduler is gone.
     """
-    try:
-        import dask
-        from dask.distributed import Client, LocalCluster, as_completed
-    except ImportError:
-        raise InputError("several devices (%s) need dask.distributed: 'pip install distributed', or name one device"
-                         % ", ".join(devices)) from None
-    dask.config.set({"distributed.scheduler.allowed-failures": 1, "distributed.scheduler.worker-saturation": 1.0})
-    with LocalCluster(n_workers=len(devices), threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
-        with Client(cluster) as client:
-            yield from _one_per_worker(client, as_completed, tasks, functools.partial(_on_worker, devices=devices, make_place=make_place, work=work), len(devices))
+    workers, client = crew.workers, crew.client()
+    make = functools.partial(make_place, device=workers.device, threads=workers.threads)
+    call = functools.partial(_on_worker, uuid.uuid4().hex, (os.getcwd(), refmotion_plugin.__version__), make, work)
+    yield from _one_per_worker(client, deque(tasks), call, workers)
 
 
-def _one_per_worker(client, as_completed, tasks, on_worker, workers):
+def _one_per_worker(client, waiting, call, workers):
     """As many tasks under way as there are workers: dask blames the death of a worker on all tasks it was given."""
-    waiting, of_future = list(tasks)[::-1], {}
+    from dask.distributed import TimeoutError, wait
+    from distributed.client import FutureCancelledError, FuturesCancelledError
+    running, looks = {}, 0
+    try:
+        while waiting or running:
+            free = _count_workers(client) - len(running)
+            while waiting and free > 0:
+                task, free = waiting.popleft(), free - 1
+                running[client.submit(call, task, pure=False)] = task
+            looks = 0 if running else looks + 1
+            if looks % PATIENCE_LOOKS == 1:
+                log.info("waiting for a worker: %s", workers.line())
+            if not running:
+                _pause(client)
+                continue
+            try:
+                done = wait(list(running), timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED").done
+            except TimeoutError:
+                continue
+            for future in done:
+                yield _result(running.pop(future), future)
+    except (FutureCancelledError, FuturesCancelledError, OSError) as error:
+        raise InputError("the connection to the Dask scheduler is lost (%s): see that it runs, then give the same command again, what "
+                         "is finished is kept" % (str(error).split("\n")[0] or type(error).__name__)) from None
+    finally:
+        client.cancel(list(running))
 
-    def submit():
-        task = waiting.pop()
-        future = client.submit(on_worker, task, pure=False)
-        of_future[future.key] = task
-        return future
 
-    running = as_completed([submit() for _ in range(min(workers, len(waiting)))])
-    for future in running:
-        task, error = of_future.pop(future.key), future.exception()
-        if isinstance(error, InputError):
-            raise error
-        yield future.result() if error is None else TaskResult(
-            task.movie.key, 0.0, {task.first_stage: "its worker process ended twice (%s): memory may have run out" % error})
-        if waiting:
-            running.add(submit())
+def _pause(client):
+    """Wait for a worker to come, not too long."""
+    from dask.distributed import TimeoutError
+    try:
+        client.wait_for_workers(1, timeout=LOOK_SECONDS)
+    except TimeoutError:
+        pass
 
 
-_PLACES = {}
+def _count_workers(client):
+    """Number of workers there are now. Raises InputError for one that would work on several movies at once."""
+    threads = client.nthreads()
+    for address, count in threads.items():
+        if count > 1:
+            raise InputError("the Dask worker %s has %d threads and would run as many movies in one process: start workers with "
+                             "'dask worker --nthreads 1'" % (address, count))
+    return len(threads)
 
 
-def _on_worker(task, devices, make_place, work):
-    from dask.distributed import get_worker
-    device = devices[int(get_worker().name) % len(devices)]
-    if device not in _PLACES:
-        _PLACES[device] = make_place(device)
-    place = _PLACES[device]
+def _result(task, future):
+    from distributed.scheduler import KilledWorker
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, InputError):
+        raise error
+    if isinstance(error, KilledWorker):
+        return TaskResult(task.movie.key, 0.0, {task.first_stage: "its worker process ended %d times (the last on %s): memory may have run out"
+                                                % (error.allowed_failures + 1, error.last_worker.address)})
+    if isinstance(error, OSError):
+        raise error
+    raise InputError("a worker cannot do its work (%s: %s): workers need the same refmotion_plugin as the job"
+                     % (type(error).__name__, str(error).split("\n")[0])) from error
+
+
+# ---- in the worker process ----------------------------------------------------------------------------------------------------
+
+_PLACES = {}        # run -> place; only of the last run
+
+
+def _on_worker(run, home, make_place, work, task):
+    if run not in _PLACES:
+        _PLACES.clear()
+        _settle(*home)
+        _PLACES[run] = make_place()
+    place = _PLACES[run]
     return work(task, place, lambda: place.load(task))
+
+
+def _settle(folder, version):
+    """Be where the job is, since paths in STAR files start there, and be the same program."""
+    if refmotion_plugin.__version__ != version:
+        raise InputError("the worker on %s has refmotion_plugin %s and the job %s: install the same version"
+                         % (socket.gethostname(), refmotion_plugin.__version__, version))
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise InputError("the worker on %s does not see the folder %s (%s): workers need the same file system as the job"
+                         % (socket.gethostname(), folder, error.strerror)) from None

@@ -20,13 +20,15 @@ from refmotion_plugin.contract.results import JobResults
 
 from . import outputs
 from .devices import choose_devices, describe, keep_freed_memory, set_threads
-from .executor import run_here, run_on_devices
+from .executor import run_here, run_on_workers
 from .inputs import JobInputs, read_inputs
+from .lock import job_lock
 from .plan import DONE, open_keys, plan
 from .recipes import stage_recipes
 from .search import find_hyperparameters
-from .status import StatusLog, job_lock
+from .status import StatusLog
 from .tasks import MovieTask, Workplace
+from .workers import Crew, choose_workers
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ class _Job:
     inputs: JobInputs
     devices: list
     threads: int
+    crew: object                                                  # worker processes, or None: this process alone
+    run: str                                                      # token of this run in the lock file
     version: str
     prepared: object = None
     weights: object = None
@@ -61,12 +65,15 @@ def run_job(folder, spec, stage="all", recipes=None, listener=None):
     Raises InputError when the job cannot go on; what is finished is kept.
     """
     layout = JobLayout(folder)
-    with job_lock(layout):
+    with job_lock(layout) as run:
+        files.remove_leftovers(layout.folder)
         with files.atomic_write(layout.job, "w") as file:
             file.write(spec.to_json() + "\n")
         status, wanted = StatusLog(layout, listener), STAGES if stage == "all" else (stage,)
         try:
-            outcome = _run_stages(_start(spec, layout, recipes or stage_recipes(), status), wanted)
+            job = _start(spec, layout, recipes or stage_recipes(), status, run)
+            with job.crew or contextlib.nullcontext():
+                outcome = _run_stages(job, wanted)
         except BaseException as error:
             with contextlib.suppress(OSError):          # a full disk must not hide why the job stopped
                 status.event("stopped", reason=str(error) or type(error).__name__)
@@ -75,15 +82,17 @@ def run_job(folder, spec, stage="all", recipes=None, listener=None):
         return outcome
 
 
-def _start(spec, layout, recipes, status):
+def _start(spec, layout, recipes, status, run):
     keep_freed_memory()
     devices, threads = choose_devices(spec.compute.device), set_threads(spec.compute.threads)
+    workers = choose_workers(spec.compute, devices, threads)
     log.info(describe(devices, threads))
     inputs = read_inputs(spec, recipes.outside_movie)
     log.info("%d movies with %d particles of %d sets", len(inputs.movies), sum(map(len, inputs.particles.values())), len(inputs.sets))
     for micrograph, (reason, _) in inputs.unreadable.items():
         log.error("movie %s failed: %s", micrograph, reason)
-    return _Job(spec, layout, recipes, status, inputs, devices, threads, getattr(refmotion_plugin, "__version__", "0"))
+    return _Job(spec, layout, recipes, status, inputs, devices, threads, workers and Crew(workers), run,
+                getattr(refmotion_plugin, "__version__", "0"))
 
 
 def _run_stages(job, wanted):
@@ -216,10 +225,10 @@ def _run(job, stage, tasks):
     job.status.begin(stage, len(tasks))
     names = {m.key: m.micrograph for m in job.inputs.movies}
     place = _workplace(job)
-    if len(job.devices) == 1:
+    if job.crew is None:
         results = run_here(tasks, place, ahead=job.threads > 1 or job.devices[0] != "cpu")
     else:
-        results = run_on_devices(tasks, job.devices, functools.partial(_remote_workplace, place.layout.folder, job.spec, job.weights))
+        results = run_on_workers(tasks, job.crew, functools.partial(_remote_workplace, job.layout.folder, job.run, job.spec, job.weights))
     for result in results:
         for name, text in result.stages.items():
             done = text == "done"
@@ -235,17 +244,17 @@ def _workplace(job):
     return Workplace(job.recipes, job.prepared, job.layout, len(job.inputs.sets), job.weights, job.spec.output.float16)
 
 
-def _remote_workplace(folder, spec, weights, device):
+def _remote_workplace(folder, run, spec, weights, device, threads):
     """A worker process's own copy of the prepared job, read from the same files."""
+    keep_freed_memory()
     recipes = stage_recipes()
-    threads = set_threads(spec.compute.threads)
     inputs = read_inputs(spec, recipes.outside_movie)
-    prepared = recipes.prepare(spec, inputs.sets, device, threads)
+    prepared = recipes.prepare(spec, inputs.sets, choose_devices(device)[0], set_threads(threads))
     layout = JobLayout(folder)
     if layout.amplitudes.exists():
         prepared = prepared.with_amplitudes(recipes.load_amplitudes(layout.amplitudes))
     prepared = replace(prepared, hyperparameters=store.load_hyperparameters(layout.hyperparameters))
-    return Workplace(recipes, prepared, layout, len(inputs.sets), weights, spec.output.float16)
+    return Workplace(recipes, prepared, layout, len(inputs.sets), weights, spec.output.float16, run)
 
 
 def _aligned(job):

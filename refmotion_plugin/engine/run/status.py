@@ -1,15 +1,12 @@
-"""Where a job says what it does: status.jsonl (events), progress.json (now), and the lock that keeps a second run out."""
+"""Where a job says what it does: status.jsonl (events) and progress.json (now)."""
 import contextlib
-import fcntl
 import json
 import logging
 import os
-import socket
 import time
 from dataclasses import asdict, dataclass
 from typing import Optional
 
-from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import write_json
 
 log = logging.getLogger(__name__)
@@ -87,23 +84,3 @@ class StatusLog:
         log.info(progress.line())
         if self.listener:
             self.listener(progress)
-
-
-@contextlib.contextmanager
-def job_lock(layout):
-    """Hold the job's folder; InputError if a live run holds it. The system releases it when the process ends, however."""
-    layout.folder.mkdir(parents=True, exist_ok=True)
-    with open(layout.lock, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise InputError("another run is working in %s (%s): wait for it or stop it first"
-                             % (layout.folder, file.read().strip() or "process unknown")) from None
-        file.truncate(0)
-        file.write("process %d on %s\n" % (os.getpid(), socket.gethostname()))
-        file.flush()
-        try:
-            yield
-        finally:
-            file.truncate(0)

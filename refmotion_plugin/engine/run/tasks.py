@@ -12,7 +12,11 @@ from refmotion_plugin.contract.layout import JobLayout, atomic_path, mark_done
 from refmotion_plugin.contract.records import DoseWeights, MovieMetadata, ParticleTable, Trajectories
 from refmotion_plugin.contract.store import load_trajectories, save_fcc, save_trajectories
 
+from .lock import check_run
+
 log = logging.getLogger(__name__)
+
+MRC_LABEL = "Written by refmotion"      # mrcfile's own holds the time: the same data shall be the same file
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Workplace:
     n_references: int
     weights: Optional[DoseWeights] = None
     float16: bool = False
+    run: Optional[str] = None       # token of the run whose worker this is; none: in the run's own process
 
     def load(self, task):
         """Decode the movie of a task."""
@@ -90,6 +95,7 @@ def _align(task, place, stack):
     trajectories, key = aligned.trajectories, task.movie.key
     if not np.isfinite(trajectories.displacement_yx_angstrom).all():
         raise MovieError("trajectories of %s are not finite: check the movie" % task.movie.micrograph)
+    check_run(place.layout, place.run)
     save_trajectories(place.layout.trajectories(key), trajectories)
     save_fcc(place.layout.fcc(key), aligned.fcc)
     mark_done(place.layout.done(key, "align"), task.align_mark, stop_reason=trajectories.stop_reason,
@@ -106,6 +112,7 @@ def _polish(task, place, stack, trajectories):
         if len(index):
             polished = place.recipes.polish_movie(task.movie, task.particles[index], rows_of(trajectories, index), place.weights,
                                                   place.prepared, stack=stack)
+            check_run(place.layout, place.run)
             written.append(_write_stack(place, key, reference, task.particles.row[index], polished))
     mark_done(place.layout.done(key, "polish"), task.polish_mark, references=written)
 
@@ -137,4 +144,5 @@ def _write_mrcs(path, images, pixel_angstrom):
         with mrcfile.new(str(temporary), overwrite=True) as file:
             file.set_data(images)
             file.set_image_stack()
+            file.header.label[0] = MRC_LABEL
             file.voxel_size = (pixel_angstrom, pixel_angstrom, 1.0)

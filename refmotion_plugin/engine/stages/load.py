@@ -3,6 +3,7 @@ import os
 import threading
 from collections import OrderedDict
 
+from ..movies.patience import patiently
 from ..movies.stack import load_movie
 from .prepared import Prepared
 
@@ -23,7 +24,8 @@ def load_stack(movie, prepared: Prepared, keep=False):
     with _lock:
         if key in _kept:
             return _kept[key] if keep else _kept.pop(key)
-    stack = load_movie(movie, prepared.spec.inputs, threads=prepared.threads, known_bad_yx=_bad_pixels.get(key))
+    stack = patiently(lambda: load_movie(movie, prepared.spec.inputs, threads=prepared.threads, known_bad_yx=_bad_pixels.get(key)),
+                      prepared.spec.compute.read_timeout_seconds, "movie " + movie.movie_file)
     _bad_pixels[key] = stack.bad_yx
     if not keep:
         return stack

@@ -10,6 +10,7 @@ import torch
 
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.exchange import read_hyperparameters
+from refmotion_plugin.contract.layout import atomic_write
 from refmotion_plugin.contract.records import Hyperparameters, OpticsGroup, ParticleTable
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, JobSpec, relion_prior
 
@@ -104,7 +105,8 @@ def save_amplitudes(path, amplitudes):
     """Write calibrated amplitudes as JSON (1/A and factors)."""
     rows = [{"frequency_per_angstrom": list(map(float, a.frequency_per_angstrom)), "factor": list(map(float, a.factor))}
             for a in amplitudes]
-    Path(path).write_text(json.dumps({"amplitudes": rows}), encoding="utf-8")
+    with atomic_write(path, "w") as file:
+        file.write(json.dumps({"amplitudes": rows}))
 
 
 def load_amplitudes(path):

@@ -1,0 +1,145 @@
+"""Worker processes: of this machine, bound to its devices; of a Dask scheduler that runs already; or jobs of a SLURM cluster."""
+import contextlib
+import logging
+import os
+import re
+import sys
+from dataclasses import dataclass
+from typing import Optional, Tuple
+
+from refmotion_plugin.contract.cluster_spec import ClusterSpec
+from refmotion_plugin.contract.errors import InputError
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 30
+DASK_SETTINGS = {
+    "distributed.scheduler.allowed-failures": 1,                                        # a dead worker costs its movie one more try
+    "distributed.comm.timeouts.connect": "%d s" % CONNECT_SECONDS,
+    "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "error"}           # workers come and go without a word
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Where the worker processes of a run come from, and what each of them uses.
+
+    ``local``: devices of this machine, one worker each (a device may be named several times); empty for workers elsewhere.
+    ``device``: what a worker asks :func:`~.devices.choose_devices` for. ``threads``: of each worker, 0: all its cores.
+    """
+
+    device: str
+    threads: int
+    local: Tuple[str, ...] = ()
+    scheduler: Optional[str] = None
+    cluster: Optional[ClusterSpec] = None
+
+    def line(self):
+        """Who works, for the log."""
+        if self.cluster:
+            return "%d SLURM jobs of %d cores" % (self.cluster.jobs, self.cluster.cores)
+        return "workers of the scheduler %s" % self.scheduler if self.scheduler else "%d worker processes (%s), %d CPU threads each" % (
+            len(self.local), ", ".join(self.local), self.threads)
+
+
+def choose_workers(compute, devices, threads):
+    """:class:`Workers` that ``compute`` (ComputeSpec) asks for, or None if this process does the work alone.
+
+    Parameters: ``devices`` of this machine; ``threads`` that this process may use, shared out among local workers.
+    Raises InputError when more than one source of workers is named, an address is none, or a cluster file is no good.
+    """
+    given = [option for option, value in (("--workers", compute.workers), ("--scheduler", compute.scheduler), ("--cluster", compute.cluster))
+             if value]
+    if len(given) > 1:
+        raise InputError("%s given: workers come from this machine, a scheduler or a cluster, name one of them" % " and ".join(given))
+    elsewhere = "cuda" if compute.device.startswith("cuda") else compute.device
+    if compute.cluster:
+        cluster = ClusterSpec.read(compute.cluster)
+        return Workers(elsewhere, cluster.cores, cluster=cluster)
+    if compute.scheduler:
+        if not re.match(r"(tcp|tls|ucx|ws|wss)://[^\s/]+:\d+$", compute.scheduler):
+            raise InputError("the scheduler's address is %r: tcp://host:port was expected, as 'dask scheduler' prints it" % compute.scheduler)
+        return Workers(elsewhere, compute.threads, scheduler=compute.scheduler)
+    count = compute.workers or len(devices)
+    if count == 1:
+        return None
+    local = tuple(devices[i % len(devices)] for i in range(count))
+    return Workers("cpu" if devices == ["cpu"] else "cuda:0", max(1, threads // count), local)
+
+
+def environment_of(device, environment):
+    """Variables that bind a worker process to a device of this machine, which is its only one and so its ``cuda:0``.
+
+    A CUDA_VISIBLE_DEVICES that ``environment`` has already (a queue sets it) says which devices the numbers mean.
+    """
+    if not device.startswith("cuda"):
+        return {}
+    seen = [name.strip() for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    number = int(device.partition(":")[2] or 0)
+    return {"CUDA_VISIBLE_DEVICES": seen[number] if seen else str(number)}
+
+
+class Crew:
+    """The workers of a run: called when they are first needed, kept for its later stages, sent home at its end. A context manager."""
+
+    def __init__(self, workers):
+        self.workers, self._client, self._stack = workers, None, contextlib.ExitStack()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._client = None
+        self._stack.close()
+
+    def client(self):
+        """A dask Client of these workers.
+
+        Raises InputError when what is needed is not installed or the scheduler does not answer.
+        """
+        if self._client is None:
+            self._client = self._connect()
+        return self._client
+
+    def _connect(self):
+        workers = self.workers
+        try:
+            import dask
+            from dask.distributed import Client
+        except ImportError:
+            raise InputError("%s need dask.distributed: 'pip install distributed', or run on one device" % workers.line()) from None
+        log.info(workers.line())
+        self._stack.enter_context(dask.config.set(DASK_SETTINGS))
+        where = workers.scheduler or self._stack.enter_context(_slurm(workers.cluster) if workers.cluster else _local(workers))
+        try:
+            client = self._stack.enter_context(Client(where, timeout=CONNECT_SECONDS))
+        except (OSError, ValueError) as error:      # its own timeout is an OSError
+            raise InputError("the Dask scheduler %s does not answer (%s): start one with 'dask scheduler' and give the address it prints"
+                             % (where, error)) from None
+        client.forward_logging("refmotion_plugin", logging.INFO)
+        return client
+
+
+def _local(workers):
+    """One single-threaded worker process per device; they end when this process does, however it ends."""
+    from dask.distributed import Nanny, Scheduler, SpecCluster
+    options = dict(nthreads=1, memory_limit=0, dashboard=False)      # no limit: dask would kill workers, movies are large
+    specs = {i: {"cls": Nanny, "options": dict(options, env=environment_of(device, os.environ))}
+             for i, device in enumerate(workers.local)}
+    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1", "port": 0}}
+    return SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.ERROR)
+
+
+def _slurm(spec):
+    """The SLURM jobs of a ClusterSpec: dask-jobqueue writes and submits the scripts, and cancels what is left at the end."""
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError:
+        raise InputError("SLURM workers need dask-jobqueue: 'pip install \"refmotion_plugin[cluster]\"'") from None
+    cluster = SLURMCluster(
+        queue=spec.queue, account=spec.account, cores=spec.cores, processes=1, memory=spec.memory, walltime=spec.walltime,
+        job_extra_directives=spec.directives, job_script_prologue=spec.prologue, python=spec.python or sys.executable,
+        interface=spec.interface, local_directory=spec.local_directory, log_directory=spec.log_directory, job_name="refmotion",
+        worker_extra_args=["--nthreads", "1", "--memory-limit", "0"], scheduler_options={"dashboard": False})
+    log.info("SLURM script of a worker:\n%s", cluster.job_script())
+    cluster.scale(jobs=spec.jobs)
+    return cluster

@@ -1,0 +1,106 @@
+"""A file system that hangs or stumbles costs time, at most a movie, never the job."""
+import errno
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from refmotion_plugin.contract.errors import MovieError
+from refmotion_plugin.engine.movies import patience
+from refmotion_plugin.engine.movies.patience import hanging, patiently
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    monkeypatch.setattr(patience, "PAUSE_SECONDS", 0.0)
+
+
+def test_what_is_read_in_time_is_given_back():
+    assert patiently(lambda: 3, 10, "x") == 3 == patiently(lambda: 3, 0, "x")
+
+
+def test_a_reading_that_hangs_is_tried_once_more_then_the_movie_fails():
+    release, tries = threading.Event(), []
+
+    def read():
+        tries.append(1)
+        release.wait(20)
+
+    before = hanging()
+    try:
+        with pytest.raises(MovieError, match="movie m.tiff could not be read within 0.1 s, 2 times.*--read-timeout"):
+            patiently(read, 0.1, "movie m.tiff")
+        assert len(tries) == 2 and hanging() == before + 2
+    finally:
+        release.set()
+
+
+def test_a_reading_that_hung_once_is_fine():
+    release, tries = threading.Event(), []
+
+    def read():
+        tries.append(1)
+        if len(tries) == 1:
+            release.wait(20)
+        return len(tries)
+
+    try:
+        assert patiently(read, 0.2, "x") == 2
+    finally:
+        release.set()
+
+
+@pytest.mark.parametrize("number, tries_expected", [(errno.ESTALE, 2), (errno.EIO, 2), (errno.EACCES, 1), (errno.ENOENT, 1)])
+def test_errors_that_pass_are_tried_once_more(number, tries_expected):
+    tries = []
+
+    def read():
+        tries.append(1)
+        try:
+            raise OSError(number, "stumbled")
+        except OSError as error:                # as the readers do
+            raise MovieError("movie cannot be read (%s)" % error) from None
+
+    with pytest.raises(MovieError, match="stumbled"):
+        patiently(read, 5, "x")
+    assert len(tries) == tries_expected
+
+
+def test_a_damaged_movie_is_not_read_twice():
+    tries = []
+
+    def read():
+        tries.append(1)
+        raise MovieError("truncated")
+
+    with pytest.raises(MovieError, match="truncated"):
+        patiently(read, 5, "x")
+    assert len(tries) == 1
+
+
+HUNG = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from refmotion_plugin.contract.errors import InputError
+from refmotion_plugin.engine import cli
+from refmotion_plugin.engine.movies.patience import patiently
+
+def hang():
+    with ThreadPoolExecutor(1) as pool:         # such a thread keeps an interpreter from ending
+        pool.submit(threading.Event().wait).result()
+
+def command(values):
+    try:
+        patiently(hang, 0.1, "movie m.tiff")
+    except ValueError as error:
+        raise InputError(str(error))
+
+cli.status_command = command
+sys.exit(cli.main(["status", "x"]))
+"""
+
+
+def test_the_program_ends_although_a_reading_hangs():
+    done = subprocess.run([sys.executable, "-c", HUNG], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "could not be read within 0.1 s" in done.stderr
