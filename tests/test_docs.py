@@ -13,7 +13,7 @@ from refmotion_plugin.engine.options import job_spec
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md"] + sorted((ROOT / "docs").glob("*.md"))
 LARGEST_IMAGE_BYTES = 300000
-OTHER_PROGRAMS = {"--devel", "--index-url"}                                # scipion3, pip
+OTHER_PROGRAMS = {"--devel", "--index-url", "--nthreads", "--memory-limit", "--gres"}        # scipion3, pip, dask, SLURM
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 
