@@ -95,6 +95,13 @@ def add_field(form, field):
     form.addParam(field.name, field.kind, **options)
 
 
+def add_device_wizard(form):
+    """A line whose wizard button fills in GPUs and threads in the form's head."""
+    form.addParam("deviceWizard", params.LabelParam, label="Set GPUs and threads for this machine",
+                  help="The wizard button lists the GPUs and cores of this machine and fills in the fields above. In a queue the run has "
+                       "what its job gets instead.")
+
+
 def default_of(field):
     """The spec's default of a field."""
     return _PARTS[field.part].model_fields[field.key].default

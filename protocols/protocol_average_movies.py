@@ -56,6 +56,7 @@ class ProtAverageMovies(ProtMicrographs):
                       help="Weights measured by reference-based motion correction, or imported. Empty: the standard exposure curve of "
                            "Grant and Grigorieff.")
         self._addFields(form.addGroup("Micrographs"), form_fields.AVERAGE)
+        form_fields.add_device_wizard(form.addGroup("Compute"))
         form.addSection(label="Movies")
         self._addFields(form.addLine("Frames", help="Counted from 1; -1: the last frame of each movie."), form_fields.FRAMES)
         self._addFields(form, MOVIE_FIELDS)

@@ -66,7 +66,10 @@ class ProtReferenceMotionCorrection(ProtParticles):
                            "imported from RELION STAR files keep pixels of the micrographs: give those pixels' size.")
         self._addFields(form, form_fields.MOVIES)
         form.addSection(label="Output")
-        self._addFields(form, form_fields.OUTPUT + form_fields.COMPUTE)
+        self._addFields(form, form_fields.OUTPUT)
+        group = form.addGroup("Compute")
+        form_fields.add_device_wizard(group)
+        self._addFields(group, form_fields.COMPUTE)
         form.addParallelSection(threads=4, mpi=0)
 
     @staticmethod

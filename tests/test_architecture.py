@@ -56,7 +56,8 @@ def own(*names):
 
 HOST_FILES = ("protocols", "viewers", "refmotion_plugin/convert", "refmotion_plugin/objects.py", "refmotion_plugin/scipion_plugin.py",
               "refmotion_plugin/headless.py", "refmotion_plugin/__init__.py", "refmotion_plugin/bibtex.py", "refmotion_plugin/plots.py",
-              "refmotion_plugin/prior_plots.py", "refmotion_plugin/workflow_templates.py")
+              "refmotion_plugin/prior_plots.py", "refmotion_plugin/workflow_templates.py",
+              "refmotion_plugin/wizards.py", "refmotion_plugin/suggestion_dialog.py", "refmotion_plugin/machine.py")
 
 
 def test_the_contract_knows_neither_engine_nor_host():

@@ -1,4 +1,5 @@
 """Scipion sets -> files of a job, and results of a job -> Scipion sets. Nothing else knows both."""
+from .advice import coordinate_fit, even_box, frame_summary, map_extent
 from .from_relion import RelionProject, fill_movies, fill_particles_from_star
 from .geometry import angles_and_origins, set_origin
 from .maps import half_map_files, map_file, read_header, with_voxel_size
@@ -7,3 +8,4 @@ from .micrographs import fill_micrographs
 from .movies import movie_settings, optics_rows, read_movies, write_movies
 from .outputs import fill_particles
 from .particles import coordinate_extent_xy, half_sets_present, micrograph_counts, movie_pixel_coordinates, write_particles
+from .resolution import map_resolution

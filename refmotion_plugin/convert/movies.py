@@ -101,6 +101,10 @@ class MovieSettings:
     amplitude_contrast: float
     gain: Optional[str]
 
+    def fraction_dose(self, row):
+        """e/A^2 per frame of a movie; Scipion keeps the dose of EER movies per hardware frame."""
+        return self.dose_per_frame * (_grouping(row) if _upsampling(row) else 1)
+
 
 def movie_settings(movies):
     """Settings of a SetOfMovies. Raises InputError if dose or size are unknown: both decide the result."""
@@ -158,7 +162,7 @@ def _write_movie(row, settings, path):
 
 
 def _general(row, settings):
-    upsampling = int(float(row.optics.get("rlnEERUpsampling", 0))) if row.file_name.lower().endswith(".eer") else 0
+    upsampling = _upsampling(row)
     general = {
         "rlnImageSizeX": settings.size_xy[0] * max(upsampling, 1),
         "rlnImageSizeY": settings.size_xy[1] * max(upsampling, 1),
@@ -166,7 +170,7 @@ def _general(row, settings):
         "rlnMicrographMovieName": row.file_name,
         "rlnMicrographBinning": 1.0,
         "rlnMicrographOriginalPixelSize": settings.pixel_angstrom,
-        "rlnMicrographDoseRate": settings.dose_per_frame * (_grouping(row) if upsampling else 1),
+        "rlnMicrographDoseRate": settings.fraction_dose(row),
         "rlnMicrographPreExposure": settings.dose_initial,
         "rlnVoltage": settings.voltage,
         "rlnMicrographStartFrame": row.first_frame,
@@ -177,6 +181,11 @@ def _general(row, settings):
     if upsampling:
         general.update(rlnEERUpsampling=upsampling, rlnEERGrouping=_grouping(row))
     return general
+
+
+def _upsampling(row):
+    """1 or 2 for an EER movie, 0 for others."""
+    return int(float(row.optics.get("rlnEERUpsampling", 0))) if row.file_name.lower().endswith(".eer") else 0
 
 
 def _grouping(row):
