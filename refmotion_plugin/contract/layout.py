@@ -54,6 +54,10 @@ class JobLayout:
         """FCC sums of one movie."""
         return self.movie(key) / "fcc.npz"
 
+    def judged(self, key):
+        """How well one movie's particles agree with the opposite half-map along their motion and the input motion."""
+        return self.movie(key) / "judged.npz"
+
     def polished(self, key, reference=0, n_references=1):
         """Image stack of one movie's particles of one reference."""
         return self.movie(key) / ("polished%s.mrcs" % _suffix(reference, n_references))

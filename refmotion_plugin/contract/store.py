@@ -8,6 +8,7 @@ from .errors import InputError
 from .layout import atomic_write, read_json, write_json
 from .records import DoseWeights, FccTable, Hyperparameters, Trajectories
 from .spec import DEFAULT_HYPERPARAMETERS, SCHEMA
+from .verdict import JudgedMovie
 
 _MAY_BE_ZERO = ("early_factor", "jitter_angstrom", "global_angstrom", "movie_spread")
 _TEXT_FIELDS = ("micrograph", "stop_reason", "normalisation", "source")
@@ -63,6 +64,16 @@ def save_weights(path, weights):
 def load_weights(path):
     """DoseWeights of an NPZ. Raises InputError if it is not whole or of another schema."""
     return _load(path, DoseWeights)
+
+
+def save_judged(path, judged):
+    """Write a JudgedMovie as NPZ."""
+    _save(path, judged)
+
+
+def load_judged(path):
+    """JudgedMovie of an NPZ. Raises InputError if it is not whole or of another schema."""
+    return _load(path, JudgedMovie)
 
 
 def save_hyperparameters(path, hyperparameters):

@@ -2,6 +2,8 @@
 from dataclasses import asdict, dataclass, fields
 from typing import Optional, Tuple
 
+import numpy as np
+
 from .errors import InputError
 from .layout import read_json, write_json
 from .spec import SCHEMA
@@ -9,6 +11,19 @@ from .spec import SCHEMA
 GAIN, NO_GAIN, CANNOT_TELL, WRONG = "gain", "no gain", "cannot tell", "inputs look wrong"
 WORDS = (GAIN, NO_GAIN, CANNOT_TELL, WRONG)
 NOT_JUDGED = "not judged"
+
+
+@dataclass(frozen=True)
+class JudgedMovie:
+    """Log-likelihood of particles' data under the opposite half-map along two motions, above no signal at all.
+
+    ``held_out``: motion found without the particle's own data, which would flatter; ``start``: the input motion.
+    """
+
+    reference: np.ndarray     # (n,) index of the particle set
+    row: np.ndarray           # (n,) row in that set
+    held_out: np.ndarray      # (n,) float64
+    start: np.ndarray         # (n,) float64
 
 
 @dataclass(frozen=True)
@@ -42,7 +57,7 @@ class Verdict:
     to; ``even_weights``: the same against equal weights. ``b_factor_A2``: what the trajectories take off the B-factor (positive
     is better), with its error. ``resolution_angstrom``: where the half-map FSC falls below 0.143, expected for the same particles
     as the reference's. ``reconstruction_angstrom``: the same measured by a reconstruction of both, if one was made.
-    ``warnings``: what looks wrong with the inputs, sentences. None where something could not be found.
+    ``warnings``: what looks wrong with the inputs (they are in ``text`` too). None where something could not be found.
     """
 
     word: str
@@ -61,7 +76,7 @@ class Verdict:
     @property
     def sentences(self):
         """The verdict in sentences for a page or a summary, the most important first."""
-        return [self.text] + list(self.warnings) + [f.text for f in (self.trajectories, self.weights) if f.text]
+        return [self.text] + [f.text for f in (self.trajectories, self.weights) if f.text]
 
 
 def save_verdict(path, verdict):

@@ -30,7 +30,8 @@ th { font-weight: 600; } img { max-width: 100%; } .failed { color: #a00; } foote
 <table>{% for name, value in numbers %}<tr><th>{{ name }}</th><td>{{ value }}</td></tr>{% endfor %}</table>
 {% if failed %}<h2 class="failed">Failed movies</h2>
 <table>{% for movie in failed %}<tr><th>{{ movie.micrograph }}</th><td>{{ movie.reason }}</td></tr>{% endfor %}</table>{% endif %}
-{% if verdict %}<h2>Does local motion help?</h2>{% for sentence in verdict %}<p>{{ sentence }}</p>{% endfor %}{% endif %}
+{% if verdict %}<h2>Verdict</h2>{% for sentence in verdict %}<p>{{ sentence }}</p>{% endfor %}{% endif %}
+{% if search %}<h2>Search for hyperparameters</h2>{% for sentence in search %}<p>{{ sentence }}</p>{% endfor %}{% endif %}
 {% for figure in figures %}<h2>{{ figure.title }}</h2><p>{{ figure.text }}</p>
 <img alt="{{ figure.title }}" src="data:image/png;base64,{{ figure.png }}">{% endfor %}
 <h2>Motion prior</h2>
@@ -54,11 +55,11 @@ def write_report(results):
             file.write(png)
         figures.append({"title": title, "text": text, "png": base64.b64encode(png).decode("ascii")})
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(PAGE)
-    hyperparameters = results.hyperparameters()
+    hyperparameters, verdict = results.hyperparameters(), results.verdict()
     page = template.render(
-        folder=str(results.layout.folder), verdict=verdict(results.search()), failed=results.failed(), figures=figures,
+        folder=str(results.layout.folder), verdict=verdict.sentences if verdict else [], search=search_finding(results.search()), failed=results.failed(), figures=figures,
         numbers=[(k.replace("_", " "), "%.2f" % v if isinstance(v, float) else v) for k, v in results.summary().items()
-                 if k != "hyperparameter_search"],
+                 if k not in ("hyperparameter_search", "verdict")],
         prior=sorted(vars(hyperparameters).items()) if hyperparameters else [], parameters=list(_flat(results.spec.model_dump())),
         version=getattr(refmotion_plugin, "__version__", ""), date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"))
     with atomic_write(results.layout.report, "w") as file:
@@ -66,7 +67,7 @@ def write_report(results):
     return results.layout.report
 
 
-def verdict(found):
+def search_finding(found):
     """What a search found (SearchFinding), in sentences for a person; [] without a search."""
     if found is None:
         return []

@@ -9,6 +9,7 @@ from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.records import DoseWeights, FccTable, Trajectories
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, JobSpec
 from refmotion_plugin.contract.star import StarTable, write_tables
+from refmotion_plugin.contract.verdict import Finding, JudgedMovie, Verdict
 from refmotion_plugin.engine.run.recipes import Recipes
 
 FRAMES, SHELLS, BOX, PIXEL = 4, 5, 8, 1.5
@@ -92,13 +93,21 @@ class FakeStages:
                                     np.zeros((n, FRAMES), np.float32), 0 * track, dose, "converged")
         shape = (1, FRAMES, SHELLS)
         fcc = FccTable(np.linspace(0, 0.3, SHELLS), dose, np.full(shape, 0.1 + n), np.ones(shape), np.ones(shape), np.ones(shape))
-        return SimpleNamespace(trajectories=trajectories, fcc=fcc, notes={})
+        judged = JudgedMovie(particles.reference, particles.row, np.full(n, 3.0), np.full(n, 2.0))
+        return SimpleNamespace(trajectories=trajectories, fcc=fcc, notes={}, judged=judged)
 
     def fit_weights(self, tables, prepared):
         self._call("fit_weights")
         table, group = tables[0], (1, FRAMES)
         return DoseWeights(np.full((1, FRAMES, SHELLS), float(table.cross.mean())), table.frequency_per_angstrom, table.dose_e_per_A2,
                            np.ones(group), np.ones(group), np.zeros(group), np.zeros(group), "sum", "fit")
+
+    def reach_verdict(self, evidence, weights, prepared, warnings):
+        self._call("reach_verdict")
+        self.evidence = evidence
+        nothing = Finding("not judged", None, None, "")
+        return Verdict("cannot tell", "%d movies." % len(evidence.judged), nothing, nothing, nothing, None, None, None, None, tuple(warnings),
+                       sum(len(m.row) for m in evidence.judged), len(evidence.judged))
 
     def load_weights(self, path, doses, normalisation, pixel):
         self._call("load_weights")
@@ -121,6 +130,7 @@ class FakeStages:
             prepare=lambda spec, sets, device, threads: FakePrepared(spec), preflight=self._preflight, calibrate=self.calibrate,
             save_amplitudes=lambda path, amplitudes: path.write_text("1"), load_amplitudes=lambda path: (1.0,),
             tune=self.tune, load_stack=self.load_stack, align_movie=self.align_movie, fit_weights=self.fit_weights, load_weights=self.load_weights,
+            reach_verdict=self.reach_verdict,
             polish_movie=self.polish_movie, outside_movie=self._outside,
             plan_frames=lambda movie, inputs: SimpleNamespace(
                 dose_e_per_A2=dose_at_mid_frame(movie.n_frames, movie.dose_per_frame_e_per_A2)),

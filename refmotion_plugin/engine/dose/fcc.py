@@ -10,12 +10,13 @@ from refmotion_plugin.contract.records import FccTable
 from ..maths.fourier import FourierGrid, shell_counts, shift_phase, sum_over_shells, total_power
 
 
-def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, grid: FourierGrid, dose_e_per_A2):
+def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, grid: FourierGrid, dose_e_per_A2, watch=None):
     """Sums of one movie.
 
     Parameters: ``spectrum_of(f)`` complex64 (P, h, w); ``prediction_opposite`` complex64 (P, h, w); ``offset_yx_px`` (P, F, 2)
     where the particle is seen from the box centre, px of the patch; ``group`` (P,) int64 optics group index below
-    ``n_groups``; ``dose_e_per_A2`` (F,). Returns an :class:`FccTable` with float64 sums over particles in their order.
+    ``n_groups``; ``dose_e_per_A2`` (F,); ``watch(f, product)`` is shown Y conj(A_opp) of each frame, where the patches were cut.
+    Returns an :class:`FccTable` with float64 sums over particles in their order.
     """
     frames = offset_yx_px.shape[1]
     device = prediction_opposite.device
@@ -27,6 +28,8 @@ def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, gr
         spectrum = spectrum_of(f)
         y_turn, x_turn = shift_phase(-offset_yx_px[:, f], grid.size_px, grid.kept_px, device)
         product = spectrum * conjugate
+        if watch is not None:
+            watch(f, product)
         product *= y_turn[:, :, None]
         product *= x_turn[:, None, :]
         for g, rows in enumerate(members):

@@ -16,11 +16,15 @@ from .prior import MotionPrior
 class Fit:
     """``deviation`` (b, P, F, 2) A from the starting trajectory; ``sd`` (b, P, F) A per axis; energies and reasons per b.
 
-    ``force`` (b, P, F, 2): gradient of the correlation at the optimum, 1/A.
+    ``force`` (b, P, F, 2): gradient of the correlation at the optimum, 1/A. ``prior``, ``curvature`` (b, F), expected and mean over
+    particles, 1/A^2, and ``metric`` are those it was found with.
     """
 
     deviation: torch.Tensor
     force: torch.Tensor
+    prior: MotionPrior
+    curvature: torch.Tensor
+    metric: "Metric"
     sd: torch.Tensor
     energy: torch.Tensor
     iterations: torch.Tensor
@@ -59,14 +63,25 @@ class Metric:
 
     def covariance_diagonal(self, prior):
         """Posterior variance per axis (b, P, F) under the mean curvature."""
-        posterior = prior.factor @ torch.cholesky_solve(prior.factor.transpose(-1, -2), self.blocks)
-        smooth = torch.einsum("bpm,bmf->bpf", prior.modes ** 2, posterior.diagonal(dim1=-2, dim2=-1))
-        # the global shift's own uncertainty reaches every particle through its unit response minus what the modes take up
+        smooth = torch.einsum("bpm,bmf->bpf", prior.modes ** 2, self._of_modes(prior).diagonal(dim1=-2, dim2=-1))
+        return smooth + (self._shift_root(prior) ** 2).sum(-2)
+
+    def covariance_blocks(self, prior):
+        """Posterior covariance of each particle's own frames per axis (b, P, F, F) under the mean curvature."""
+        root = self._shift_root(prior)
+        return torch.einsum("bpm,bmfg->bpfg", prior.modes ** 2, self._of_modes(prior)) + root.transpose(-1, -2) @ root
+
+    def _of_modes(self, prior):
+        """Posterior covariance of each mode given the global shift (b, P, F, F)."""
+        return prior.factor @ torch.cholesky_solve(prior.factor.transpose(-1, -2), self.blocks)
+
+    def _shift_root(self, prior):
+        """Root (b, P, F g, F) of what the global shift's own uncertainty adds: it reaches every particle through its unit
+        response minus what the modes take up."""
         eye = torch.eye(self.schur.shape[-1], dtype=torch.float64, device=self.schur.device)
         response = prior.global_sd[:, None, None, None] * eye - torch.einsum(
             "bpm,bmfg->bpfg", prior.modes, prior.factor @ self.solved)
-        root = torch.linalg.solve_triangular(self.schur[:, None], response.transpose(-1, -2), upper=False)
-        return smooth + (root ** 2).sum(-2)
+        return torch.linalg.solve_triangular(self.schur[:, None], response.transpose(-1, -2), upper=False)
 
 
 def fit_trajectories(maps: CorrelationMaps, prior: MotionPrior, max_iterations=100, tolerance=1e-7):
@@ -94,9 +109,10 @@ def fit_trajectories(maps: CorrelationMaps, prior: MotionPrior, max_iterations=1
         value, force = correlate(prior.deviation(*unpack(x)))
         return 0.5 * (x * x).sum(-1) - value, x - pack(*prior.adjoint(force))
 
-    metric = Metric(prior, maps.curvature.mean(0).to(torch.float64).expand(batch, frames))
+    curvature = maps.curvature.mean(0).to(torch.float64).expand(batch, frames)
+    metric = Metric(prior, curvature)
     x0 = torch.zeros(batch, split + frames * 2, dtype=torch.float64, device=origin.device)
     result = minimise.minimise(evaluate, x0, lambda v: pack(*metric.solve(*unpack(v))), max_iterations, tolerance)
     deviation = prior.deviation(*unpack(result.x))
     sd = metric.covariance_diagonal(prior).clamp(min=0).sqrt()
-    return Fit(deviation, correlate(deviation)[1], sd, result.value, result.iterations, result.reason)
+    return Fit(deviation, correlate(deviation)[1], prior, curvature, metric, sd, result.value, result.iterations, result.reason)

@@ -17,6 +17,7 @@ from refmotion_plugin.contract import store
 from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.layout import JobLayout, content_hash, file_stamp, fingerprint, is_done, mark_done, particles_hash, read_json
 from refmotion_plugin.contract.results import JobResults
+from refmotion_plugin.contract.verdict import save_verdict
 
 from . import outputs
 from .devices import choose_devices, describe, keep_freed_memory, set_threads
@@ -28,6 +29,7 @@ from .recipes import stage_recipes
 from .search import find_hyperparameters
 from .status import StatusLog
 from .tasks import MovieTask, Workplace
+from .verdict import early_warnings, gather_evidence, say_verdict
 from .workers import Crew, choose_workers
 
 log = logging.getLogger(__name__)
@@ -78,6 +80,7 @@ def run_job(folder, spec, stage="all", recipes=None, listener=None):
             with contextlib.suppress(OSError):          # a full disk must not hide why the job stopped
                 status.event("stopped", reason=str(error) or type(error).__name__)
             raise
+        say_verdict(layout)
         status.event("finished", failed=len(outcome.failed))
         return outcome
 
@@ -270,24 +273,16 @@ def _weigh(job):
         first = next(iter(list(job.failed.values()) + [r for r, _ in job.inputs.unreadable.values()]), "align them first")
         raise InputError("no movie was aligned, so there are no dose weights to fit; the first reason: %s" % first)
     mark = _mark(job, "weigh", tables=[job.align_marks[k] for k in keys])
-    if not is_done(job.layout.weigh_done, mark, job.layout.weights, job.layout.fcc_total):
-        totals = _sum_by_kind(store.load_fcc(job.layout.fcc(k)) for k in keys)
-        store.save_fcc(job.layout.fcc_total, totals[0])
+    if not is_done(job.layout.weigh_done, mark, job.layout.weights, job.layout.fcc_total, job.layout.verdict):
+        evidence = gather_evidence(job.layout, keys)
+        store.save_fcc(job.layout.fcc_total, evidence.totals[0])
         if job.spec.dose.weights_file is None:
-            store.save_weights(job.layout.weights, job.recipes.fit_weights(totals, job.prepared))
+            store.save_weights(job.layout.weights, job.recipes.fit_weights(evidence.totals, job.prepared))
+        verdict = job.recipes.reach_verdict(evidence, store.load_weights(job.layout.weights), job.prepared, early_warnings(job.layout))
+        save_verdict(job.layout.verdict, verdict)
         mark_done(job.layout.weigh_done, mark, movies=len(keys))
     job.weights = store.load_weights(job.layout.weights)
     outputs.write_bfactors(job.layout, job.weights)
-
-
-def _sum_by_kind(tables):
-    """One float64 total per kind of table (frames, doses, shells), the most frequent kind first; one table in memory at a time."""
-    totals, counts = {}, {}
-    for table in tables:
-        kind = (table.cross.shape, np.round(table.dose_e_per_A2, 3).tobytes(), np.round(table.frequency_per_angstrom, 8).tobytes())
-        totals[kind] = totals[kind] + table if kind in totals else table
-        counts[kind] = counts.get(kind, 0) + 1
-    return [totals[k] for k in sorted(counts, key=counts.get, reverse=True)]
 
 
 def _polish_marks(job):

@@ -17,6 +17,7 @@ class Recipes:
     align_movie: Callable
     fit_weights: Callable
     load_weights: Callable
+    reach_verdict: Callable
     polish_movie: Callable
     outside_movie: Callable
     plan_frames: Callable
@@ -25,9 +26,9 @@ class Recipes:
 
 def stage_recipes():
     """The engine's own stages. Imported only when a job runs, so that ``refmotion status`` answers at once."""
-    from ..stages import align, calibrate, load, patches, polish, preflight, prepared, tune, weigh
+    from ..stages import align, calibrate, load, patches, polish, preflight, prepared, tune, verdict, weigh
     return Recipes(prepare=prepared.prepare, preflight=preflight.preflight, calibrate=calibrate.calibrate,
                    save_amplitudes=prepared.save_amplitudes, load_amplitudes=prepared.load_amplitudes,
                    tune=tune.tune, load_stack=load.load_stack, align_movie=align.align_movie, fit_weights=weigh.fit_weights,
-                   load_weights=weigh.load_weights, polish_movie=polish.polish_movie, outside_movie=patches.outside_movie,
+                   load_weights=weigh.load_weights, reach_verdict=verdict.reach_verdict, polish_movie=polish.polish_movie, outside_movie=patches.outside_movie,
                    plan_frames=patches.plan_frames, recentering_yx_px=polish.recentering_yx_px)

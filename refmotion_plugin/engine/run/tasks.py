@@ -10,7 +10,7 @@ import numpy as np
 from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.layout import JobLayout, atomic_path, mark_done
 from refmotion_plugin.contract.records import DoseWeights, MovieMetadata, ParticleTable, Trajectories
-from refmotion_plugin.contract.store import load_trajectories, save_fcc, save_trajectories
+from refmotion_plugin.contract.store import load_trajectories, save_fcc, save_judged, save_trajectories
 
 from .lock import check_run
 
@@ -98,6 +98,8 @@ def _align(task, place, stack):
     check_run(place.layout, place.run)
     save_trajectories(place.layout.trajectories(key), trajectories)
     save_fcc(place.layout.fcc(key), aligned.fcc)
+    if aligned.judged is not None:
+        save_judged(place.layout.judged(key), aligned.judged)
     mark_done(place.layout.done(key, "align"), task.align_mark, stop_reason=trajectories.stop_reason,
               particles=len(task.particles))
     return trajectories

@@ -1,5 +1,6 @@
 """Trajectories and FCC sums of one movie: cut, whiten, correlate with the own half-map, fit, judge with the opposite one."""
 from dataclasses import dataclass, replace
+from typing import Optional
 
 import numpy as np
 import torch
@@ -7,6 +8,7 @@ import torch
 from refmotion_plugin.contract.damage import exposure_amplitude
 from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.contract.records import FccTable, Trajectories
+from refmotion_plugin.contract.verdict import JudgedMovie
 
 from ..dose.fcc import fcc_sums
 from ..maths.fourier import FourierGrid, spread_from_shells, sum_over_shells, total_power
@@ -17,6 +19,7 @@ from ..motion.model import SignalModel, motion_inside_frames
 from ..motion.prior import build_prior
 from ..motion.whiten import mean_power, noise_power
 from ..optics.predict import predict_both
+from .judged import Judge
 from .load import load_stack
 from .patches import PatchSpectra, cut_at, initial_displacement, plan_frames
 from .prepared import Prepared
@@ -34,6 +37,7 @@ class AlignedMovie:
     trajectories: Trajectories
     fcc: FccTable
     notes: dict
+    judged: Optional[JudgedMovie] = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,7 @@ def align_movie(movie, particles, prepared: Prepared, stack=None):
     """Align one movie with calibrated references. Returns :class:`AlignedMovie`; MovieError if the movie is unusable."""
     view = view_movie(movie, particles, prepared, stack)
     shape = view.initial_yx_angstrom.shape
+    comparison = None
     if prepared.spec.motion_prior.rigid:
         deviation, sd, reason, iterations = np.zeros(shape), np.zeros(shape[:2]), "input motion kept", 0
         noise = movie_noise(view)
@@ -167,16 +172,17 @@ def align_movie(movie, particles, prepared: Prepared, stack=None):
         fit, model = estimate_deviation(view, prepared.amplitudes, prepared)
         deviation, sd = fit.deviation[0].cpu().numpy(), fit.sd[0].cpu().numpy()
         reason, iterations, noise = fit.reason[0], int(fit.iterations[0]), model.noise
+        comparison = Judge(view, fit, model, prepared.amplitudes, movie_unit(view, movie_noise(view)))
     if not np.isfinite(deviation).all():
         raise MovieError("the fit of %s gave values that are not finite: check its frames and gain" % movie.micrograph)
-    fcc = judge(view, deviation, noise, optics_index(particles, prepared), len(prepared.optics_groups))
+    fcc = judge(view, deviation, noise, optics_index(particles, prepared), len(prepared.optics_groups), comparison)
     trajectories = Trajectories(
         micrograph=movie.micrograph, reference=particles.reference, row=particles.row,
         position_yx_angstrom=particles.position_yx_angstrom,
         displacement_yx_angstrom=(view.initial_yx_angstrom + deviation).astype(np.float32),
         deviation_sd_angstrom=sd.astype(np.float32), initial_yx_angstrom=view.initial_yx_angstrom.astype(np.float32),
         dose_e_per_A2=view.dose_e_per_A2, stop_reason=reason)
-    return AlignedMovie(trajectories, fcc, {"iterations": iterations, "stop_reason": reason})
+    return AlignedMovie(trajectories, fcc, {"iterations": iterations, "stop_reason": reason}, comparison and comparison.result())
 
 
 def optics_index(particles, prepared: Prepared):
@@ -184,11 +190,14 @@ def optics_index(particles, prepared: Prepared):
     return torch.from_numpy(np.searchsorted(prepared.optics_groups, particles.optics_group)).long()
 
 
-def judge(view: MovieView, deviation, noise, group, n_groups):
-    """FCC sums with the opposite half-map along given deviations: movie in units of its noise, reference in the movie's unit."""
+def judge(view: MovieView, deviation, noise, group, n_groups, watch=None):
+    """FCC sums with the opposite half-map along given deviations: movie in units of its noise, reference in the movie's unit.
+
+    ``watch``: see :func:`..dose.fcc.fcc_sums`.
+    """
     offset = view.residual_yx_angstrom + torch.as_tensor(deviation, dtype=torch.float64, device=view.own.device)
     table = fcc_sums(view.spectra, view.opposite, offset / view.grid.pixel_angstrom, group.to(view.opposite.device), n_groups,
-                     view.grid, view.dose_e_per_A2)
+                     view.grid, view.dose_e_per_A2, watch)
     weight, unit = 1.0 / noise.clamp(min=1e-30).cpu().numpy(), movie_unit(view, noise)      # noise is one number per shell
     return replace(table, cross=table.cross * weight * unit, power_movie=table.power_movie * weight,
                    power_reference=table.power_reference * weight * unit ** 2)

@@ -37,11 +37,11 @@ def fit_weights(tables, prepared: Prepared, voltage_kilovolt=None, highest_frequ
     voltage = first.voltage_kilovolt if voltage_kilovolt is None else voltage_kilovolt
     dose_spec = prepared.spec.dose
     highest = highest_frequency_per_angstrom or 1.0
-    return fit_dose_weights(total, voltage, dose_spec.fit_low_resolution_angstrom, _last_signal(total, prepared), highest,
+    return fit_dose_weights(total, voltage, dose_spec.fit_low_resolution_angstrom, last_signal(total, prepared), highest,
                             dose_spec.normalisation, others)
 
 
-def _last_signal(total: FccTable, prepared: Prepared):
+def last_signal(total: FccTable, prepared: Prepared):
     limit = max(1.0 / r.limit_angstrom for r in prepared.references)
     return min(limit, float(total.frequency_per_angstrom[-1]))
 

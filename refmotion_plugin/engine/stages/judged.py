@@ -1,0 +1,48 @@
+"""How well particles' data agree with the opposite half-map along their motion and along the input motion, taken while frames pass by."""
+import numpy as np
+import torch
+
+from refmotion_plugin.contract.verdict import JudgedMovie
+
+from ..maths.fourier import shift_phase, spread_from_shells
+from ..motion.held_out import input_motion, without_own_data
+
+MOST_PARTICLES = 30     # of a movie, evenly spread over its list: enough for a verdict, and it costs a few hundredths of the alignment
+
+
+class Judge:
+    """Log-likelihood of the opposite half-map along both motions; shown each frame's Y conj(A_opp) by ``dose.fcc.fcc_sums``.
+
+    ``view`` MovieView; ``fit`` of its alignment, ``model`` its SignalModel without blur; ``amplitudes`` S(k) of each reference and
+    the movie's ``unit``, as the alignment was given them.
+    """
+
+    def __init__(self, view, fit, model, amplitudes, unit):
+        self.view, self.model, self.grid = view, model, view.grid
+        device, n = view.own.device, len(view.particles)
+        self.rows = np.unique(np.linspace(0, n - 1, min(n, MOST_PARTICLES)).round().astype(int))
+        where = torch.from_numpy(self.rows).to(device)
+        motions = torch.stack([part[0, where] for part in (without_own_data(fit), input_motion(fit))], dim=1)
+        residual = view.residual_yx_angstrom[where, None]
+        self.offset_px = (residual + motions) / view.grid.pixel_angstrom                    # (p, 2 motions, F, 2)
+        reference = view.particles.reference[self.rows]
+        self.parts = [(torch.from_numpy(np.flatnonzero(reference == i)).to(device), (a.on(view.grid, device) * unit).to(torch.float32))
+                      for i, a in enumerate(amplitudes)]
+        self.where, self.total = where, torch.zeros(len(where), 2, dtype=torch.float64, device=device)
+
+    def __call__(self, frame, product):
+        """Add one frame; ``product`` complex64 (P, h, w) where the patches were cut."""
+        filter_ = self.model.frame_filter(frame)
+        y_turn, x_turn = shift_phase(-self.offset_px[:, :, frame], self.grid.size_px, self.grid.kept_px, product.device)
+        for members, amplitude in self.parts:
+            if len(members):
+                weighted = product[self.where[members]]
+                weighted *= filter_ * spread_from_shells(amplitude, self.grid)
+                lines = torch.bmm(weighted, x_turn[members].transpose(1, 2))               # (p, h, 2)
+                self.total[members] += (lines * y_turn[members].transpose(1, 2)).real.sum(1).to(torch.float64)
+
+    def result(self):
+        """:class:`JudgedMovie`."""
+        held_out, start = self.total.T.cpu().numpy()
+        particles = self.view.particles
+        return JudgedMovie(particles.reference[self.rows], particles.row[self.rows], held_out, start)

@@ -1,0 +1,125 @@
+"""The verdict's arithmetic on numbers that are known, and the verdict on simulated movies."""
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from refmotion_plugin.contract.damage import exposure_amplitude
+from refmotion_plugin.contract.spec import PriorSpec
+from refmotion_plugin.contract.verdict import CANNOT_TELL, GAIN, NO_GAIN, NOT_JUDGED, WRONG, JudgedMovie
+from refmotion_plugin.engine.dose.gain import WeightScore, score_weights
+from refmotion_plugin.engine.optics.resolution import expected_resolution
+from refmotion_plugin.engine.stages import align, verdict, weigh
+
+from tests.unit.test_weights import DOSES, K, motion_shape, table_of
+
+BAND = (K >= 1 / 20) & (K <= 1 / 4)
+
+
+def movies(gain, error, start=100.0, particles=50, count=4, seed=0):
+    """Judged movies whose total gain has about the given share and standard error."""
+    rng = np.random.default_rng(seed)
+    n = particles * count
+    won = rng.normal(size=n)
+    won = (won - won.mean()) * error * start * n ** 0.5 + gain * start
+    at_start = np.full(n, start) + rng.normal(size=n)
+    return [JudgedMovie(np.zeros(particles, np.int32), np.arange(particles), (at_start + won)[i::count], at_start[i::count])
+            for i in range(count)]
+
+
+SPECTRUM = verdict.Spectrum(K, np.where(BAND, 1.0, 0.0) / BAND.sum())
+
+
+@pytest.mark.parametrize("gain, error, word", [(0.05, 0.005, GAIN), (-0.001, 0.0005, NO_GAIN), (0.005, 0.02, CANNOT_TELL), (0.05, 0.04, CANNOT_TELL)])
+def test_words_follow_gain_and_error(gain, error, word):
+    finding, (b_factor, b_error) = verdict.judge_trajectories(movies(gain, error), SPECTRUM)
+    assert finding.word == word and finding.gain == pytest.approx(gain, rel=0.02, abs=1e-4)
+    assert 0.5 * error < finding.error < 2 * error and np.sign(b_factor) == np.sign(gain) and b_error > 0
+
+
+def test_the_b_factor_is_that_of_the_signal_lost():
+    lost = np.exp(-20.0 * K ** 2 / 4.0)
+    share = np.where(BAND, 1.0, 0.0) / BAND.sum()                 # with the better trajectories
+    gain = 1.0 / (share * lost).sum() - 1.0
+    assert verdict.Spectrum(K, share).b_factor_A2(gain) == pytest.approx(20.0, abs=1e-6)
+    assert verdict.Spectrum(K, share).b_factor_A2(-0.02) < 0
+
+
+def test_movies_that_show_nothing_cannot_be_judged():
+    finding, b_factor = verdict.judge_trajectories(movies(0.5, 1.0, start=0.001), SPECTRUM)
+    assert finding.word == CANNOT_TELL and finding.gain is None and b_factor == (None, None)
+    assert verdict.judge_trajectories([], SPECTRUM)[0].word == NOT_JUDGED
+
+
+def test_better_weights_score_better_by_as_much_as_they_keep():
+    shape, _, _ = motion_shape(c_first=0.3, b_first=150.0)
+    table, standard = table_of(shape, 40000), exposure_amplitude(DOSES, K)
+    score = score_weights(table, 0, shape, standard, BAND)
+    kept = lambda w: (w * shape).sum(0) / np.sqrt((w ** 2).sum(0))
+    expected = (0.06 * np.exp(-40 * K ** 2) * np.sqrt(table.power_reference[0, 0]) * kept(shape))[BAND].sum()
+    assert score.mine == pytest.approx(expected, rel=0.02)
+    gain, error = score.gain
+    assert gain > 5 * error > 0
+    assert score_weights(table, 0, 7.0 * standard, standard, BAND).gain == pytest.approx((0.0, 0.0), abs=1e-7)
+
+
+def test_the_error_of_a_weights_gain_is_its_scatter():
+    shape, _, _ = motion_shape()
+    standard = exposure_amplitude(DOSES, K)
+    gains, errors = zip(*[score_weights(table_of(shape, 300, seed), 0, shape, np.ones_like(shape), BAND).gain for seed in range(40)])
+    assert np.std(gains) == pytest.approx(np.mean(errors), rel=0.35)
+    both = score_weights(table_of(shape, 300, 0), 0, shape, standard, BAND) + score_weights(table_of(shape, 300, 1), 0, shape, standard, BAND)
+    assert both.variance > 0 and WeightScore().gain[1] == np.inf
+
+
+def test_resolution_follows_the_b_factor():
+    k = np.arange(60) / 200.0
+    ratio = 400.0 * np.exp(-250.0 * k ** 2 / 2)
+    change = expected_resolution(k, ratio / (1 + ratio), 0.0, 5.0, 0.0, 0.0)
+    wanted = (np.log(400 * (1 - 0.143) / 0.143) / 125.0) ** -0.5
+    assert change.before == change.after == pytest.approx(wanted, rel=1e-3) and change.error > 0
+    assert expected_resolution(k, ratio / (1 + ratio), 30.0, 0.0, 0.0, 0.0).after == pytest.approx(wanted * (220 / 250) ** 0.5, rel=1e-3)
+    assert expected_resolution(k, ratio / (1 + ratio), 0.0, 0.0, 0.1, 0.01).after < change.before
+    assert expected_resolution(k[:20], (ratio / (1 + ratio))[:20], 0.0, 0.0, 0.0, 0.0) is None        # to Nyquist
+    assert expected_resolution(k, np.zeros(60), 1.0, 1.0, 0.0, 0.0) is None
+
+
+# ---- on movies ------------------------------------------------------------------------------------------------------------------
+
+def evidence_of(aligned):
+    halves = tuple([a.fcc] for a in aligned)
+    return SimpleNamespace(judged=[a.judged for a in aligned], totals=weigh.sum_tables([a.fcc for a in aligned]), halves=halves)
+
+
+@pytest.fixture(scope="module")
+def reached(aligned, calibrated):
+    evidence = evidence_of(aligned)
+    return verdict.reach_verdict(evidence, weigh.fit_weights(evidence.totals, calibrated), calibrated)
+
+
+def test_moving_particles_gain(reached):
+    assert reached.word == GAIN and reached.trajectories.word == GAIN and reached.b_factor_A2 > 3 * reached.b_factor_error_A2
+    assert reached.particles == 24 and reached.movies == 2 and reached.warnings == ()
+    assert reached.even_weights.gain > 0 and "B-factor lower by" in reached.text
+
+
+def test_a_warning_makes_it_wrong(aligned, calibrated):
+    evidence = evidence_of(aligned)
+    found = verdict.reach_verdict(evidence, weigh.fit_weights(evidence.totals, calibrated), calibrated, ("half-sets are swapped",))
+    assert found.word == WRONG and found.text == "The inputs look wrong: half-sets are swapped." and found.resolution_angstrom is None
+
+
+def test_one_movie_is_not_enough_for_weights(aligned, calibrated):
+    table = [aligned[0].fcc]
+    evidence = SimpleNamespace(judged=[aligned[0].judged], totals=table, halves=(table, []))
+    found = verdict.reach_verdict(evidence, weigh.fit_weights(table, calibrated), calibrated)
+    assert found.weights.word == NOT_JUDGED and found.trajectories.word in (GAIN, CANNOT_TELL)
+    given = replace(calibrated, spec=calibrated.spec.model_copy(update={"dose": calibrated.spec.dose.model_copy(update={"weights_file": "w.npz"})}))
+    assert verdict.reach_verdict(evidence, weigh.fit_weights(table, calibrated), given).weights.gain is not None
+
+
+def test_input_motion_that_is_kept_is_not_judged(tiny, calibrated):
+    job = replace(calibrated, spec=calibrated.spec.model_copy(update={"motion_prior": PriorSpec(rigid=True)}))
+    result = align.align_movie(tiny.movies[0], tiny.of(tiny.movies[0]), job)
+    assert result.judged is None
