@@ -122,7 +122,11 @@ class ComputeSpec(_Part):
     scheduler: Optional[str] = Field(None, description="address of a running Dask scheduler, tcp://host:port, whose workers do the movies")
     cluster: Optional[str] = Field(None, description="JSON file that says how SLURM is asked for worker jobs, see docs/reliability.md")
     read_timeout_seconds: float = Field(1800.0, ge=0, description="time after which the reading of one movie is given up, tried once more, and the movie failed; 0: never")
-    memory_gib: Optional[float] = Field(None, gt=0, description="memory budget for one movie, GiB: spectra of its patches are kept between passes if they fit into half of it; none: 2")
+    memory_gib: Optional[float] = Field(None, gt=0, description="memory one process may use, GiB, the program itself included; none: half of what is free, at most 6")
+    gpu_memory_gib: Optional[float] = Field(None, gt=0, description="memory one process may use of its GPU, GiB; none: 90 % of it, divided by the movies per GPU")
+    movies_per_gpu: int = Field(0, ge=0, le=8, description="movies worked on at a time on each GPU, each by a process of its own; 0: two on GPUs with enough memory, else one")
+    oversubscription_gib: float = Field(20.0, gt=0, description="memory of a GPU, GiB, from which movies_per_gpu 0 means two")
+    slicing_device: Optional[str] = Field(None, description="device that holds the references and makes the predictions, such as cuda:1 or cpu; none: that of the movies")
 
 
 class JobSpec(_Part):

@@ -80,7 +80,7 @@ class FakeStages:
         self._call("calibrate")
         return prepared.with_amplitudes([1.0])
 
-    def load_stack(self, movie, prepared):
+    def load_stack(self, movie, prepared, n_particles=None):
         self._call("load", movie)
         return "stack of " + movie.micrograph
 
@@ -129,7 +129,8 @@ class FakeStages:
         return Recipes(
             prepare=lambda spec, sets, device, threads: FakePrepared(spec), preflight=self._preflight, calibrate=self.calibrate,
             save_amplitudes=lambda path, amplitudes: path.write_text("1"), load_amplitudes=lambda path: (1.0,),
-            tune=self.tune, load_stack=self.load_stack, align_movie=self.align_movie, fit_weights=self.fit_weights, load_weights=self.load_weights,
+            tune=self.tune, load_stack=self.load_stack,
+            room_ahead=lambda movie, n_particles, prepared: True, align_movie=self.align_movie, fit_weights=self.fit_weights, load_weights=self.load_weights,
             reach_verdict=self.reach_verdict,
             polish_movie=self.polish_movie, outside_movie=self._outside,
             plan_frames=lambda movie, inputs: SimpleNamespace(

@@ -3,6 +3,7 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_one_movie_is_decoded_ahead_in_a_thread(tmp_path):
     load, align = fake.load_stack, fake.align_movie
     second = threading.Event()
 
-    def watched_load(movie, prepared):
+    def watched_load(movie, prepared, **options):
         threads.append(threading.current_thread().name)
         stack = load(movie, prepared)
         if movie.micrograph == "M/mic_1.mrc":
@@ -57,6 +58,14 @@ def test_one_movie_is_decoded_ahead_in_a_thread(tmp_path):
     tasks, place = tasks_and_place(tmp_path, fake)
     assert all(r.stages == {"align": "done"} for r in run_here(tasks, place, True))
     assert all(name.startswith("decode") for name in threads)
+
+
+def test_nothing_is_decoded_ahead_without_room_for_two_movies(tmp_path):
+    fake = FakeStages()
+    tasks, place = tasks_and_place(tmp_path, fake)
+    place = replace(place, recipes=replace(place.recipes, room_ahead=lambda movie, n_particles, prepared: "mic_1" in movie.micrograph))
+    assert all(r.stages == {"align": "done"} for r in run_here(tasks, place, True))
+    assert fake.calls.index(("load", 2)) > fake.calls.index(("align", 1)) and fake.count("load") == len(tasks)
 
 
 def test_no_tasks(tmp_path):

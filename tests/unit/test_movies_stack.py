@@ -186,3 +186,38 @@ def test_eer_grouping(tmp_path):
         load_movie(_metadata(path, n_frames=3), _inputs())
     with pytest.raises(MovieError, match="3 frames .* 1 to 4"):
         load_movie(_metadata(path, n_frames=4, eer_grouping=4), _inputs())
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name, dtype", [("m.tif", np.uint8), ("m.mrc", np.uint16), ("m.mrc", np.int16), ("m.mrc", np.float32)])
+def test_a_movie_too_large_to_be_held_gives_the_same_frames(tmp_path, name, dtype, threads):
+    frames = _frames(dtype, n=9, mean=9.0)
+    frames[:, 30, 40] = 250
+    if dtype == np.uint16:
+        frames[4, 1, 1] = 40000
+    metadata = _metadata(_write(tmp_path / name, frames), n_frames=7, start_frame=2)
+    size = 7 * SHAPE[0] * SHAPE[1] * np.dtype(dtype).itemsize
+    held, streamed = (load_movie(metadata, _inputs(hot_pixel_sigma=8.0), threads, held_bytes=most) for most in (size, size - 1))
+    assert (held.held_bytes > 0, streamed.held_bytes, streamed.n_frames, streamed.shape_yx) == (True, 0, 7, SHAPE)
+    assert held.bytes_per_px == streamed.bytes_per_px == np.dtype(dtype).itemsize
+    np.testing.assert_array_equal(held.bad_yx, streamed.bad_yx)
+    for f in (0, 1, 2, 6, 3, 0):                                        # in order and not
+        assert torch.equal(held.corrected(f), streamed.corrected(f))
+
+
+def test_frames_that_cannot_be_decoded_later_are_a_fault_of_the_movie(tmp_path):
+    frames = _frames(np.float32)
+    frames[3, 2, 2] = np.nan
+    stack = load_movie(_metadata(_write(tmp_path / "m.mrc", frames)), _inputs(), held_bytes=0)
+    assert torch.isfinite(stack.corrected(2)).all()
+    with pytest.raises(MovieError, match="not finite"):
+        stack.corrected(3)
+
+
+def test_the_file_is_closed_with_the_movie(tmp_path):
+    metadata = _metadata(_write(tmp_path / "m.mrc", _frames()))
+    stack = load_movie(metadata, _inputs(), threads=2, held_bytes=0)
+    reader = stack.frames._decode.args[0]
+    stack.corrected(0)
+    del stack
+    assert reader._frames._file.closed

@@ -12,7 +12,8 @@ from refmotion_plugin.contract.records import DoseWeights, FccTable
 from refmotion_plugin.engine.dose.weights import normalise
 from refmotion_plugin.engine.simulate.score import particle_ring_correlation, true_projections, weight_agreement
 from refmotion_plugin.engine.stages import polish, weigh
-from refmotion_plugin.engine.stages.load import load_stack
+from refmotion_plugin.engine.stages.budget import Budget
+from refmotion_plugin.engine.stages.load import load_stack, movie_memory
 from tests.unit.stage_stand_ins import Changed
 
 PIXEL, BOX = 2.0, 96
@@ -168,9 +169,10 @@ def test_the_scale_and_the_level_of_the_counts_do_not_matter(polished, plain, st
     np.testing.assert_allclose(result.images, plain.images, atol=0.01)
 
 
-def test_chunks_of_particles_give_what_all_at_once_give(monkeypatch, polished, plain):
-    monkeypatch.setattr(polish, "CHUNK_BYTES", 5 * BOX * (BOX // 2 + 1) * 8)
-    np.testing.assert_allclose(polished().images, plain.images, atol=1e-4)
+def test_chunks_of_particles_give_what_all_at_once_give(tiny, polished, plain):
+    small = replace(tiny.prepared, budget=Budget(host=30 * BOX ** 2 * 24))
+    assert movie_memory(tiny.movies[0], 12, small).particles_summed < 12
+    np.testing.assert_array_equal(polished(prepared=small).images, plain.images)
 
 
 def test_trajectories_of_other_frames_are_refused(tiny, aligned, stack):

@@ -1,8 +1,9 @@
-"""A movie in memory: decoded once, corrected frame by frame where it is needed."""
+"""A movie: decoded once and held, or frame by frame if it is too large; corrected frame by frame where it is needed."""
 import logging
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Optional, Union
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from refmotion_plugin.contract.errors import MovieError
 from .defects import Replacement, find_outliers, plan_replacement, read_defects
 from .gain import load_gain
 from .readers import open_movie
+from .streamed import StreamedFrames
 
 log = logging.getLogger(__name__)
 
@@ -20,18 +22,20 @@ log = logging.getLogger(__name__)
 class MovieStack:
     """Frames as they were recorded, turned as the convention says, and what corrects them.
 
-    ``frames`` (frame, H, W) on the host in the file's type (uint16 becomes int16 where all values fit, else int32);
+    ``frames`` (frame, H, W) on the host in the file's type (uint16 becomes int16 where all values fit, else int32), or
+    :class:`StreamedFrames`; ``bytes_per_px`` of the file's type;
     ``gain`` (H, W) float32 or None; ``bad_yx`` (m, 2) int64; ``first_frame``: 0-based index of frame 0 of this stack among
     the frames as aligned upstream (in fractions of this stack for EER).
     """
 
     name: str
-    frames: torch.Tensor
+    frames: Union[torch.Tensor, StreamedFrames]
     gain: Optional[torch.Tensor]
     bad_yx: np.ndarray
     replacement: Optional[Replacement]
     pixel_angstrom: float
     first_frame: int
+    bytes_per_px: int = 1
     _on_device: dict = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -43,6 +47,11 @@ class MovieStack:
     def shape_yx(self):
         """(height, width) in movie px."""
         return tuple(self.frames.shape[1:])
+
+    @property
+    def held_bytes(self):
+        """Host memory its decoded frames take."""
+        return self.frames.nbytes if isinstance(self.frames, torch.Tensor) else 0
 
     def corrected(self, f, device="cpu", out=None):
         """Frame ``f`` (0-based in this stack) times gain with bad pixels replaced: (H, W) float32 on ``device``.
@@ -71,7 +80,7 @@ class MovieStack:
         return self._on_device[device]
 
 
-def load_movie(metadata, inputs, threads=1, known_bad_yx=None):
+def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.inf, frame_timeout=0):
     """Decode a movie once and prepare its correction.
 
     Parameters
@@ -80,6 +89,8 @@ def load_movie(metadata, inputs, threads=1, known_bad_yx=None):
     inputs : InputSpec, how to read movies.
     threads : decoding threads.
     known_bad_yx : ``bad_yx`` of an earlier load of the same movie with the same inputs, which saves looking for them again.
+    held_bytes : a movie that decodes to more is not held: its frames are decoded whenever they are asked for,
+        each given up after ``frame_timeout`` seconds (0: never).
 
     Returns
     -------
@@ -101,16 +112,22 @@ def load_movie(metadata, inputs, threads=1, known_bad_yx=None):
         upside_down = reader.file_is_upside_down if inputs.movie_flip_y is None else inputs.movie_flip_y
         gain = _gain(metadata, inputs, reader, turn_tiff)
         listed = _listed_bad_pixels(metadata, inputs, reader.shape_yx, gain, turn_tiff)
-        frames, total = _decode(reader, first_of_file + first, last - first, upside_down, threads,
-                                inputs.hot_pixel_sigma > 0 and known_bad_yx is None)
+        place = first_of_file + first, last - first, upside_down, threads
+        want_total = inputs.hot_pixel_sigma > 0 and known_bad_yx is None
+        held = (last - first) * reader.dtype.itemsize * math.prod(reader.shape_yx) <= held_bytes
+        frames, total = _decode(reader, *place, want_total) if held else (None, None)
+        bytes_per_px = reader.dtype.itemsize
+    if not held:
+        frames = StreamedFrames(open_movie(metadata.movie_file, grouping, upsampling), *place, frame_timeout)
+        total = _total(map(frames.raw, range(len(frames))), len(frames)) if want_total else None
     if known_bad_yx is not None:
         listed = known_bad_yx
     if total is not None:
-        total = total if gain is None else total * gain.multiplier
+        total = total if gain is None else total.mul_(gain.multiplier)
         listed = _unique(np.concatenate([listed, find_outliers(total, inputs.hot_pixel_sigma, listed)]), frames.shape[1:])
     return MovieStack(name=metadata.micrograph, frames=frames, gain=None if gain is None else gain.multiplier, bad_yx=listed,
                       replacement=plan_replacement(listed, tuple(frames.shape[1:])) if len(listed) else None,
-                      pixel_angstrom=metadata.original_pixel_angstrom, first_frame=first)
+                      pixel_angstrom=metadata.original_pixel_angstrom, first_frame=first, bytes_per_px=bytes_per_px)
 
 
 def _eer_grid(metadata, inputs):
@@ -196,7 +213,7 @@ def _decode(reader, first, n_frames, upside_down, threads, want_total):
             decode(index)
     if stack.dtype.kind == "f" and not np.isfinite(stack).all():
         raise MovieError("movie %s holds values that are not finite: make it again from the raw data" % reader.path)
-    return torch.from_numpy(_torch_type(stack)), _total(stack) if want_total else None
+    return torch.from_numpy(_torch_type(stack)), _total(stack, n_frames) if want_total else None
 
 
 def _torch_type(stack):
@@ -206,13 +223,12 @@ def _torch_type(stack):
     return stack.view(np.int16) if stack.max() < 1 << 15 else stack.astype(np.int32)
 
 
-def _total(stack):
+def _total(frames, n_frames):
     """Sum over frames, float32; whole numbers are summed exactly, in the narrowest type that holds them (speed)."""
-    if stack.dtype == np.uint8 and len(stack) <= 257:
-        kind = np.uint16
-    else:
-        kind = np.int32 if stack.dtype.kind in "iu" else np.float32
-    total = np.zeros(stack.shape[1:], kind)
-    for frame in stack:
+    total = None
+    for frame in frames:
+        if total is None:
+            whole = np.uint16 if frame.dtype == np.uint8 and n_frames <= 257 else np.int32
+            total = np.zeros(frame.shape, whole if frame.dtype.kind in "iu" else np.float32)
         total += frame
     return torch.from_numpy(total.astype(np.float32))

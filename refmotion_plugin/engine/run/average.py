@@ -24,6 +24,9 @@ from refmotion_plugin.contract.spec import SCHEMA
 from ..movies.patience import patiently
 from ..movies.stack import load_movie
 from ..stages.average import average_movie
+from ..stages.budget import find_budget
+from ..stages.memory import plan_averaging
+from ..stages.patches import plan_frames
 from .devices import choose_devices, describe, keep_freed_memory, set_threads
 from .executor import run_here, run_on_workers
 from .inputs import MovieCatalogue
@@ -65,10 +68,22 @@ class AveragePlace:
     weights: Optional[DoseWeights]
     run: Optional[str] = None
 
+    @functools.cached_property
+    def budget(self):
+        """Memory this process may use."""
+        return find_budget(self.spec.compute, self.device).measured()
+
     def load(self, task):
         """Decode the movie of a task."""
-        return patiently(lambda: load_movie(task.movie, self.spec.inputs, threads=self.threads), self.spec.compute.read_timeout_seconds,
-                         "movie " + task.movie.movie_file)
+        return patiently(lambda: load_movie(task.movie, self.spec.inputs, threads=self.threads, held_bytes=self._memory(task).held_bytes),
+                         self.spec.compute.read_timeout_seconds, "movie " + task.movie.movie_file)
+
+    def room_ahead(self, task):
+        """Whether memory allows to decode the movie of a task while another one is averaged."""
+        return self._memory(task).ahead
+
+    def _memory(self, task):
+        return plan_averaging(self.budget, tuple(task.movie.size_yx), len(plan_frames(task.movie, self.spec.inputs)))
 
 
 def run_average(folder, spec, listener=None):

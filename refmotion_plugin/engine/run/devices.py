@@ -1,5 +1,7 @@
 """Which devices a job runs on, and how many CPU threads."""
+import contextlib
 import ctypes
+import gc
 import logging
 import os
 
@@ -64,3 +66,10 @@ def keep_freed_memory():
         return
     for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
         mallopt(option, KEPT_BLOCK_BYTES)
+
+
+def give_back_memory():
+    """Give freed memory back to the system once: what was needed before the first movie is never needed again."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

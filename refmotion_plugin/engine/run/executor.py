@@ -21,7 +21,7 @@ PATIENCE_LOOKS = 12         # without any worker: how many looks between two lin
 def run_here(tasks, place, ahead=True, work=run_task):
     """Run tasks one after the other; yields TaskResult in their order.
 
-    ``ahead``: a thread decodes the next movie while this one is worked on, so two decoded movies are in memory at most.
+    ``ahead``: a thread decodes the next movie while this one is worked on, where ``place`` has room for two decoded movies.
     ``work(task, place, load_stack)`` does a task.
     """
     if not ahead:
@@ -33,10 +33,19 @@ def run_here(tasks, place, ahead=True, work=run_task):
         try:
             for task, following in zip(tasks, list(tasks[1:]) + [None]):
                 now = [waiting]
-                waiting = pool.submit(place.load, following) if following is not None else None
-                yield work(task, place, lambda: now.pop().result())     # popped: the stack is freed when the task is done
+                waiting = pool.submit(_load_if_room, following, place) if following is not None else None
+                yield work(task, place, lambda: _loaded(now.pop(), task, place))     # popped: the stack is freed when the task is done
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _load_if_room(task, place):
+    return place.load(task) if place.room_ahead(task) else None
+
+
+def _loaded(coming, task, place):
+    stack = coming.result()
+    return place.load(task) if stack is None else stack
 
 
 def run_on_workers(tasks, crew, make_place, work=run_task):

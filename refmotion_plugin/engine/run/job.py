@@ -20,7 +20,7 @@ from refmotion_plugin.contract.results import JobResults
 from refmotion_plugin.contract.verdict import save_verdict
 
 from . import outputs
-from .devices import choose_devices, describe, keep_freed_memory, set_threads
+from .devices import choose_devices, describe, give_back_memory, keep_freed_memory, set_threads
 from .executor import run_here, run_on_workers
 from .inputs import JobInputs, read_inputs
 from .lock import job_lock
@@ -100,6 +100,7 @@ def _start(spec, layout, recipes, status, run):
 
 def _run_stages(job, wanted):
     job.prepared = job.recipes.prepare(job.spec, job.inputs.sets, job.devices[0], job.threads)
+    give_back_memory()
     searched = job.spec.wants_search
     if not searched:
         store.save_hyperparameters(job.layout.hyperparameters, job.prepared.hyperparameters)
@@ -231,7 +232,8 @@ def _run(job, stage, tasks):
     if job.crew is None:
         results = run_here(tasks, place, ahead=job.threads > 1 or job.devices[0] != "cpu")
     else:
-        results = run_on_workers(tasks, job.crew, functools.partial(_remote_workplace, job.layout.folder, job.run, job.spec, job.weights))
+        processes = 1 + len(job.crew.workers.local)         # this one keeps what it has prepared
+        results = run_on_workers(tasks, job.crew, functools.partial(_remote_workplace, job.layout.folder, job.run, job.spec, job.weights, processes))
     for result in results:
         for name, text in result.stages.items():
             done = text == "done"
@@ -247,12 +249,13 @@ def _workplace(job):
     return Workplace(job.recipes, job.prepared, job.layout, len(job.inputs.sets), job.weights, job.spec.output.float16)
 
 
-def _remote_workplace(folder, run, spec, weights, device, threads):
-    """A worker process's own copy of the prepared job, read from the same files."""
+def _remote_workplace(folder, run, spec, weights, processes, device, threads):
+    """A worker process's own copy of the prepared job, read from the same files; ``processes`` share the machine's memory."""
     keep_freed_memory()
     recipes = stage_recipes()
     inputs = read_inputs(spec, recipes.outside_movie)
-    prepared = recipes.prepare(spec, inputs.sets, choose_devices(device)[0], set_threads(threads))
+    prepared = recipes.prepare(spec, inputs.sets, choose_devices(device)[0], set_threads(threads), processes)
+    give_back_memory()
     layout = JobLayout(folder)
     if layout.amplitudes.exists():
         prepared = prepared.with_amplitudes(recipes.load_amplitudes(layout.amplitudes))

@@ -14,6 +14,7 @@ class Recipes:
     load_amplitudes: Callable
     tune: Callable
     load_stack: Callable
+    room_ahead: Callable
     align_movie: Callable
     fit_weights: Callable
     load_weights: Callable
@@ -29,6 +30,6 @@ def stage_recipes():
     from ..stages import align, calibrate, load, patches, polish, preflight, prepared, tune, verdict, weigh
     return Recipes(prepare=prepared.prepare, preflight=preflight.preflight, calibrate=calibrate.calibrate,
                    save_amplitudes=prepared.save_amplitudes, load_amplitudes=prepared.load_amplitudes,
-                   tune=tune.tune, load_stack=load.load_stack, align_movie=align.align_movie, fit_weights=weigh.fit_weights,
+                   tune=tune.tune, load_stack=load.load_stack, room_ahead=load.room_ahead, align_movie=align.align_movie, fit_weights=weigh.fit_weights,
                    load_weights=weigh.load_weights, reach_verdict=verdict.reach_verdict, polish_movie=polish.polish_movie, outside_movie=patches.outside_movie,
                    plan_frames=patches.plan_frames, recentering_yx_px=polish.recentering_yx_px)

@@ -57,7 +57,11 @@ class Workplace:
 
     def load(self, task):
         """Decode the movie of a task."""
-        return self.recipes.load_stack(task.movie, self.prepared)
+        return self.recipes.load_stack(task.movie, self.prepared, n_particles=len(task.particles))
+
+    def room_ahead(self, task):
+        """Whether memory allows to decode the movie of a task while another one is worked on."""
+        return self.recipes.room_ahead(task.movie, len(task.particles), self.prepared)
 
 
 def run_task(task, place, load_stack):

@@ -20,13 +20,13 @@ from ..motion.prior import build_prior
 from ..motion.whiten import mean_power, noise_power
 from ..optics.predict import predict_both
 from .judged import Judge
-from .load import load_stack
+from .load import load_stack, movie_memory
+from .memory import within_memory
 from .patches import PatchSpectra, cut_at, initial_displacement, plan_frames
 from .prepared import Prepared
 
 NOISE_FRAMES = 6             # frames, evenly spread, whose patches give the noise spectrum
 BLUR_TURN = 0.12             # frames are computed anew when motion inside them times the band exceeds this many cycles
-DEFAULT_CACHE_GIB = 1.0
 UNIT_BAND = (1 / 30.0, 1 / 10.0)   # 1/A: noise level there stands for the movie's scale
 
 
@@ -60,14 +60,14 @@ def view_movie(movie, particles, prepared: Prepared, stack=None):
     """Cut the patches of a movie and predict them. MovieError if there are no particles or the movie is unusable."""
     if not len(particles):
         raise MovieError("%s has no particles inside it: check the coordinates' pixel size" % movie.micrograph)
+    memory = movie_memory(movie, len(particles), prepared)
     stack = load_stack(movie, prepared, keep=True) if stack is None else stack
     plan = plan_frames(movie, prepared.spec.inputs)
     grid = prepared.alignment_grid(movie.original_pixel_angstrom)
     position = particles.position_yx_angstrom
     initial = initial_displacement(movie, position, plan)
     cut = cut_at(position[:, None] + initial, grid, prepared.device)
-    budget = (prepared.spec.compute.memory_gib or 2 * DEFAULT_CACHE_GIB) / 2
-    spectra = PatchSpectra(stack, cut, grid, prepared.device, cache_bytes=int(budget * 2 ** 30))
+    spectra = PatchSpectra(stack, cut, grid, prepared.device, memory.cache_bytes, memory.particles_cut)
     own, opposite = predictions(particles, prepared, grid)
     dose = plan.dose_e_per_A2
     k = grid.shell_frequency_per_angstrom(dtype=torch.float64).numpy()
@@ -83,7 +83,8 @@ def predictions(particles, prepared: Prepared, grid: FourierGrid):
         rows = np.flatnonzero(particles.reference == index)
         if len(rows):
             where = torch.from_numpy(rows).to(prepared.device)
-            own[where], opposite[where] = predict_both(reference, particles[rows], prepared.optics[index], grid, prepared.device)
+            pair = predict_both(reference, particles[rows], prepared.optics[index], grid, reference.spectrum.device)
+            own[where], opposite[where] = (p.to(prepared.device) for p in pair)
     return own, opposite
 
 
@@ -160,6 +161,7 @@ def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared, passes=N
     return fit, model
 
 
+@within_memory
 def align_movie(movie, particles, prepared: Prepared, stack=None):
     """Align one movie with calibrated references. Returns :class:`AlignedMovie`; MovieError if the movie is unusable."""
     view = view_movie(movie, particles, prepared, stack)

@@ -11,6 +11,7 @@ import torch
 from refmotion_plugin.contract.errors import InputError, MovieError
 
 from .align import MovieView, estimate_deviation, judge, movie_noise, view_movie
+from .memory import within_memory
 from .prepared import Amplitude, Prepared
 
 TARGET_PARTICLES = 200
@@ -67,6 +68,7 @@ def calibrate(movies, particles_of, prepared: Prepared):
     return prepared.with_amplitudes([_amplitude(sums, index, prepared) for index in range(len(prepared.references))])
 
 
+@within_memory
 def _first_pass(movie, particles, prepared: Prepared):
     view = view_movie(movie, particles, prepared)
     group = torch.from_numpy(particles.reference.astype(np.int64))

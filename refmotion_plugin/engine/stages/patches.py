@@ -90,23 +90,31 @@ def cut_at(center_yx_angstrom, grid: FourierGrid, device):
 
 
 class PatchSpectra:
-    """Half spectra of the patches of each frame, called as ``spectra(f)`` -> complex64 (P, h, w)."""
+    """Half spectra of the patches of each frame, called as ``spectra(f)`` -> complex64 (P, h, w); not to be changed by the caller.
 
-    def __init__(self, stack, cut: Cut, grid: FourierGrid, device, cache_bytes=0):
+    ``cache_bytes``: the first frames asked for are kept up to that; ``at_a_time``: patches cut and transformed together (all).
+    """
+
+    def __init__(self, stack, cut: Cut, grid: FourierGrid, device, cache_bytes=0, at_a_time=None):
         self.stack, self.cut, self.grid, self.device = stack, cut, grid, device
-        size = len(cut.corner_yx) * cut.corner_yx.shape[1] * grid.shape[0] * grid.shape[1] * 8
-        self.cache = {} if size <= cache_bytes else None
+        self.at_a_time = at_a_time or max(1, len(cut.corner_yx))
+        self.cache, self.room = {}, cache_bytes
         self.corner_yx = cut.corner_yx.cpu()
         self.frame = None       # one buffer for all frames: fresh memory costs more than the arithmetic
 
     def __call__(self, frame):
-        if self.cache is not None and frame in self.cache:
+        if frame in self.cache:
             return self.cache[frame]
         self.frame = self.stack.corrected(frame, self.device, out=self.frame)
-        patches = cut_patches(self.frame, self.corner_yx[:, frame], self.grid.size_px)
-        spectrum = crop_half_spectrum(torch.fft.rfft2(patches), self.grid.kept_px)
-        if self.cache is not None:
-            self.cache[frame] = spectrum
+        corners = self.corner_yx[:, frame]
+        spectrum = torch.empty((len(corners),) + self.grid.shape, dtype=torch.complex64, device=self.device)
+        for begin in range(0, len(corners), self.at_a_time):
+            part = slice(begin, begin + self.at_a_time)
+            patches = cut_patches(self.frame, corners[part], self.grid.size_px)
+            crop_half_spectrum(torch.fft.rfft2(patches), self.grid.kept_px, out=spectrum[part])
+        size = spectrum.numel() * spectrum.element_size()
+        if size <= self.room:
+            self.cache[frame], self.room = spectrum, self.room - size
         return spectrum
 
 

@@ -12,11 +12,11 @@ from refmotion_plugin.contract.records import DoseWeights, Trajectories
 from ..dose.combine import combine_frames, normalise_background, to_images
 from ..dose.weights import resample
 from ..maths.fourier import FourierGrid
-from .load import load_stack
+from .load import load_stack, movie_memory
+from .memory import within_memory
 from .patches import PatchSpectra, cut_at, plan_frames
 from .prepared import Prepared
 
-CHUNK_BYTES = 64 * 2 ** 20    # of one frame's spectra: what is summed at a time
 FLAT_SHARE = 1e-6             # background deviation relative to the largest value at which an image counts as empty
 
 
@@ -40,11 +40,13 @@ def output_boxes(prepared: Prepared, reference_index, movie_pixel_angstrom):
     return box, crop
 
 
+@within_memory
 def polish_movie(movie, particles, trajectories: Trajectories, weights: DoseWeights, prepared: Prepared, stack=None):
     """Polished images of one movie's particles of **one** set (all with the same reference index).
 
     ``trajectories`` rows agree with ``particles``. Raises MovieError if the movie is unusable or frames do not agree.
     """
+    memory = movie_memory(movie, len(particles), prepared)
     stack = load_stack(movie, prepared) if stack is None else stack
     frames = len(plan_frames(movie, prepared.spec.inputs))
     if trajectories.displacement_yx_angstrom.shape[:2] != (len(particles), frames):
@@ -59,11 +61,10 @@ def polish_movie(movie, particles, trajectories: Trajectories, weights: DoseWeig
         center = center - recentering_yx_px(particles, movie.original_pixel_angstrom)[:, None] * movie.original_pixel_angstrom
     radius = _particle_radius(prepared, index) / movie.original_pixel_angstrom * crop / box
     images, shares = [], []
-    step = max(1, int(CHUNK_BYTES / (box * (box // 2 + 1) * 8)))
-    for begin in range(0, len(particles), step):
-        part = slice(begin, begin + step)
+    for begin in range(0, len(particles), memory.particles_summed):
+        part = slice(begin, begin + memory.particles_summed)
         cut = cut_at(center[part], grid, prepared.device)
-        spectra = PatchSpectra(stack, cut, grid, prepared.device)
+        spectra = PatchSpectra(stack, cut, grid, prepared.device, at_a_time=memory.particles_cut)
         weight = shells if len(shells) == 1 else shells[part]
         total = combine_frames(spectra, cut.residual_yx_angstrom / grid.pixel_angstrom, weight, grid)
         raw = to_images(total, grid, crop) * conventions.MOVIE_CONTRAST

@@ -19,6 +19,7 @@ from ..movies.patches import corner_for, cut_patches
 from ..optics.predict import predict
 from .calibrate import in_turn
 from .load import load_stack
+from .memory import within_memory
 from .patches import initial_displacement, plan_frames
 from .prepared import Prepared
 
@@ -100,6 +101,7 @@ def _decide(report: PreflightReport):
                          "movies belong together, the handedness, and the gain; --no-preflight goes on regardless" % report.text)
 
 
+@within_memory
 def _read_movie(movie, particles, prepared: Prepared):
     """(cross, power) of each reading of one movie."""
     index = int(np.bincount(particles.reference).argmax())
@@ -110,7 +112,7 @@ def _read_movie(movie, particles, prepared: Prepared):
     size = good_fft_size(round(reference.box_px * reference.pixel_angstrom / pixel))
     kept = 2 * int(np.ceil(size * pixel / max(BAND_ANGSTROM[1], reference.limit_angstrom, 2.2 * pixel)))
     grid = FourierGrid(size, pixel, min(size, kept))
-    prediction = predict(reference, particles, prepared.optics[index], particles.half, grid, prepared.device)
+    prediction = predict(reference, particles, prepared.optics[index], particles.half, grid, reference.spectrum.device).to(prepared.device)
     position = particles.position_yx_angstrom
     averages = _rigid_averages(movie, position.mean(0, keepdims=True), prepared, binning)
     share = 1.0 / binning

@@ -17,6 +17,7 @@ from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, JobSpec, rel
 from ..maths.fourier import FourierGrid, good_fft_size
 from ..optics.reference import Reference
 from ..optics.volumes import load_reference
+from .budget import Budget, find_budget
 
 FINEST_BAND_SHARE = 0.95    # of Nyquist of the movie: the outermost shells are incomplete
 
@@ -45,6 +46,7 @@ class Prepared:
     device: torch.device
     threads: int
     amplitudes: Optional[tuple] = None
+    budget: Budget = Budget()
 
     def with_amplitudes(self, amplitudes):
         """The same job with calibrated references."""
@@ -73,19 +75,21 @@ class Prepared:
         return sorted({number for groups in self.optics for number in groups})
 
 
-def prepare(spec: JobSpec, particle_sets, device, threads=1):
+def prepare(spec: JobSpec, particle_sets, device, threads=1, processes=1):
     """Load what all movies share.
 
-    ``particle_sets``: one per reference, each with ``.optics`` {number: OpticsGroup}. Raises InputError with the cause when a
+    ``particle_sets``: one per reference, each with ``.optics`` {number: OpticsGroup}; ``processes`` that share this machine. Raises InputError with the cause when a
     map, mask, hyperparameter file or optics group is unusable.
     """
     device = torch.device(device)
-    references = tuple(load_reference(part, device) for part in spec.references)
+    budget = find_budget(spec.compute, device, processes)
+    references = tuple(load_reference(part, torch.device(spec.compute.slicing_device or device)) for part in spec.references)
     for part, reference in zip(spec.references, references):
         if 1.0 / reference.limit_angstrom <= 4.5 / (reference.box_px * reference.pixel_angstrom):
             raise InputError("half-maps %s and %s do not correlate within the mask: they look like noise or belong to different "
                              "maps; give the two half-maps of one refinement" % (part.half1, part.half2))
-    return Prepared(spec, references, tuple(s.optics for s in particle_sets), choose_hyperparameters(spec), device, threads)
+    return Prepared(spec, references, tuple(s.optics for s in particle_sets), choose_hyperparameters(spec), device, threads,
+                    budget=budget.measured())
 
 
 def choose_hyperparameters(spec: JobSpec):

@@ -17,6 +17,7 @@ from ..motion.fit import fit_trajectories
 from ..motion.model import SignalModel, motion_inside_frames
 from ..motion.prior import build_prior
 from .align import band_indicator, estimate_deviation, movie_noise, movie_unit, scaled_prediction, view_movie
+from .memory import within_memory
 from .prepared import Prepared
 
 ACTIVITY_PERCENTILE = 75
@@ -54,6 +55,7 @@ def split_frequency(prepared: Prepared, movie_pixel_angstrom):
     return k_max * prepared.spec.search.fourier_fraction ** 0.5, k_max
 
 
+@within_memory
 def prepare_tuning(movie, particles, prepared: Prepared):
     """Decode a movie and make both sets of maps, with the blur inside frames of a first full fit. MovieError as in alignment."""
     view = view_movie(movie, particles, prepared)

@@ -1,0 +1,71 @@
+"""Frames decoded when they are asked for: a movie too large to be held decoded in memory."""
+import functools
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from refmotion_plugin.contract.errors import MovieError
+
+from .patience import patiently
+
+READ_AHEAD = 4      # frames decoded ahead at most: each thread of more would hold one more frame
+
+
+class StreamedFrames:
+    """Stands in for a tensor (frame, H, W): ``frames[f]`` decodes frame ``f``; read in order, the next ones are decoded meanwhile.
+
+    ``reader`` an open MovieReader, closed when this object is no more; ``first`` its frame that is frame 0 here; ``threads``: 1
+    decodes nothing ahead; ``timeout`` seconds after which reading a frame is given up, 0: never. Raises MovieError for frames that cannot be decoded or hold values that are not finite.
+    """
+
+    def __init__(self, reader, first, n_frames, upside_down, threads=1, timeout=0):
+        self.shape = torch.Size((n_frames,) + tuple(reader.shape_yx))
+        self._decode = functools.partial(_decode_patiently, reader, first, upside_down, timeout)
+        self._ahead = min(READ_AHEAD, threads if reader.concurrent else 1) if threads > 1 else 0
+        self._pool = ThreadPoolExecutor(self._ahead, thread_name_prefix="frames") if self._ahead else None
+        self._coming, self._lock = {}, threading.Lock()
+        weakref.finalize(self, _close, self._pool, reader)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, f):
+        """Frame ``f`` (H, W) in a type torch computes with."""
+        return torch.from_numpy(_torch_type(self.raw(f)))
+
+    def raw(self, f):
+        """Frame ``f`` (H, W), numpy, in the file's type, turned as the convention says."""
+        if not self._ahead:
+            return self._decode(f)
+        with self._lock:
+            wanted = range(f, min(f + 1 + self._ahead, len(self)))
+            self._coming = {i: self._coming.get(i) or self._pool.submit(self._decode, i) for i in wanted}
+            coming = self._coming.pop(f)
+        return coming.result()
+
+
+def _decode_patiently(reader, first, upside_down, timeout, f):
+    return patiently(lambda: _decode(reader, first + f, upside_down), timeout, "frame %d of movie %s" % (first + f + 1, reader.path))
+
+
+def _decode(reader, index, upside_down):
+    frame = reader.frame(index)
+    if frame.dtype.kind == "f" and not np.isfinite(frame).all():
+        raise MovieError("movie %s holds values that are not finite: make it again from the raw data" % reader.path)
+    frame = np.ascontiguousarray(frame[::-1] if upside_down else frame)
+    return frame if frame.flags.writeable else frame.copy()     # torch takes no others
+
+
+def _torch_type(frame):
+    if frame.dtype != np.uint16:
+        return frame
+    return frame.view(np.int16) if frame.max() < 1 << 15 else frame.astype(np.int32)
+
+
+def _close(pool, reader):
+    if pool is not None:
+        pool.shutdown(wait=True, cancel_futures=True)
+    reader.close()

@@ -1,0 +1,201 @@
+"""What a movie is worked on with: how many particles at a time, what is kept between passes, whether its frames are held decoded.
+
+Nothing of this changes results. What does not fit after all is answered with half as many particles at a time.
+"""
+import functools
+import gc
+import inspect
+import logging
+from dataclasses import dataclass, replace
+
+import torch
+
+from refmotion_plugin.contract.errors import MovieError
+
+from .budget import GIB, Budget
+
+CHUNK_BYTES = {"cpu": 24 * 2 ** 20, "cuda": 2 ** 30}     # of patches and their transforms at a time: the CPU's cache, or enough to fill a GPU
+DECODED_AT_ONCE = 3
+AVERAGING_FRAMES = 10           # float frames that averaging holds as sums, transforms and copies
+MOST_CHUNK_SHARE = 1 / 8        # of the room
+
+log = logging.getLogger(__name__)
+_halvings = {}                  # device -> how often its memory was too small in this process
+_said = set()
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How one movie is worked on.
+
+    ``particles_cut``: patches of a frame cut and transformed at a time; ``particles_summed``: polished at a time; ``cache_bytes``: spectra
+    kept between passes; ``held_bytes``: a movie that decodes to no more is held, a larger one decoded anew in each pass; ``ahead``:
+    the next movie is decoded meanwhile.
+    """
+
+    particles_cut: int
+    particles_summed: int
+    cache_bytes: int
+    held_bytes: int
+    ahead: bool
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What there is to do for one movie: sizes alone."""
+
+    size_yx: tuple
+    frames: int
+    particles: int
+    patch_px: int
+    kept_px: int
+    window_px: int
+    polished_px: int
+    bytes_per_px: int = 1
+
+    @property
+    def movie_bytes(self):
+        """The decoded movie."""
+        return self.frames * self.size_yx[0] * self.size_yx[1] * self.bytes_per_px
+
+    @property
+    def frame_bytes(self):
+        """One corrected frame, float32."""
+        return 4 * self.size_yx[0] * self.size_yx[1]
+
+    @property
+    def decoding_bytes(self):
+        """Frames that are being decoded."""
+        return DECODED_AT_ONCE * self.size_yx[0] * self.size_yx[1] * self.bytes_per_px
+
+    @property
+    def searching_bytes(self):
+        """Sums over frames while bad pixels are looked for."""
+        return 3 * self.frame_bytes
+
+    @property
+    def spectrum_bytes(self):
+        """One patch's spectrum inside the band."""
+        return 8 * self.kept_px * (self.kept_px // 2 + 1)
+
+    @property
+    def cache_bytes(self):
+        """All spectra of the movie."""
+        return self.frames * self.particles * self.spectrum_bytes
+
+    @property
+    def cut_bytes(self):
+        """One patch while it is cut and transformed: values, half spectrum and the transform's own copy."""
+        return 12 * max(self.patch_px, self.polished_px) ** 2
+
+    @property
+    def fixed_bytes(self):
+        """What an alignment needs whatever the batch: frame and gain, predictions, a frame's spectra, maps, prior and fit."""
+        p, f = self.particles, self.frames
+        fit = 8 * (6 * p * f * f + 3 * p * p + 3 * p * f * self.kept_px // 2)
+        return 2 * self.frame_bytes + 7 * p * self.spectrum_bytes + 2 * 4 * p * f * self.window_px ** 2 + fit
+
+    @property
+    def polished_bytes(self):
+        """One particle's sum, image and their copies."""
+        return 24 * self.polished_px ** 2
+
+
+def plan_memory(budget: Budget, load: Load, device_type="cpu", halvings=0):
+    """The :class:`MemoryPlan` of a movie.
+
+    What is kept goes by what it saves: spectra first (a pass of transforms each time), then the decoded movie (one decode more), then
+    the next one. On a GPU, spectra are the device's and frames the host's.
+    """
+    on_host = budget.device is None
+    room = (budget.host_room - load.decoding_bytes if on_host else budget.device) - load.fixed_bytes
+    chunk = min(CHUNK_BYTES.get(device_type, CHUNK_BYTES["cuda"]), max(0, room) * MOST_CHUNK_SHARE)
+    cut = _at_a_time(chunk, load.cut_bytes, load.particles, halvings)
+    room -= cut * load.cut_bytes
+    cache = int(min(max(0, room), load.cache_bytes)) >> halvings
+    host = room - cache if on_host else budget.host_room - load.frame_bytes - load.decoding_bytes
+    ahead = 2 * load.movie_bytes + load.searching_bytes <= host
+    held = int(max(0, host) / (2 if ahead else 1))
+    kept = 0 if load.movie_bytes > held else load.movie_bytes * (2 if ahead else 1)
+    summed = (budget.host_room - kept - load.decoding_bytes if on_host else budget.device) - 2 * load.frame_bytes - cut * load.cut_bytes
+    plan = MemoryPlan(cut, _at_a_time(max(0, summed) / 2, load.polished_bytes, load.particles, halvings), cache, held, ahead)
+    return replace(plan, text=_sentence(budget, load, plan))
+
+
+def plan_averaging(budget: Budget, size_yx, frames):
+    """The plan of a movie that is averaged: there are only frames and sums of their transforms."""
+    load = Load(size_yx=size_yx, frames=frames, particles=0, patch_px=0, kept_px=0, window_px=0, polished_px=0)
+    return plan_memory(replace(budget, program=budget.program + AVERAGING_FRAMES * load.frame_bytes, device=None), load)
+
+
+def _at_a_time(room, each, particles, halvings):
+    return max(1, min(particles, int(room / max(each, 1))) >> halvings)
+
+
+def _sentence(budget, load, plan):
+    gib = lambda size: "%.2f GiB" % (size / GIB)
+    where = gib(budget.host) + (" of the host" if budget.device is None else " of the host and %s of the GPU" % gib(budget.device))
+    share = min(1.0, plan.cache_bytes / max(1, load.cache_bytes))
+    held = ("held decoded" + (", the next one too" if plan.ahead else "") if load.movie_bytes <= plan.held_bytes
+            else "decoded anew in each pass, as they do not fit")
+    return ("memory: %s (%s), %s taken by the program; movies of %d x %d px x %d frames (%s as counts of one byte) are %s; %.0f %% of the spectra (%s) kept "
+            "between passes; %d of %d particles transformed at a time" % (
+                where, budget.source, gib(budget.program), load.size_yx[1], load.size_yx[0], load.frames, gib(load.movie_bytes), held,
+                100 * share, gib(load.cache_bytes), plan.particles_cut, load.particles))
+
+
+def say_once(text, *key):
+    """One line in the log for every kind of movie."""
+    if key not in _said:
+        _said.add(key)
+        log.info(text)
+
+
+# ---- out of memory ----------------------------------------------------------------------------------------------------------
+
+def halvings_of(device):
+    """How often the batch was halved on a device so far; the next movies begin there."""
+    return _halvings.get(str(device), 0)
+
+
+def is_out_of_memory(error):
+    """Whether an error says that memory ran out: Python's, numpy's, torch's on the CPU and on a GPU."""
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in ("out of memory", "can't allocate memory")))
+
+
+def within_memory(work):
+    """``work(movie, particles, …, prepared, …)`` again with half as many particles at a time whenever memory runs out.
+
+    MovieError when one particle at a time does not fit either. Results do not depend on how often it was halved.
+    """
+    names = inspect.signature(work)
+
+    @functools.wraps(work)
+    def careful(*args, **kwargs):
+        given = names.bind(*args, **kwargs).arguments
+        movie, particles, device = given["movie"], given["particles"], str(given["prepared"].device)
+        while True:
+            try:
+                return work(*args, **kwargs)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+            release(device)         # after the handler: the error's traceback holds what is to be freed
+            if len(particles) >> halvings_of(device) < 1:
+                raise MovieError("%s does not fit into the memory of %s, not even one particle at a time (%s): use a device with more "
+                                 "memory, or fewer programs on this one" % (movie.micrograph, device, reason))
+            _halvings[device] = halvings_of(device) + 1
+            log.warning("memory ran out on %s in %s (%s): again with 1/%d of the particles at a time", device, movie.micrograph, reason,
+                        2 ** _halvings[device])
+
+    return careful
+
+
+def release(device):
+    """Give back what is no longer needed."""
+    gc.collect()
+    if str(device).startswith("cuda"):
+        torch.cuda.empty_cache()
