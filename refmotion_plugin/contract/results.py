@@ -1,24 +1,25 @@
 """The one reader of a job's results: protocol outputs, viewers, reports and notebooks ask here and open no file themselves."""
 import json
-from collections import OrderedDict, namedtuple
+from collections import Counter, OrderedDict, namedtuple
+from pathlib import Path
 
 import numpy as np
 
-from .errors import InputError
-from .layout import JobLayout, read_json
+from .errors import InputError, MovieError
+from .layout import JobLayout, located, read_json
+from .motion_summary import EARLY_DOSE_E_PER_A2, MovieMotion, motion_statistics, movie_motion
 from .spec import JobSpec
-from .star import read_table
+from .star import read_corrected_micrographs, read_movie_metadata, read_table
 from .store import load_fcc, load_hyperparameters, load_trajectories, load_weights
 from .verdict import load_verdict
 
 MovieState = namedtuple("MovieState", "key micrograph n_particles align polish reason")
 """State of one movie: ``align`` and ``polish`` are todo, done or failed; ``reason`` is a sentence for failed ones."""
 
-MotionStatistics = namedtuple("MotionStatistics", "dose_e_per_A2 speed_angstrom_per_frame path_length_angstrom early_angstrom "
-                                                  "local_rms_angstrom n_particles")
-"""Of all aligned particles: mean speed (frame - 1,) and dose axis (frame,), path lengths (n,), early displacement (n,) and
-rms departure from the input motion (n,), all in A. Movies with another number of frames are not in the per-frame means."""
-
+MovieRow = namedtuple("MovieRow", "key micrograph n_particles state reason fit strength path_length_angstrom early_angstrom local_rms_angstrom "
+                                  "sd_angstrom")
+"""One movie for lists and plots: ``state`` to do, aligned, polished or failed; ``reason`` of a failure; ``fit`` how the fit ended; ``strength`` of
+its motion in units of the job's prior (None if it has none of its own); the numbers of a MovieMotion, None before the alignment."""
 
 SearchFinding = namedtuple("SearchFinding", "family text worth_it gain gain_error gain_error_over_movies movies_with_gain particles "
                                             "movies margins activity_at_last_angstrom trials")
@@ -137,10 +138,43 @@ class JobResults:
         """Table of the particles that did not leave, with reasons (StarTable, or None if all left)."""
         return read_table(self.layout.left_out, "particles") if self.layout.left_out.exists() else None
 
-    def motion_statistics(self, early_dose_e_per_A2=4.0, keys=None):
+    def left_out_reasons(self):
+        """{reason: number of particles left out for it}, most frequent first."""
+        table = self.left_out()
+        return OrderedDict(Counter(table.columns["refmotionReason"]).most_common() if table is not None else [])
+
+    def motion_statistics(self, early_dose_e_per_A2=EARLY_DOSE_E_PER_A2, keys=None):
         """:class:`MotionStatistics` of all aligned movies (or of ``keys``), or None if there is none."""
         tables = [self.trajectories(key) for key in (self.aligned_keys() if keys is None else keys)]
-        return _motion_statistics(tables, early_dose_e_per_A2) if tables else None
+        return motion_statistics(tables, early_dose_e_per_A2) if tables else None
+
+    def movie_rows(self):
+        """One :class:`MovieRow` per movie, in the job's order; numbers that the alignment left are taken, else they are computed."""
+        return [self._movie_row(movie) for movie in self.movies()]
+
+    def _movie_row(self, movie):
+        state = "failed" if "failed" in (movie.align, movie.polish) else "polished" if movie.polish == "done" else "aligned" if movie.align == "done" else "to do"
+        notes = read_json(self.layout.done(movie.key, "align")) if movie.align == "done" else None
+        notes = notes if isinstance(notes, dict) else {}
+        motion = notes.get("motion")
+        if motion is None and movie.align == "done" and self.layout.trajectories(movie.key).exists():
+            motion = movie_motion(self.trajectories(movie.key))._asdict()
+        values = dict.fromkeys(MovieMotion._fields) if motion is None else motion
+        return MovieRow(movie.key, movie.micrograph, movie.n_particles, state, movie.reason, notes.get("stop_reason", ""), notes.get("strength"),
+                        **{name: values.get(name) for name in MovieMotion._fields})
+
+    def micrograph_file(self, micrograph):
+        """Path of the image of a micrograph by its name in the movies' list, or None if there is no such file (it may never have been made)."""
+        path = Path(located(micrograph, self.spec.inputs.movies))
+        return path if path.exists() else None
+
+    def voltage_kilovolt(self):
+        """Voltage of the first movie that can be read; 300 if none can."""
+        try:
+            first = read_corrected_micrographs(self.spec.inputs.movies)[0][0]
+            return read_movie_metadata(first.metadata_star, first.name).voltage_kilovolt
+        except (InputError, MovieError, OSError, IndexError):
+            return 300.0
 
     def progress(self):
         """What the running job does now: stage, done, total, remaining_seconds; None if it never said."""
@@ -168,22 +202,3 @@ class JobResults:
             numbers["mean_early_motion_angstrom"] = float(np.mean(motion.early_angstrom))
             numbers["mean_local_rms_angstrom"] = float(np.mean(motion.local_rms_angstrom))
         return numbers
-
-
-def _motion_statistics(tables, early_dose):
-    lengths, early, local, speeds = [], [], [], []
-    n_frames = max(set(t.displacement_yx_angstrom.shape[1] for t in tables),
-                   key=[t.displacement_yx_angstrom.shape[1] for t in tables].count)
-    for table in tables:
-        track = np.asarray(table.displacement_yx_angstrom, dtype=np.float64)
-        speed = np.linalg.norm(np.diff(track, axis=1), axis=2)
-        last_early = int(np.searchsorted(table.dose_e_per_A2 - table.dose_e_per_A2[0], early_dose, side="right")) - 1
-        deviation = track - table.initial_yx_angstrom
-        deviation = deviation - deviation.mean(axis=1, keepdims=True)     # a constant offset is no motion
-        lengths.append(speed.sum(axis=1))
-        early.append(np.linalg.norm(track[:, last_early] - track[:, 0], axis=1))
-        local.append(np.sqrt((deviation ** 2).sum(axis=2).mean(axis=1)))
-        speeds += [speed] if track.shape[1] == n_frames else []
-    dose = next(t.dose_e_per_A2 for t in tables if t.displacement_yx_angstrom.shape[1] == n_frames)
-    lengths = np.concatenate(lengths)
-    return MotionStatistics(dose, np.concatenate(speeds).mean(axis=0), lengths, np.concatenate(early), np.concatenate(local), len(lengths))

@@ -173,5 +173,7 @@ def test_motion_statistics(tmp_path):
     np.testing.assert_allclose(motion.path_length_angstrom, [5.0, 2.0])
     np.testing.assert_allclose(motion.early_angstrom, [4.0, 2.0])
     np.testing.assert_allclose(motion.local_rms_angstrom, [np.std(np.arange(6.0)), 0.0], atol=1e-6)
-    np.testing.assert_allclose(motion.speed_angstrom_per_frame, [0.5, 0.5, 1.5, 0.5, 0.5])
+    np.testing.assert_allclose(motion.speed_angstrom_per_frame ** 2, [0.5, 0.5, 2.5, 0.5, 0.5])
+    np.testing.assert_allclose(motion.speed_percentiles_angstrom[1], [0.5, 0.5, 1.5, 0.5, 0.5])
+    np.testing.assert_allclose(motion.departure_rms_angstrom ** 2, 0.5 * (np.arange(6) - 2.5) ** 2)
     assert results.summary()["mean_path_length_angstrom"] == 3.5

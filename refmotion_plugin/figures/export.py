@@ -1,0 +1,34 @@
+"""Figures to files: the picture, and the numbers behind it as CSV."""
+import csv
+from pathlib import Path
+
+from ..contract.layout import atomic_path, atomic_write
+
+FORMATS = ("png", "pdf", "svg")
+DOTS_PER_INCH = 150
+
+
+def save_figure(figure, path, dots_per_inch=DOTS_PER_INCH):
+    """Write the picture; the format is that of the name's ending. Returns the path."""
+    path = Path(path)
+    with atomic_path(path) as temporary:
+        figure.savefig(str(temporary), dpi=dots_per_inch, format=path.suffix[1:] or "png")
+    return path
+
+
+def save_data(figure, path):
+    """Write the tables behind a figure as CSV beside ``path``: NAME.csv, or NAME_TABLE.csv each if there are several. Returns the paths."""
+    path, written = Path(path).with_suffix(""), []
+    for name, columns in figure.tables.items():
+        ending = "" if len(figure.tables) == 1 else "_" + name.replace(" ", "_")
+        target = path.with_name(path.name + ending + ".csv")
+        with atomic_write(target, "w") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows(zip(*(_plain(values) for values in columns.values())))
+        written.append(target)
+    return written
+
+
+def _plain(values):
+    return ["%.7g" % v for v in values] if values.dtype.kind == "f" else values.tolist()
