@@ -55,13 +55,13 @@ def own(*names):
 
 
 HOST_FILES = ("protocols", "viewers", "refmotion_plugin/convert", "refmotion_plugin/objects.py", "refmotion_plugin/scipion_plugin.py",
-              "refmotion_plugin/headless.py", "refmotion_plugin/__init__.py", "refmotion_plugin/bibtex.py", "refmotion_plugin/plots.py",
-              "refmotion_plugin/prior_plots.py", "refmotion_plugin/workflow_templates.py",
+              "refmotion_plugin/headless.py", "refmotion_plugin/__init__.py", "refmotion_plugin/bibtex.py", "refmotion_plugin/figures",
+              "refmotion_plugin/workflow_templates.py",
               "refmotion_plugin/wizards.py", "refmotion_plugin/suggestion_dialog.py", "refmotion_plugin/machine.py")
 
 
 def test_the_contract_knows_neither_engine_nor_host():
-    upward = own("engine", "protocols", "viewers", "convert", "objects", "scipion_plugin", "headless", "plots", "prior_plots")
+    upward = own("engine", "protocols", "viewers", "convert", "objects", "scipion_plugin", "headless", "figures")
     assert violations(files_below("refmotion_plugin/contract"), HOST + ("torch", "matplotlib") + upward) == []
 
 
@@ -78,6 +78,10 @@ def test_files_are_known_to_convert_alone():
     """Protocols and viewers read no STAR, NPZ or MRC and do no arithmetic on arrays."""
     forbidden = own("contract.star", "contract.startable", "contract.star_movies", "contract.star_particles") + ("numpy", "mrcfile", "emtable")
     assert violations(files_below("protocols", "viewers"), forbidden) == []
+
+
+def test_figures_know_the_contract_alone():
+    assert violations(files_below("refmotion_plugin/figures"), HOST + own("engine", "protocols", "viewers", "convert", "objects", "scipion_plugin")) == []
 
 
 @pytest.mark.parametrize("part", ENGINE_SIBLINGS)
@@ -137,7 +141,8 @@ def test_every_imported_distribution_is_required():
     """What setup.py asks for is what is used, and nothing is used that it does not ask for."""
     if not hasattr(sys, "stdlib_module_names"):
         pytest.skip("this Python does not know the names of its standard library")
-    names = {"pwem": "scipion-em", "pyworkflow": "scipion-pyworkflow", "dask": "distributed", "dask_jobqueue": "dask-jobqueue"}
+    names = {"pwem": "scipion-em", "pyworkflow": "scipion-pyworkflow", "dask": "distributed", "dask_jobqueue": "dask-jobqueue",
+             "mpl_toolkits": "matplotlib"}
     options = {node.arg: node.value for node in ast.walk(ast.parse((ROOT / "setup.py").read_text(encoding="utf-8")))
                if isinstance(node, ast.keyword)}
     required = {re.split("[<>=]", ast.literal_eval(item))[0] for item in options["install_requires"].elts}

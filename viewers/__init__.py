@@ -1,2 +1,3 @@
 """Scipion windows over figures made from the engine's results."""
-from .viewer_reference_motion_correction import DoseWeightsViewer, HyperparametersViewer, ReferenceMotionCorrectionViewer
+from .viewer_objects import DoseWeightsViewer, HyperparametersViewer
+from .viewer_reference_motion_correction import ReferenceMotionCorrectionViewer

@@ -1,22 +1,29 @@
 """What a run of the reference-based motion correction found, as plots."""
+import os
+
 from pwem.viewers.mdviewer.viewer import MDView
 from pyworkflow.protocol import params
-from pyworkflow.viewer import DESKTOP_TKINTER, ProtocolViewer, Viewer
+from pyworkflow.viewer import DESKTOP_TKINTER, ProtocolViewer
 
-from refmotion_plugin import plots, prior_plots
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.results import JobResults
-from refmotion_plugin.contract.store import load_hyperparameters, load_weights
-from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters
+from refmotion_plugin.figures import catalogue
+from refmotion_plugin.figures.export import FORMATS, save_data, save_figure
 from refmotion_plugin.protocols import ProtReferenceMotionCorrection
 
-from .figure_view import FigureView, PageView
+from .figure_view import FigureView, PageView, SavedView
+from .movie_browser import MovieBrowser
 
-MOVIES_IN_STATISTICS = 300
+NOT_YET = {"verdict": "The verdict is given when the particles are done", "motion": "No movie is aligned yet",
+           "movies": "No movie has been read yet", "states": "No movie has been read yet",
+           "search": "There was no search for hyperparameters, or it is not finished", "prior": "There is no motion prior: the run has not "
+           "started, or it keeps the input motion", "weights": "The dose weights are not measured yet",
+           "fcc": "The correlations are summed when all movies are aligned", "particles": "There are no corrected particles of this reference yet",
+           "power": "There are no corrected particles of this reference yet"}
 
 
 class ReferenceMotionCorrectionViewer(ProtocolViewer):
-    """Plots of trajectories, correlations and weights; a running protocol may be looked at too."""
+    """Plots of verdict, trajectories, correlations, weights and particles; a running protocol may be looked at too."""
 
     _label = "viewer reference-based motion correction"
     _environments = [DESKTOP_TKINTER]
@@ -24,61 +31,88 @@ class ReferenceMotionCorrectionViewer(ProtocolViewer):
 
     def _defineParams(self, form):
         form.addSection(label="Results")
-        form.addParam("showReport", params.LabelParam, label="Report", important=True, help="All plots on one page, in the browser.")
+        form.addParam("showVerdict", params.LabelParam, label="Verdict", important=True, help="What the correction brings, and how sure that is.")
+        form.addParam("showMovieList", params.LabelParam, label="List of movies and their trajectories", important=True,
+                      help="All movies with particles, motion, state and reason of failure; a click on one draws its trajectories.")
+        form.addParam("showReport", params.LabelParam, label="Report", help="All plots on one page, in the browser.")
+        self._motion(form)
+        self._dose(form)
+        self._particles(form)
+        form.addSection(label="Save")
+        form.addParam("saveFormat", params.EnumParam, choices=[name.upper() for name in FORMATS], default=0, display=params.EnumParam.DISPLAY_HLIST,
+                      label="Format")
+        form.addParam("saveData", params.BooleanParam, default=True, label="Numbers as CSV too", help="Beside each picture the numbers behind it.")
+        form.addParam("saveAll", params.LabelParam, label="Save all plots", help="Into the folder extra/figures of the run.")
+
+    def _motion(self, form):
         group = form.addGroup("Motion")
         group.addParam("showMotion", params.LabelParam, label="Motion of all particles",
-                       help="Speed against dose; spread of path lengths and of the departure from the input motion.")
+                       help="Speed and departure from the input motion against dose; how they spread over particles.")
+        group.addParam("showMovies", params.LabelParam, label="Movies side by side", help="Motion, uncertainty and strength of each movie.")
+        group.addParam("showStates", params.LabelParam, label="Failed movies and left-out particles", help="How many, and why.")
         group.addParam("movieNumber", params.IntParam, default=1, label="Movie number", help="1: the first aligned movie.")
-        group.addParam("exaggeration", params.FloatParam, allowsNull=True, label="Exaggerate trajectories",
-                       help="Empty: as fits the field of view.")
+        group.addParam("exaggeration", params.FloatParam, allowsNull=True, label="Exaggerate trajectories", help="Empty: as fits the field of view.")
         group.addParam("showTrajectories", params.LabelParam, label="Trajectories of this movie")
+        group.addParam("showSearch", params.LabelParam, label="Search for hyperparameters", help="Score and activity along the rays, families of priors.")
+        group.addParam("showPrior", params.LabelParam, label="Motion prior", help="What the hyperparameters allow.")
+
+    def _dose(self, form):
         group = form.addGroup("Dose")
         group.addParam("opticsGroup", params.IntParam, default=1, label="Optics group", help="1: the first.")
-        group.addParam("showWeights", params.LabelParam, label="Dose weights")
-        group.addParam("showCorrelation", params.LabelParam, label="Fourier cylinder correlation")
+        group.addParam("showCorrelation", params.LabelParam, label="Fourier cylinder correlation", help="How much of the reference each frame shows.")
+        group.addParam("showWeights", params.LabelParam, label="Dose weights", help="Weights per frame and frequency, B-factors and scales, the standard curve.")
+
+    def _particles(self, form):
         group = form.addGroup("Particles")
         group.addParam("referenceNumber", params.IntParam, default=1, label="Reference")
-        group.addParam("showParticles", params.LabelParam, label="Motion-corrected particles")
+        group.addParam("showGallery", params.LabelParam, label="Particles before and after")
+        group.addParam("showSpectra", params.LabelParam, label="Spectra before and after")
+        group.addParam("showParticles", params.LabelParam, label="Motion-corrected particles", help="The output set as a table with images.")
 
     def _getVisualizeDict(self):
-        return {"showReport": self._showReport, "showMotion": self._showMotion, "showTrajectories": self._showTrajectories,
-                "showWeights": self._showWeights, "showCorrelation": self._showCorrelation, "showParticles": self._showParticles}
+        return {"showVerdict": lambda _=None: self._entry("verdict"), "showMovieList": self._showMovieList, "showReport": self._showReport,
+                "showMotion": lambda _=None: self._entry("motion"), "showMovies": lambda _=None: self._entry("movies"),
+                "showStates": lambda _=None: self._entry("states"), "showTrajectories": self._showTrajectories,
+                "showSearch": lambda _=None: self._entry("search"), "showPrior": lambda _=None: self._entry("prior"),
+                "showCorrelation": lambda _=None: self._entry("fcc", self.opticsGroup.get(), "optics group"),
+                "showWeights": lambda _=None: self._entry("weights", self.opticsGroup.get(), "optics group"),
+                "showGallery": lambda _=None: self._entry("particles", self.referenceNumber.get(), "reference"),
+                "showSpectra": lambda _=None: self._entry("power", self.referenceNumber.get(), "reference"),
+                "showParticles": self._showParticles, "saveAll": self._saveAll}
 
-    # --------------------------- one method a button -------------------------
+    # --------------------------- what the buttons do -------------------------
+    def _entry(self, name, number=1, of=None):
+        """The figure of that name in the catalogue; ``number`` counts optics groups or references from 1."""
+        if not self._has_job():
+            return self._not_yet("The run has no results yet")
+        entries = {entry.name: entry for entry in catalogue.job_figures(self._results())}
+        entry = entries.get(name if number == 1 else "%s_%d" % (name, number))
+        if entry is None:
+            return self._not_yet(NOT_YET[name] if name not in entries else "There is no %s with number %d" % (of, number))
+        try:
+            figure = entry.draw()
+        except InputError as error:
+            return self._not_yet(str(error))
+        return self._not_yet("The images cannot be read any more") if figure is None else self._figure(figure, entry.title)
+
+    def _showMovieList(self, paramName=None):
+        if not self._has_job() or not self._results().movies():
+            return self._not_yet(NOT_YET["movies"])
+        return [MovieBrowser(self._results(), "Movies - %s" % self.protocol.getObjLabel(), self.getTkRoot())]
+
     def _showReport(self, paramName=None):
         page = self._results().layout.report if self._has_job() else None
         if page is None or not page.exists():
             return self._not_yet("The report is written when the particles are done")
         return [PageView(page)]
 
-    def _showMotion(self, paramName=None):
-        keys = self._aligned()
-        if not keys:
-            return self._not_yet("No movie is aligned yet")
-        step = max(1, len(keys) // MOVIES_IN_STATISTICS)
-        return self._figure(plots.motion_figure(self._results().motion_statistics(keys=keys[::step])), "Motion")
-
     def _showTrajectories(self, paramName=None):
-        keys, number = self._aligned(), self.movieNumber.get()
+        keys, number = self._results().aligned_keys() if self._has_job() else [], self.movieNumber.get()
+        if not keys:
+            return self._not_yet(NOT_YET["motion"])
         if not 1 <= number <= len(keys):
             return self._not_yet("There is no aligned movie with number %d: they go from 1 to %d" % (number, len(keys)))
-        trajectories = self._results().trajectories(keys[number - 1])
-        return self._figure(plots.trajectories_figure(trajectories, self.exaggeration.get() or None), "Trajectories")
-
-    def _showWeights(self, paramName=None):
-        weights = self._weights()
-        if weights is None:
-            return self._not_yet("The dose weights are not measured yet")
-        group = self._group(len(weights.weight))
-        fcc = self._results().fcc_total()
-        highest = None if fcc is None else fcc.frequency_per_angstrom[-1]
-        return self._figure(plots.weights_figure(weights, group, highest), "Dose weights")
-
-    def _showCorrelation(self, paramName=None):
-        table = self._results().fcc_total() if self._has_job() else None
-        if table is None:
-            return self._not_yet("The correlations are summed when all movies are aligned")
-        return self._figure(plots.fcc_figure(table, self._group(len(table.cross))), "Fourier cylinder correlation")
+        return self._figure(catalogue.draw_trajectories_of(self._results(), keys[number - 1], exaggeration=self.exaggeration.get() or None), "Trajectories")
 
     def _showParticles(self, paramName=None):
         number = self.referenceNumber.get()
@@ -86,6 +120,17 @@ class ReferenceMotionCorrectionViewer(ProtocolViewer):
         if particles is None:
             return self._not_yet("There are no output particles of reference %d" % number)
         return [MDView(particles, self.protocol, self._project.port)]
+
+    def _saveAll(self, paramName=None):
+        if not self._has_job():
+            return self._not_yet("The run has no results yet")
+        folder, files = self.protocol._getExtraPath("figures"), []
+        for entry in catalogue.job_figures(self._results()):
+            figure = entry.draw()
+            if figure is not None:
+                path = os.path.join(folder, "%s.%s" % (entry.name, FORMATS[self.saveFormat.get()]))
+                files += [save_figure(figure, path)] + (save_data(figure, path) if self.saveData.get() else [])
+        return [SavedView(folder, files)]
 
     # --------------------------- helpers -------------------------------------
     def _results(self):
@@ -97,39 +142,8 @@ class ReferenceMotionCorrectionViewer(ProtocolViewer):
         except InputError:
             return False
 
-    def _aligned(self):
-        return self._results().aligned_keys() if self._has_job() else []
-
-    def _weights(self):
-        return self._results().weights() if self._has_job() else None
-
-    def _group(self, count):
-        return min(max(self.opticsGroup.get(), 1), count) - 1
-
     def _figure(self, figure, title):
         return [FigureView(figure, "%s - %s" % (title, self.protocol.getObjLabel()), self.getTkRoot())]
 
     def _not_yet(self, sentence):
-        return [self.errorMessage(sentence + ".", "Nothing to show")]
-
-
-class DoseWeightsViewer(Viewer):
-    """The weights of an output, or of one that was given to a later run."""
-
-    _label = "viewer dose weights"
-    _environments = [DESKTOP_TKINTER]
-    _targets = [EmpiricalDoseWeights]
-
-    def _visualize(self, obj, **kwargs):
-        return [FigureView(plots.weights_figure(load_weights(obj.getFileName())), "Dose weights", self.getTkRoot())]
-
-
-class HyperparametersViewer(Viewer):
-    """The motion prior of an output, or of one that was given to a later run."""
-
-    _label = "viewer motion hyperparameters"
-    _environments = [DESKTOP_TKINTER]
-    _targets = [MotionHyperparameters]
-
-    def _visualize(self, obj, **kwargs):
-        return [FigureView(prior_plots.hyperparameters_figure(load_hyperparameters(obj.getFileName())), "Hyperparameters", self.getTkRoot())]
+        return [self.errorMessage(sentence.rstrip(".") + ".", "Nothing to show")]

@@ -50,6 +50,10 @@ class JobLayout:
         """Trajectories of one movie."""
         return self.movie(key) / "trajectories.npz"
 
+    def thumbnail(self, key):
+        """Small average of one movie, for the eye."""
+        return self.movie(key) / "thumbnail.npz"
+
     def fcc(self, key):
         """FCC sums of one movie."""
         return self.movie(key) / "fcc.npz"

@@ -8,9 +8,10 @@ import numpy as np
 from .errors import InputError, MovieError
 from .layout import JobLayout, located, read_json
 from .motion_summary import EARLY_DOSE_E_PER_A2, MovieMotion, motion_statistics, movie_motion
+from .particle_pairs import particle_pairs
 from .spec import JobSpec
 from .star import read_corrected_micrographs, read_movie_metadata, read_table
-from .store import load_fcc, load_hyperparameters, load_trajectories, load_weights
+from .store import load_fcc, load_hyperparameters, load_thumbnail, load_trajectories, load_weights
 from .verdict import load_verdict
 
 MovieState = namedtuple("MovieState", "key micrograph n_particles align polish reason")
@@ -167,6 +168,14 @@ class JobResults:
         """Path of the image of a micrograph by its name in the movies' list, or None if there is no such file (it may never have been made)."""
         path = Path(located(micrograph, self.spec.inputs.movies))
         return path if path.exists() else None
+
+    def thumbnail(self, key):
+        """Small average of one movie as (image (h, w) uint8, pixel size in A), or None if the engine left none."""
+        return load_thumbnail(self.layout.thumbnail(key))
+
+    def particle_pairs(self, reference=0, count=8):
+        """Images of the same particles before and after, see :func:`~.particle_pairs.particle_pairs`."""
+        return particle_pairs(self, reference, count)
 
     def voltage_kilovolt(self):
         """Voltage of the first movie that can be read; 300 if none can."""

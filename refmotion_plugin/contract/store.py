@@ -76,6 +76,21 @@ def load_judged(path):
     return _load(path, JudgedMovie)
 
 
+def save_thumbnail(path, image, pixel_angstrom):
+    """Write a small average of a movie: ``image`` (h, w) uint8, ``pixel_angstrom`` of it."""
+    with atomic_write(path) as file:
+        np.savez(file, image=image, pixel_angstrom=np.float64(pixel_angstrom))
+
+
+def load_thumbnail(path):
+    """(image (h, w) uint8, its pixel size in A), or None if there is none or it cannot be read: plots do without."""
+    try:
+        with np.load(str(path), allow_pickle=False) as archive:
+            return archive["image"], float(archive["pixel_angstrom"])
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
+        return None
+
+
 def save_hyperparameters(path, hyperparameters):
     """Write Hyperparameters as JSON."""
     write_json(path, dict(asdict(hyperparameters), schema=SCHEMA))

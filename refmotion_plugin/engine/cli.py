@@ -108,6 +108,8 @@ def _parser(arguments):
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("out", metavar="OUT", help="folder of the job")
         sub.set_defaults(command=command)
+    sub.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="write the figures in this format too (default: png)")
+    sub.add_argument("--data", action="store_true", help="write the numbers behind every figure as CSV")
     add_conversions(commands, convert_weights_command, convert_hyperparameters_command)
     _add_simulate(commands, "simulate" in arguments[:1])
     return parser
@@ -205,7 +207,7 @@ def report_command(values):
     """``refmotion report``."""
     from .report import write_report
     results = JobResults(values["out"])
-    print("report: %s" % write_report(results))
+    print("report: %s" % write_report(results, values["format"], values["data"]))
     print("figures: %s" % results.layout.figures)
     return EXIT_FINE
 

@@ -1,22 +1,16 @@
 """The report of a job: figures as PNG and one HTML page that holds them all."""
 import base64
-import io
-import logging
 from datetime import datetime, timezone
 
 import jinja2
-import mrcfile
-import numpy as np
 
 import refmotion_plugin
-from refmotion_plugin import plots
 from refmotion_plugin.contract.errors import InputError
-from refmotion_plugin.contract.layout import atomic_write, located
-from refmotion_plugin.contract.star import read_table
+from refmotion_plugin.contract.layout import atomic_write
+from refmotion_plugin.figures.catalogue import job_figures
+from refmotion_plugin.figures.export import save_data, save_figure
 
-log = logging.getLogger(__name__)
-
-SHOWN_MOVIES, SHOWN_PARTICLES, STATISTICS_MOVIES = 2, 8, 300
+PAGE_DOTS_PER_INCH = 110
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Motion correction: {{ folder }}</title>
@@ -33,7 +27,8 @@ th { font-weight: 600; } img { max-width: 100%; } .failed { color: #a00; } foote
 {% if verdict %}<h2>Verdict</h2>{% for sentence in verdict %}<p>{{ sentence }}</p>{% endfor %}{% endif %}
 {% if search %}<h2>Search for hyperparameters</h2>{% for sentence in search %}<p>{{ sentence }}</p>{% endfor %}{% endif %}
 {% for figure in figures %}<h2>{{ figure.title }}</h2><p>{{ figure.text }}</p>
-<img alt="{{ figure.title }}" src="data:image/png;base64,{{ figure.png }}">{% endfor %}
+{% if figure.fault %}<p class="failed">{{ figure.fault }}</p>{% else %}<img alt="{{ figure.title }}" src="data:image/png;base64,{{ figure.png }}">{% endif %}
+{% endfor %}
 <h2>Motion prior</h2>
 <table>{% for name, value in prior %}<tr><th>{{ name }}</th><td>{{ value }}</td></tr>{% endfor %}</table>
 <h2>Parameters</h2>
@@ -43,17 +38,13 @@ th { font-weight: 600; } img { max-width: 100%; } .failed { color: #a00; } foote
 """
 
 
-def write_report(results):
+def write_report(results, extension="png", with_data=False):
     """Write the figures that the results allow to ``figures/`` and ``report.html``; returns the page's path.
 
-    ``results`` is a JobResults; what does not exist yet is left out.
+    Parameters: ``results`` a JobResults; what does not exist yet is left out. ``extension`` png, pdf or svg: the format in which
+    figures are written besides PNG; ``with_data`` writes the numbers behind them as CSV.
     """
-    figures = []
-    for name, title, text, draw in _figures(results):
-        png = _png(draw())
-        with atomic_write(results.layout.figures / (name + ".png")) as file:
-            file.write(png)
-        figures.append({"title": title, "text": text, "png": base64.b64encode(png).decode("ascii")})
+    figures = [shown for shown in (_draw(results, entry, extension, with_data) for entry in job_figures(results)) if shown is not None]
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(PAGE)
     hyperparameters, verdict = results.hyperparameters(), results.verdict()
     page = template.render(
@@ -93,94 +84,19 @@ def _flat(data, prefix=""):
             yield "%s%s" % (prefix, key), value
 
 
-def _png(figure):
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
-
-
-def _figures(results):
-    """(file name, title, sentence, function that draws it) of every figure there is data for."""
-    weights, fcc, aligned, found = results.weights(), results.fcc_total(), results.aligned_keys(), results.search()
-    if found is not None:
-        yield ("search", "Search for hyperparameters",
-               "Left: how much better held-out data are explained than by rigid motion, along rays of growing prior strength, with standard "
-               "errors; directions near 0° stiffen the velocity, near 90° the acceleration. Middle: how much still moves. Right: each family of "
-               "priors at its best.", lambda: plots.search_figure(found))
-    if fcc is not None:
-        for group in range(len(fcc.cross)):
-            yield ("fcc" + _number(group), "Fourier cylinder correlation" + _group(group, fcc.cross),
-                   "How much of the reference is seen in each frame; it fades with damage and, in the first frames, with motion.",
-                   lambda group=group: plots.fcc_figure(fcc, group))
-    if weights is not None:
-        for group in range(len(weights.weight)):
-            yield ("weights" + _number(group), "Dose weights" + _group(group, weights.weight),
-                   "What each frame contributes at each resolution. Bars are standard errors of the fit.",
-                   lambda group=group: plots.weights_figure(weights, group, None if fcc is None else fcc.frequency_per_angstrom[-1]))
-    if aligned:
-        keys = [aligned[i] for i in np.unique(np.linspace(0, len(aligned) - 1, STATISTICS_MOVIES).round().astype(int))]
-        statistics = results.motion_statistics(keys=keys)
-        yield ("motion", "Motion", "Of %d movies." % len(keys), lambda: plots.motion_figure(statistics))
-        for key in [aligned[i] for i in np.unique(np.linspace(0, len(aligned) - 1, SHOWN_MOVIES).round().astype(int))]:
-            track = results.trajectories(key)
-            yield "trajectories_" + key, "Trajectories", track.micrograph, lambda track=track: plots.trajectories_figure(track)
-    for reference in range(len(results.spec.references)):
-        pair = _example_particles(results, reference)
-        if pair is not None:
-            yield ("particles" + _number(reference), "Particles before and after", "The first of reference %d." % (reference + 1),
-                   lambda pair=pair: plots.before_after_figure(*pair))
-            yield ("power" + _number(reference), "Power spectra of particles", "Mean over the particles shown above.",
-                   lambda pair=pair: plots.power_figure(*pair))
-
-
-def _number(index):
-    return "" if index == 0 else "_%d" % (index + 1)
-
-
-def _group(index, groups):
-    return " of optics group %d" % (index + 1) if len(groups) > 1 else ""
-
-
-def _example_particles(results, reference):
-    """Images of a few particles before and after with their pixel sizes; before is None if the input has no images."""
-    stars = [results.layout.particles(reference, len(results.spec.references))]
-    if not stars[0].exists():
+def _draw(results, entry, extension, with_data):
+    """Write one figure's files; what the page shows of it, or None if there is nothing to show."""
+    shown = {"title": entry.title, "text": entry.text, "png": None, "fault": None}
+    try:
+        figure = entry.draw()
+    except InputError as error:
+        return dict(shown, fault=str(error))
+    if figure is None:
         return None
-    after_table, source = read_table(stars[0], "particles"), results.spec.references[reference].particles
-    after_names = after_table.columns["rlnImageName"][:SHOWN_PARTICLES]
-    after = _images(after_names, results.layout.folder / "x")
-    before_table = read_table(source, "particles")
-    rows = _same_rows(before_table, after_table, len(after_names)) if "rlnImageName" in before_table else None
-    before = _images([before_table.columns["rlnImageName"][i] for i in rows], source) if rows else None
-    if after is None:
-        return None
-    return (before, after, _pixel(source), _pixel(stars[0]))
-
-
-def _same_rows(before, after, count):
-    """Rows of the input of the first ``count`` rows of the output: the output keeps the order and leaves some out."""
-    keys = [c for c in ("rlnMicrographName", "rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnDefocusU") if c in before]
-    rows, wanted = [], list(zip(*[after.columns[c][:count] for c in keys]))
-    for i, key in enumerate(zip(*[before.columns[c] for c in keys])):
-        if len(rows) < len(wanted) and key == wanted[len(rows)]:
-            rows.append(i)
-    return rows if len(rows) == len(wanted) else None
-
-
-def _pixel(star):
-    return read_table(star, "optics").number("rlnImagePixelSize")
-
-
-def _images(names, beside):
-    """Images ``number@stack`` as float32 (n, box, box), or None if a stack cannot be read (inputs may have been moved)."""
-    images = []
-    for name in names:
-        number, _, path = name.partition("@")
-        try:
-            with mrcfile.mmap(str(located(path, beside)), mode="r", permissive=True) as file:
-                data = file.data if file.data.ndim == 3 else file.data[None]
-                images.append(np.array(data[int(number) - 1], dtype=np.float32))
-        except (OSError, ValueError, IndexError, InputError) as error:
-            log.info("particle image %s is not shown: %s", name, error)
-            return None
-    return np.stack(images) if images and len({i.shape for i in images}) == 1 else None
+    path = results.layout.figures / (entry.name + ".png")
+    save_figure(figure, path, PAGE_DOTS_PER_INCH)
+    if extension != "png":
+        save_figure(figure, path.with_suffix("." + extension))
+    if with_data:
+        save_data(figure, path)
+    return dict(shown, png=base64.b64encode(path.read_bytes()).decode("ascii"))

@@ -56,5 +56,6 @@ def _draw_spread(axes, spreads):
         axes.hist(np.clip(values, 0.0, bins[-1]), bins=bins, histtype="stepfilled", color=colour, alpha=0.3)
         axes.axvline(median, color=colour, linewidth=1.2, label=("%s: " % label if label else "") + "median %s Å" % plain(median))
     axes.set(ylabel="particles", xlim=(0, bins[-1]))
+    axes.set_ylim(0, (1.1 + 0.15 * len(spreads)) * axes.get_ylim()[1])            # room for the legend
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="upper right")

@@ -88,7 +88,7 @@ def _draw_strengths(axes, rows):
         axes.set_xticks([], minor=True)
         axes.yaxis.get_major_locator().set_params(integer=True)
         return
-    _bars(axes, Counter(row.fit or "not recorded" for row in rows).most_common(), [BLUE], "movies", "how the fits ended")
+    _bars(axes, Counter(row.fit or "not recorded" for row in rows).most_common(), [BLUE], "movies", "how the fits ended", least=4)
 
 
 @styled
@@ -97,17 +97,20 @@ def states_figure(rows, left_out=None):
 
     ``rows`` are MovieRows; ``left_out`` {reason: number of particles}.
     """
-    figure = ResultFigure(10.0, 5.5)
+    figure = ResultFigure()
     reasons = Counter(row.reason.replace(row.micrograph, "…") for row in rows if row.state == "failed").most_common()
     left = [(reason, count) for reason, count in (left_out or {}).items() if not reason.startswith("movie failed")]
     lost = sum(count for reason, count in (left_out or {}).items() if reason.startswith("movie failed"))
     left = ([("their movie failed", lost)] if lost else []) + left
-    state_axes, failed_axes, left_axes = figure.subplots(3, 1, height_ratios=(1.0, 0.4 + _height(reasons), 0.4 + _height(left)))
     states = Counter(row.state for row in rows)
     shown = [(state, states[state]) for state in STATE_COLOURS if states[state]]
-    _stacked(state_axes, shown)
-    _reasons(failed_axes, reasons, VERMILION, "movies", "why movies failed", "no movie failed")
-    _reasons(left_axes, left, ORANGE, "particles", "why particles were left out", "no particle was left out")
+    parts = [(reasons, VERMILION, "movies", "why movies failed"), (left, ORANGE, "particles", "why particles were left out")]
+    parts = [part for part in parts if part[0]]
+    figure.set_size_inches(10.0, 1.3 + sum(0.9 + _height(part[0]) for part in parts))
+    panels = figure.subplots(1 + len(parts), 1, squeeze=False, height_ratios=[0.8] + [0.4 + _height(part[0]) for part in parts])[:, 0]
+    _stacked(panels[0], shown)
+    for axes, part in zip(panels[1:], parts):
+        _reasons(axes, *part)
     failed = states["failed"]
     figure.headline("%s: %s%s" % (things(len(rows), "movie"), ", ".join("%d %s" % (count, state) for state, count in shown) or "none yet",
                                   "" if failed or not sum((left_out or {}).values()) else "; %s left out" % things(sum(left_out.values()), "particle")))
@@ -135,9 +138,7 @@ def _stacked(axes, shown):
     axes.axis("off")
 
 
-def _reasons(axes, reasons, colour, unit, title, none):
-    if not reasons:
-        return say(axes, none)
+def _reasons(axes, reasons, colour, unit, title):
     shown = list(reasons[:SHOWN_REASONS])
     rest = sum(count for _, count in reasons[SHOWN_REASONS:])
     if rest:
@@ -145,12 +146,21 @@ def _reasons(axes, reasons, colour, unit, title, none):
     _bars(axes, shown, [colour], unit, title)
 
 
-def _bars(axes, counts, colours, unit, title):
+def _bars(axes, counts, colours, unit, title, least=1):
     """Horizontal bars; the words stand above their bar, so that long ones are legible in a narrow window."""
     place = np.arange(len(counts))
     axes.barh(place, [count for _, count in counts], color=colours, height=0.28)
     for line, (words, count) in enumerate(counts):
         axes.text(0.0, line - 0.2, "%d: %s" % (count, textwrap.shorten(words, 3 * REASON_WIDTH, placeholder=" …")), va="bottom", ha="left", fontsize=8, wrap=True,
                   parse_math=False)
-    axes.set(yticks=[], ylim=(len(counts) - 0.7, -0.9), xlabel=unit, title=title)
+    axes.set(yticks=[], ylim=(max(len(counts), least) - 0.7, -0.9), xlabel=unit, title=title)
     axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+@styled
+def sentence_figure(title, sentence):
+    """A page with a sentence, for what has no plot."""
+    figure = ResultFigure(8.0, 5.0)
+    say(figure.subplots(), textwrap.fill(sentence, 80))
+    figure.headline(title)
+    return figure

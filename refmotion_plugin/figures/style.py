@@ -28,7 +28,7 @@ class ResultFigure(Figure):
         super().__init__(figsize=(width, height), layout="constrained")
         self.tables = OrderedDict()
 
-    def remember(self, name, **columns):
+    def remember(self, name, /, **columns):
         """Keep a table: numbers and words as they are, arrays broadcast against each other and flattened."""
         arrays = np.broadcast_arrays(*columns.values()) if columns else []
         self.tables[name] = OrderedDict((column, array.ravel()) for column, array in zip(columns, arrays))

@@ -1,13 +1,10 @@
 """The verdict of a job: in words, gains with error bars, and the expected resolution."""
-import textwrap
-
 import numpy as np
 
 from .style import BLUE, DARK, GREEN, GREY, ORANGE, VERMILION, ResultFigure, say, styled, things
 
 COLOURS = {"gain": GREEN, "no gain": ORANGE, "cannot tell": GREY, "inputs look wrong": VERMILION, "not judged": "0.75"}
 ROWS = (("trajectories", "trajectories\nagainst input motion"), ("weights", "weights against\nstandard curve"), ("even_weights", "weights against\nequal weights"))
-LINE_WIDTH = 118
 
 
 @styled
@@ -35,7 +32,7 @@ def _write(part, verdict):
     axes.text(0.0, 1.0, verdict.word.upper(), transform=axes.transAxes, va="top", fontsize=14, fontweight="bold", color=COLOURS.get(verdict.word, DARK))
     axes.text(1.0, 1.0, "%s, %s" % (things(verdict.particles, "particle"), things(verdict.movies, "movie")), transform=axes.transAxes, va="top", ha="right",
               color=GREY)
-    text = "\n".join(textwrap.fill(sentence, LINE_WIDTH) for sentence in dict.fromkeys(verdict.sentences))
+    text = "\n".join(dict.fromkeys(verdict.sentences))
     axes.text(0.0, 0.78, text, transform=axes.transAxes, va="top", linespacing=1.35, wrap=True, parse_math=False)
 
 

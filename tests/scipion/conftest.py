@@ -63,20 +63,30 @@ def in_project(imported):
 @pytest.fixture
 def correction(in_project):
     """A correction protocol connected to the imported inputs, not run."""
-    project, movies, volume, mask = in_project
+    return correction_of(in_project)
+
+
+def correction_of(imported):
+    """A new correction protocol of an imported project (project, movies and particles, volume, mask)."""
+    project, movies, volume, mask = imported
     return new_protocol(project, "ProtReferenceMotionCorrection", inputMovies=(movies, "outputMovies"),
                         inputParticles=(movies, "outputParticles"), inputVolume=(volume, "outputVolume"),
                         inputMask=(mask, "outputMask"), useGpu=False, numberOfThreads=1)
 
 
-@pytest.fixture
-def fake_engine(tmp_path, monkeypatch):
-    """The protocols' engine is ``fake_engine.py``; returns a function that says what shall go wrong."""
+def use_fake_engine(folder, monkeypatch):
+    """Let the protocols' engine be ``fake_engine.py``, started by a script in ``folder``."""
     import sys
-    python = tmp_path / "python"
+    python = folder / "python"
     script = os.path.join(os.path.dirname(__file__), "fake_engine.py")
     python.write_text('#!/bin/sh\nshift\nexec "%s" "%s" "$@"\n' % (sys.executable, script))
     python.chmod(0o755)
     monkeypatch.setenv("REFMOTION_PYTHON", str(python))
+
+
+@pytest.fixture
+def fake_engine(tmp_path, monkeypatch):
+    """The protocols' engine is ``fake_engine.py``; returns a function that says what shall go wrong."""
+    use_fake_engine(tmp_path, monkeypatch)
     monkeypatch.delenv("FAKE_ENGINE", raising=False)
     return lambda text: monkeypatch.setenv("FAKE_ENGINE", text)

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from refmotion_plugin import plots
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.results import JobResults
@@ -15,6 +14,7 @@ from refmotion_plugin.engine.run.job import run_job
 from refmotion_plugin.engine.run.status import Progress
 from refmotion_plugin.engine.stages.prepared import choose_hyperparameters
 from refmotion_plugin.engine.stages.tune import Tuning
+from refmotion_plugin.figures.search import search_figure
 from tests.unit.job_stand_ins import FakeStages, write_project
 
 FOUND = replace(DEFAULT_HYPERPARAMETERS, velocity_sigma=0.9)
@@ -190,11 +190,12 @@ def test_without_a_search_the_report_does_not_speak_of_it(tmp_path):
 
 def test_the_figure_draws_every_ray_and_marks_the_choice(tmp_path):
     run(tmp_path / "out", job_spec(tmp_path))
-    figure = plots.search_figure(JobResults(tmp_path / "out").search())
+    figure = search_figure(JobResults(tmp_path / "out").search())
     figure.canvas.draw()
-    gain, activity, families = figure.axes
-    assert gain.get_xscale() == "log" and activity.get_xscale() == "log" and "2 movies" in figure.get_suptitle()
+    gain, activity, families, order = figure.axes
+    assert gain.get_xscale() == "log" and activity.get_xscale() == "log" and "2 movies" in figure.get_suptitle() and "52 ± 6" in figure.get_suptitle()
     labels = activity.get_legend_handles_labels()[1]
+    assert order.lines[0].get_ydata()[-1] == 49.75 and len(figure.tables["trials"]["gain"]) == len(journal())
     assert labels[:3] == ["700 Å, 15°", "700 Å, 75°", "1500 Å, 15°"]
     star = next(line for line in gain.lines if line.get_marker() == "*")
     assert list(star.get_ydata()) == [49.75] and list(star.get_xdata()) == [0.5]
@@ -206,6 +207,6 @@ def test_the_figure_draws_every_ray_and_marks_the_choice(tmp_path):
 def test_the_figure_is_drawn_of_a_search_without_rays_or_gain():
     from refmotion_plugin.contract.results import SearchFinding
     empty = SearchFinding("default prior", "", False, 0.0, 0.0, None, 0, 1, ["m"], {"default prior": (0.0, 0.0)}, 0.0, [])
-    plots.search_figure(empty).canvas.draw()
+    search_figure(empty).canvas.draw()
     nothing = empty._replace(trials=[dict(t, gain=-5.0) for t in journal() if t["kind"] == "ray"])
-    plots.search_figure(nothing).canvas.draw()
+    search_figure(nothing).canvas.draw()
