@@ -38,7 +38,8 @@ ALIGNMENT = (
     _field("alignmentPasses", "alignment", "passes", "Alignment passes", params.IntParam, True))
 DOSE = (
     _field("fitLowResolution", "dose", "fit_low_resolution_angstrom", "Coarsest resolution of the weight fit (Å)", params.FloatParam, True),
-    _field("weightNormalisation", "dose", "normalisation", "Normalisation of the weights", params.EnumParam, True, ("sum", "power", "peak")))
+    _field("weightNormalisation", "dose", "normalisation", "Normalisation of the weights", params.EnumParam, True, ("sum", "power", "peak")),
+    _field("weightsTolerance", "dose", "error_tolerance", "Tolerated loss by errors of the weights", params.FloatParam, True))
 FRAMES = (
     _field("firstFrame", "inputs", "first_frame", "First", params.IntParam),
     _field("lastFrame", "inputs", "last_frame", "Last", params.IntParam))

@@ -39,6 +39,7 @@ class JobLayout:
         self.figures = self.folder / "figures"
         self.amplitudes = self.folder / "amplitudes.json"
         self.calibrate_done = self.folder / "calibrate.done.json"
+        self.fit_done = self.folder / "fit.done.json"
         self.weigh_done = self.folder / "weigh.done.json"
         self.preflight_done = self.folder / "preflight.done.json"
 

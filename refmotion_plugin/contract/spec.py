@@ -90,6 +90,7 @@ class DoseSpec(_Part):
     weights_pixel_angstrom: Optional[float] = Field(None, gt=0, description="pixel size that CryoSPARC's dose weights belong to, A; none: that of the movies")
     fit_low_resolution_angstrom: float = Field(20.0, gt=0, description="coarsest resolution of the dose weight fit, A")
     normalisation: str = Field("sum", pattern="^(sum|power|peak)$", description="sum: signal kept (particles); power: white noise stays white; peak")
+    error_tolerance: float = Field(0.001, ge=0, description="share of the signal-to-noise ratio that errors of the dose weights may cost: from there on the weights are final and further movies are decoded once instead of twice; 0: weights of all movies")
 
 
 class OutputSpec(_Part):

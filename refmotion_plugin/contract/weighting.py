@@ -5,7 +5,7 @@ from .damage import exposure_amplitude
 from .records import DoseWeights
 
 SMALLEST = 1e-30            # instead of 0 under a logarithm or a fraction
-LOWEST_BAND_PER_ANGSTROM = 0.05
+LOWEST_BAND_PER_ANGSTROM, FINEST_BAND_PER_ANGSTROM = 0.05, 0.25
 MOTION_ENDS_AT_DOSE = 8.0   # e/A^2: frames after that differ by damage alone
 B_FACTOR_AXIS_PER_ANGSTROM = np.linspace(0.0, 1.0, 513)      # for weights known as B-factors only, which have no last frequency
 
@@ -42,6 +42,22 @@ def band_to(highest_per_angstrom, frequency_per_angstrom):
     """Mask of the shells from 20 A to a frequency; all shells but the first if that leaves fewer than three."""
     band = (frequency_per_angstrom >= LOWEST_BAND_PER_ANGSTROM) & (frequency_per_angstrom <= highest_per_angstrom)
     return band if band.sum() >= 3 else frequency_per_angstrom > 0
+
+
+def snr_lost_to_errors(weights: DoseWeights):
+    """Share of the signal-to-noise ratio between 20 and 4 A that the standard errors of the weights cost: mean over shells, worst group.
+
+    Weights w (1 + e) keep 1 - var(e) of it, the variance over frames weighted by w^2; the errors of scale and B-factor are taken for
+    independent, which is on the safe side.
+    """
+    k = weights.frequency_per_angstrom
+    band = (k >= LOWEST_BAND_PER_ANGSTROM) & (k <= FINEST_BAND_PER_ANGSTROM)
+    if not band.any():
+        return float("inf")
+    error = weights.scale_error / np.maximum(weights.scale, SMALLEST)
+    variance = error[..., None] ** 2 + weights.b_factor_error_A2[..., None] ** 2 * (k[band] ** 2 / 4.0) ** 2
+    share = weights.weight[..., band] ** 2
+    return float(((share * variance).sum(1) / np.maximum(share.sum(1), SMALLEST)).mean(1).max())
 
 
 def damage_rate(weights: DoseWeights, group=0, voltage_kilovolt=300.0):

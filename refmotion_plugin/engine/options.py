@@ -10,7 +10,7 @@ from refmotion_plugin.contract.spec import JobSpec, ReferenceSpec
 
 SECTIONS = ("inputs", "motion_prior", "search", "alignment", "dose", "output", "compute")
 NAMES = {"velocity_sigma": "spatial-strength", "acceleration_sigma": "acceleration-strength", "weights_file": "dose-weights",
-         "thoroughness": "search"}
+         "thoroughness": "search", "error_tolerance": "weights-tolerance"}
 UNITS = ("_angstrom", "_px", "_gib", "_file", "_seconds")
 
 

@@ -23,6 +23,7 @@ from . import outputs
 from .devices import choose_devices, describe, give_back_memory, keep_freed_memory, set_threads
 from .executor import run_here, run_on_workers
 from .inputs import JobInputs, read_inputs
+from .leaders import weigh_leaders
 from .lock import job_lock
 from .plan import DONE, open_keys, plan
 from .recipes import stage_recipes
@@ -107,14 +108,13 @@ def _run_stages(job, wanted):
         if job.spec.output.stop_after == "hyperparameters":
             return _outcome(job)
     _use_given_weights(job)
-    in_one_decode = job.weights is not None and set(wanted) == set(STAGES) and job.spec.output.stop_after == "particles"
     _preflight_and_calibrate(job, "align" in wanted)
     if searched:
         mark = _mark(job, "search", amplitude=content_hash(job.layout.amplitudes))
         job.prepared = find_hyperparameters(job, mark, "align" in wanted)
         if job.spec.output.stop_after == "hyperparameters":
             return _outcome(job)
-    _align(job, "align" in wanted, in_one_decode)
+    _align(job, "align" in wanted, set(wanted) == set(STAGES) and job.spec.output.stop_after == "particles")
     if job.spec.output.tracks_star:
         outputs.write_tracks(job.layout, _aligned(job))
     if "weigh" in wanted:
@@ -183,7 +183,10 @@ def _preflight_and_calibrate(job, may_run):
 # ---- the stages -------------------------------------------------------------------------------------------------------------
 
 def _align(job, may_run, polish_too):
-    """Align what is open, or (``may_run`` false) find out what is aligned already."""
+    """Align what is open, or (``may_run`` false) find out what is aligned already.
+
+    ``polish_too``: once there are weights, given ones or the leaders', each movie is polished in the same decode.
+    """
     amplitude = content_hash(job.layout.amplitudes)
     hyperparameters = content_hash(job.layout.hyperparameters)
     for movie in job.inputs.movies:
@@ -196,10 +199,18 @@ def _align(job, may_run, polish_too):
     _announce(job, {k for k, state in states.items() if state == DONE})
     if not may_run:
         return
-    polish_marks = _polish_marks(job) if polish_too else {}
-    tasks = [MovieTask(m, job.inputs.particles[m.key], job.align_marks[m.key], polish_marks.get(m.key))
-             for m in job.inputs.movies if m.key in set(open_keys(states))]
-    _run(job, "align", tasks)
+    waiting = set(open_keys(states))
+    _begin(job, "align", len(waiting))
+
+    def align(keys, polish_marks=None):
+        chosen = waiting.intersection(keys)
+        waiting.difference_update(chosen)
+        _run(job, [MovieTask(m, job.inputs.particles[m.key], job.align_marks[m.key], (polish_marks or {}).get(m.key))
+                   for m in job.inputs.movies if m.key in chosen])
+
+    if polish_too and job.weights is None:
+        job.weights = _fit(job, align)
+    align(set(waiting), _polish_marks(job) if polish_too else None)
 
 
 def _metadata(movie):
@@ -208,10 +219,12 @@ def _metadata(movie):
     return [[name, values[name].tolist() if isinstance(values[name], np.ndarray) else values[name]] for name in sorted(values)]
 
 
-def _found(job, stage):
-    """Fingerprints on disk of those movies whose result files are there too."""
+def _found(job, stage, keys=None):
+    """Fingerprints on disk of those movies (of ``keys``, or all) whose result files are there too."""
     found = {}
     for movie in job.inputs.movies:
+        if keys is not None and movie.key not in keys:
+            continue
         needed = [job.layout.trajectories(movie.key), job.layout.fcc(movie.key)] if stage == "align" else []
         data = read_json(job.layout.done(movie.key, stage))
         for part in (data or {}).get("references", []):
@@ -221,12 +234,17 @@ def _found(job, stage):
     return found
 
 
-def _run(job, stage, tasks):
-    """Run tasks on the job's devices and note what became of each."""
-    if not tasks:
+def _begin(job, stage, count):
+    if count:
+        job.status.begin(stage, count)
+    else:
         log.info("%s: nothing to do, all movies are done", stage)
+
+
+def _run(job, tasks):
+    """Run tasks of the stage that has begun on the job's devices and note what became of each."""
+    if not tasks:
         return
-    job.status.begin(stage, len(tasks))
     names = {m.key: m.micrograph for m in job.inputs.movies}
     place = _workplace(job)
     if job.crew is None:
@@ -263,24 +281,35 @@ def _remote_workplace(folder, run, spec, weights, processes, device, threads):
     return Workplace(recipes, prepared, layout, len(inputs.sets), weights, spec.output.float16, run)
 
 
-def _aligned(job):
-    """Keys with valid trajectories, in the job's order."""
-    states = plan(job.align_marks, _found(job, "align"))
+def _aligned(job, keys=None):
+    """Keys (all, or those of ``keys``) with valid trajectories, in the job's order."""
+    states = plan(job.align_marks, _found(job, "align", None if keys is None else set(keys)))
     return [k for k, state in states.items() if state == DONE]
 
 
+def _fit(job, align=None):
+    """The job's own dose weights, from its leading movies; InputError if none was aligned."""
+    weights = weigh_leaders(job, lambda keys: _mark(job, "weigh", tables=[job.align_marks[k] for k in keys]),
+                            functools.partial(_aligned, job), align)
+    return weights if weights is not None else _nothing_aligned(job)
+
+
+def _nothing_aligned(job):
+    first = next(iter(list(job.failed.values()) + [r for r, _ in job.inputs.unreadable.values()]), "align them first")
+    raise InputError("no movie was aligned, so there are no dose weights to fit; the first reason: %s" % first)
+
+
 def _weigh(job):
-    """Sum the FCC tables in the movies' order and fit the weights, unless that was done with the same tables."""
+    """Fit the weights, sum the FCC tables in the movies' order and reach the verdict, unless that was done with the same tables."""
     keys = _aligned(job)
     if not keys:
-        first = next(iter(list(job.failed.values()) + [r for r, _ in job.inputs.unreadable.values()]), "align them first")
-        raise InputError("no movie was aligned, so there are no dose weights to fit; the first reason: %s" % first)
+        _nothing_aligned(job)
+    if job.spec.dose.weights_file is None:
+        job.weights = _fit(job)
     mark = _mark(job, "weigh", tables=[job.align_marks[k] for k in keys])
     if not is_done(job.layout.weigh_done, mark, job.layout.weights, job.layout.fcc_total, job.layout.verdict):
         evidence = gather_evidence(job.layout, keys)
         store.save_fcc(job.layout.fcc_total, evidence.totals[0])
-        if job.spec.dose.weights_file is None:
-            store.save_weights(job.layout.weights, job.recipes.fit_weights(evidence.totals, job.prepared))
         verdict = job.recipes.reach_verdict(evidence, store.load_weights(job.layout.weights), job.prepared, early_warnings(job.layout))
         save_verdict(job.layout.verdict, verdict)
         mark_done(job.layout.weigh_done, mark, movies=len(keys))
@@ -302,7 +331,8 @@ def _polish_and_write(job):
     aligned, marks = set(_aligned(job)), _polish_marks(job)
     states = plan({k: m for k, m in marks.items() if k in aligned}, _found(job, "polish"), failed=job.failed)
     work = set(open_keys(states))
-    _run(job, "polish", [MovieTask(m, job.inputs.particles[m.key], None, marks[m.key]) for m in job.inputs.movies if m.key in work])
+    _begin(job, "polish", len(work))
+    _run(job, [MovieTask(m, job.inputs.particles[m.key], None, marks[m.key]) for m in job.inputs.movies if m.key in work])
     found = _found(job, "polish")
     polished = {k for k in aligned if found.get(k) == marks[k] and k not in job.failed}
     written, left_out = outputs.write_particle_stars(job.inputs, job.layout, job.spec, polished, job.failed,
