@@ -170,7 +170,7 @@ def test_with_one_movie_the_files_hold_no_infinity(tmp_path):
 def test_the_report_says_whether_local_motion_helps(tmp_path):
     run(tmp_path / "out", job_spec(tmp_path))
     page = report.write_report(JobResults(tmp_path / "out")).read_text()
-    assert "Does local motion help?" in page and "<p>Yes. " in page and "52 ± 6" in page and "2 of 2 movies gain" in page
+    assert "<h2>Search for hyperparameters</h2>" in page and "<p>Yes. " in page and "52 ± 6" in page and "2 of 2 movies gain" in page
     assert "“default prior” is worse by 4 ± 2" in page and "“field with jitter” is better by 1 ± 2, which is not enough" in page
     assert (tmp_path / "out" / "figures" / "search.png").stat().st_size > 10000
 
@@ -185,7 +185,7 @@ def test_the_report_says_that_there_is_no_gain(tmp_path):
 def test_without_a_search_the_report_does_not_speak_of_it(tmp_path):
     run(tmp_path / "out", job_spec(tmp_path, search={"thoroughness": "none"}))
     page = report.write_report(JobResults(tmp_path / "out")).read_text()
-    assert "Does local motion help?" not in page and not (tmp_path / "out" / "figures" / "search.png").exists()
+    assert "Search for hyperparameters" not in page and not (tmp_path / "out" / "figures" / "search.png").exists()
 
 
 def test_the_figure_draws_every_ray_and_marks_the_choice(tmp_path):
