@@ -28,9 +28,11 @@ def run_engine(protocol, arguments, job_folder):
             raise RuntimeError(run_summary.reason_of_failure(job_folder, error.returncode)) from None
 
 
-def fingerprint_of(pointer):
-    """What tells an input from another: its id and size, or file; None without an input."""
+def fingerprint_of(pointer, grows=False):
+    """What tells an input from another: its id and size (not of one that grows), or file; None without an input."""
     item = pointer.get()
     if item is None:
         return None
+    if grows:
+        return item.getObjId()
     return item.getObjId(), item.getSize() if hasattr(item, "getSize") else item.getFileName()

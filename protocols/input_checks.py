@@ -36,6 +36,21 @@ def movie_errors(movies):
     return found
 
 
+def streaming_errors(protocol, spec):
+    """Sentences that forbid a run while its inputs still grow: what needs all movies together must be known already."""
+    missing = []
+    if protocol.inputDoseWeights.get() is None:
+        missing.append("dose weights (Results of earlier runs)")
+    if spec.wants_search:
+        missing.append("hyperparameters or strengths instead of a search")
+    if spec.output.stop_after != "particles":
+        missing.append("particles as the final processing stage")
+    if not missing:
+        return []
+    return ["The input movies or particles still grow, and a run on a part of them would not be that of the whole: give %s, or wait until the "
+            "inputs are complete (a scheduled run waits by itself)." % " and ".join(missing)]
+
+
 def _particle_errors(protocol, particles):
     first = particles.getFirstItem()
     if first is None:

@@ -16,6 +16,7 @@ from refmotion_plugin.contract.layout import read_json, write_json
 
 from . import form_fields, input_checks, run_summary
 from .engine_process import device_of, fingerprint_of, run_engine
+from .streaming import StreamingSteps, add_streaming_fields
 
 OUTPUTS = {"unweighted": "outputMicrographs", "weighted": "outputMicrographsDoseWeighted", "even": "outputMicrographsEven",
            "odd": "outputMicrographsOdd"}
@@ -32,7 +33,7 @@ class AverageMoviesOutputs(enum.Enum):
     outputMicrographsOdd = SetOfMicrographs
 
 
-class ProtAverageMovies(ProtMicrographs):
+class ProtAverageMovies(StreamingSteps, ProtMicrographs):
     """ Averages aligned movies into micrographs, dose-weighted and unweighted.
 
     Frames are moved along the movies' alignment, local motion included where it is known, by exact shifts in Fourier space. The dose
@@ -60,6 +61,7 @@ class ProtAverageMovies(ProtMicrographs):
         form.addSection(label="Movies")
         self._addFields(form.addLine("Frames", help="Counted from 1; -1: the last frame of each movie."), form_fields.FRAMES)
         self._addFields(form, MOVIE_FIELDS)
+        add_streaming_fields(form)
         form.addParallelSection(threads=4, mpi=0)
 
     @staticmethod
@@ -69,6 +71,9 @@ class ProtAverageMovies(ProtMicrographs):
 
     # --------------------------- INSERT steps functions ----------------------
     def _insertAllSteps(self):
+        if self._isStreaming():
+            self._insertStreamingSteps()
+            return
         key = self._digest()
         self._insertFunctionStep(self.convertInputStep, key, needsGPU=False)
         self._insertFunctionStep(self.averageStep, key, needsGPU=True)
@@ -96,17 +101,50 @@ class ProtAverageMovies(ProtMicrographs):
 
     def createOutputStep(self, key):
         """One set of micrographs per kind."""
+        for kind, paths, pixel in self._written():
+            output = self._createSetOfMicrographs("_" + kind)
+            convert.fill_micrographs(output, self.inputMovies.get(), paths, pixel)
+            self._defineOutputs(**{OUTPUTS[kind]: output})
+            self._defineTransformRelation(self.inputMovies, output)
+        self._rememberSummary()
+
+    def _written(self):
+        """(kind, {movie id: image}, A/px) of every kind of micrograph that there is."""
         results = AverageResults(self._jobFolder())
         identifier = {name: number for number, name in self._convertedInputs()["micrographs"]}
-        pixel = results.written()[0]["pixel_angstrom"]
-        for kind, name in OUTPUTS.items():
+        for kind in OUTPUTS:
             paths = {identifier[micrograph]: path for micrograph, path in results.micrographs(kind).items()}
             if paths:
-                output = self._createSetOfMicrographs("_" + kind)
-                convert.fill_micrographs(output, self.inputMovies.get(), paths, pixel)
-                self._defineOutputs(**{name: output})
-                self._defineTransformRelation(self.inputMovies, output)
+                yield kind, paths, results.written()[0]["pixel_angstrom"]
+
+    # --------------------------- STREAMING -----------------------------------
+    def _streamPointers(self):
+        return [self.inputMovies]
+
+    def _streamFiles(self):
+        return ["micrographs_%s.sqlite" % kind for kind in OUTPUTS]
+
+    def _streamKey(self):
+        return self._digest(grows=True)
+
+    def _streamBatch(self, movies):
+        """Movies are added to the list; their micrographs are added to the outputs."""
+        folder, kept = self._getExtraPath("inputs"), self._convertedInputs() or {"micrographs": []}
+        os.makedirs(folder, exist_ok=True)
+        source = convert.reopened(self.inputMovies.get())
+        star, names, _ = convert.write_movies(source, folder, set(movies), dict(map(tuple, kept["micrographs"])))
+        write_json(self._getExtraPath("inputs", "inputs.json"), {"movies": star, "micrographs": list(names.items())})
+        self.averageStep(self._streamKey())
+        for kind, paths, pixel in self._written():
+            output = self._growingOutput(SetOfMicrographs, "micrographs_%s.sqlite" % kind)
+            if convert.fill_micrographs(output, source, paths, pixel):
+                self._publishGrown(OUTPUTS[kind], output, self.inputMovies)
+
+    def _streamEnd(self):
         self._rememberSummary()
+        if not self.hasAttribute("outputMicrographsDoseWeighted"):
+            failed = AverageResults(self._jobFolder()).failed() if AverageLayout(self._jobFolder()).job.exists() else []
+            raise RuntimeError("no movie could be averaged: %s" % (failed[0].reason if failed else "none has an alignment"))
 
     # --------------------------- INFO functions ------------------------------
     def _validate(self):
@@ -153,14 +191,16 @@ class ProtAverageMovies(ProtMicrographs):
         data = form_fields.values_of(self, FIELDS)
         data["output"] = data.pop("average", {})
         data.setdefault("inputs", {})["movies"] = movies_star
+        if self._isStreaming():
+            data["inputs"]["growing"] = True
         if self.inputDoseWeights.get() is not None:
             data["dose"] = {"weights_file": self.inputDoseWeights.get().getFileName()}
         data["compute"] = {"device": device_of(self), "threads": max(self.numberOfThreads.get(), 1)}
         return data
 
-    def _digest(self):
+    def _digest(self, grows=False):
         """Hash of what decides the results: a finished step is kept on Continue while this is the same."""
-        parts = [form_fields.values_of(self, FIELDS), fingerprint_of(self.inputMovies), fingerprint_of(self.inputDoseWeights)]
+        parts = [form_fields.values_of(self, FIELDS), fingerprint_of(self.inputMovies, grows), fingerprint_of(self.inputDoseWeights)]
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     def _rememberSummary(self):

@@ -18,6 +18,7 @@ from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters
 from . import form_fields, input_checks, run_summary
 from .engine_process import device_of, fingerprint_of, run_engine
 from .references import chosen_references, define_references
+from .streaming import StreamingSteps, add_streaming_fields
 
 STAGES = ("hyperparameters", "dose-weights", "particles")
 LAST_STAGE = STAGES.index("particles")
@@ -31,7 +32,7 @@ class ReferenceMotionOutputs(enum.Enum):
     outputParticles = SetOfParticles
 
 
-class ProtReferenceMotionCorrection(ProtParticles):
+class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
     """ Follows the motion of every particle through the frames of its movie by comparing them with a reference map, measures
     how fast the signal fades with dose, and writes motion-corrected, dose-weighted particles.
 
@@ -70,6 +71,7 @@ class ProtReferenceMotionCorrection(ProtParticles):
         group = form.addGroup("Compute")
         form_fields.add_device_wizard(group)
         self._addFields(group, form_fields.COMPUTE)
+        add_streaming_fields(form, first_particles=200)
         form.addParallelSection(threads=4, mpi=0)
 
     @staticmethod
@@ -88,6 +90,9 @@ class ProtReferenceMotionCorrection(ProtParticles):
 
     # --------------------------- INSERT steps functions ----------------------
     def _insertAllSteps(self):
+        if self._isStreaming():
+            self._insertStreamingSteps()
+            return
         key, last = self._digest(), self._lastStage()
         self._insertFunctionStep(self.convertInputStep, key, needsGPU=False)
         if last == LAST_STAGE and self.inputDoseWeights.get() is not None:
@@ -154,20 +159,71 @@ class ProtReferenceMotionCorrection(ProtParticles):
             if not star.exists():
                 self.warning("Reference %d: no particle could be corrected, see the list of failed movies." % (reference.index + 1))
                 continue
-            suffix = "" if reference.index == 0 else str(reference.index + 1)
+            suffix = _suffix(reference.index)
             output = self._createSetOfParticles(suffix)
             convert.fill_particles(output, reference.particles, str(star), self.inputMovies.get().getSamplingRate())
             self._defineOutputs(**{"outputParticles" + suffix: output})
             self._defineTransformRelation(reference.particlesPointer, output)
         self._rememberSummary()
 
+    # --------------------------- STREAMING -----------------------------------
+    def _streamPointers(self):
+        return [self.inputMovies] + [r.particlesPointer for r in chosen_references(self)]
+
+    def _streamFiles(self):
+        return ["particles%s.sqlite" % _suffix(r.index) for r in chosen_references(self)]
+
+    def _streamKey(self):
+        return self._digest(grows=True)
+
+    def _streamBatch(self, movies):
+        """Movies and their particles are added to the job's lists; what the job makes of them is added to the outputs."""
+        self._extendInputs(set(movies))
+        self._runGrown()
+
+    def _streamEnd(self):
+        """Particles that found no movie are given to the job too, so that they are listed with the reason."""
+        if self._batches.taken and self._extendInputs(None):
+            self._runGrown()
+        self._rememberSummary()
+        if not self.hasAttribute("outputParticles"):
+            failed = self._results().failed() if self._layout().job.exists() else []
+            raise RuntimeError("no particle could be corrected: %s" % (failed[0].reason if failed else "none belongs to one of the movies"))
+
+    def _extendInputs(self, only):
+        """Add the movies with these ids and their particles to the job's files (none: all other particles); returns how many were added."""
+        folder, kept = self._inputsFolder(), self._getExtraPath("inputs", "inputs.json")
+        os.makedirs(folder, exist_ok=True)
+        references, movies = chosen_references(self), convert.reopened(self.inputMovies.get())
+        particles = [convert.reopened(r.particles) for r in references]
+        inputs = read_json(kept) or {"references": [self._mapsOf(r) for r in references], "names": []}
+        star, names, _ = convert.write_movies(movies, folder, only or (), dict(map(tuple, inputs["names"])))
+        write_json(kept, dict(inputs, movies=star, names=list(names.items())))
+        return sum(convert.write_particles(source, self._particlesStar(r.index), match, names, self._coordinatePixel(r.particles),
+                                           movies.getSamplingRate(), only, add=True)
+                   for r, source, match in zip(references, particles, convert.matches_of(movies, particles)))
+
+    def _runGrown(self):
+        """Run the engine on what is new, and publish it."""
+        self._runEngine("all")
+        if not self.hasAttribute("outputHyperparameters"):
+            self._publishHyperparameters()
+        references = chosen_references(self)
+        for reference, file_name in zip(references, self._streamFiles()):
+            star = self._layout().particles(reference.index, len(references))
+            output = self._growingOutput(SetOfParticles, file_name)
+            if star.exists() and convert.add_particles(output, convert.reopened(reference.particles), str(star),
+                                                       self.inputMovies.get().getSamplingRate()):
+                self._publishGrown("outputParticles" + _suffix(reference.index), output, reference.particlesPointer)
+
     # --------------------------- INFO functions ------------------------------
     def _validate(self):
         try:
             errors = input_checks.errors(self, chosen_references(self), self._coordinatePixel)
             if not errors:
-                JobSpec.build(self._jobData({"movies": "movies", "references": [dict(half1="1", half2="2")] * len(chosen_references(self))}),
-                              "The form")
+                maps = [dict(half1="1", half2="2")] * len(chosen_references(self))
+                spec = JobSpec.build(self._jobData({"movies": "movies", "references": maps}), "The form")
+                errors += input_checks.streaming_errors(self, spec) if self._isStreaming() else []
             return errors
         except InputError as error:
             return [str(error)]
@@ -226,6 +282,8 @@ class ProtReferenceMotionCorrection(ProtParticles):
             prior["hyperparameters_file"] = self.inputHyperparameters.get().getFileName()
         if self.inputDoseWeights.get() is not None:
             data.setdefault("dose", {})["weights_file"] = self.inputDoseWeights.get().getFileName()
+        if self._isStreaming():
+            data["inputs"]["growing"] = True
         data.setdefault("compute", {}).update(device=self._device(), threads=max(self.numberOfThreads.get(), 1))
         return data
 
@@ -233,10 +291,10 @@ class ProtReferenceMotionCorrection(ProtParticles):
         """GPUs of this run, by their number among those it sees: a queue's CUDA_VISIBLE_DEVICES stays as it is."""
         return device_of(self)
 
-    def _digest(self):
+    def _digest(self, grows=False):
         """Hash of what decides the results: a finished step is kept on Continue while this is the same."""
-        parts = [form_fields.values_of(self, form_fields.DECIDING), self.coordinatePixel.get(), fingerprint_of(self.inputMovies)]
-        parts += [[fingerprint_of(p) for p in r.pointers] for r in chosen_references(self)]
+        parts = [form_fields.values_of(self, form_fields.DECIDING), self.coordinatePixel.get(), fingerprint_of(self.inputMovies, grows)]
+        parts += [[fingerprint_of(p, grows) for p in r.pointers] for r in chosen_references(self)]
         parts += [fingerprint_of(self.inputHyperparameters), fingerprint_of(self.inputDoseWeights)]
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
@@ -269,3 +327,8 @@ class ProtReferenceMotionCorrection(ProtParticles):
         """Numbers that are slow to gather are kept as text for the summary."""
         self.summaryVar.set("\n".join(run_summary.numbers(self._jobFolder())))
         self._store(self.summaryVar)
+
+
+def _suffix(index):
+    """What is appended to the name of a reference's output."""
+    return "" if index == 0 else str(index + 1)

@@ -13,7 +13,7 @@ def _part_of(model, name, doc, fields):
 
 AverageInputSpec = _part_of(InputSpec, "AverageInputSpec", "Movies and how to read them.", (
     "movies", "first_frame", "last_frame", "gain", "gain_rotation", "gain_flip", "movie_flip_y", "defects", "hot_pixel_sigma",
-    "eer_grouping"))
+    "eer_grouping", "growing"))
 AverageDoseSpec = _part_of(DoseSpec, "AverageDoseSpec", "Dose weights; without a file the standard exposure curve.", (
     "weights_file", "weights_pixel_angstrom"))
 AverageComputeSpec = _part_of(ComputeSpec, "AverageComputeSpec", "Where it runs. Nothing here changes results.", (

@@ -41,6 +41,7 @@ class InputSpec(_Part):
     coordinate_pixel_angstrom: Optional[float] = Field(None, gt=0, description="pixel size of rlnCoordinateX/Y in A; none: from the movies' STAR files")
     preflight: bool = Field(True, description="check on a few movies that predictions and movies agree in orientation and contrast")
     half_sets_from_order: bool = Field(False, description="particles without half-sets: alternate them (not independent of the half-maps!)")
+    growing: bool = Field(False, description="the lists of movies and particles will get longer: what the first run calibrated is kept for later ones, so finished movies stay finished")
 
 
 class PriorSpec(_Part):

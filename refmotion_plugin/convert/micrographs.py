@@ -10,14 +10,20 @@ def fill_micrographs(output, movies, paths, pixel_angstrom):
     """Fill a SetOfMicrographs with the averages of some movies.
 
     Parameters: ``movies`` SetOfMovies that were averaged; ``paths`` {movie id: image}; ``pixel_angstrom`` A/px of the images. Ids,
-    names, dose and optics groups are the movies', so that CTFs, coordinates and particles of either go with the other.
+    names, dose and optics groups are the movies', so that CTFs, coordinates and particles of either go with the other. Movies that
+    ``output`` has already are left as they are. Returns how many were added.
     """
+    known = set(output.getIdSet()) if output.getSize() else set()
     output.copyInfo(movies)
     output.setSamplingRate(pixel_angstrom)
     _update_optics(output.getAcquisition(), pixel_angstrom)
+    if known:
+        output.enableAppend()
+    added = 0
     for movie in enabled_items(movies):
-        if movie.getObjId() not in paths:
+        if movie.getObjId() not in paths or movie.getObjId() in known:
             continue
+        added += 1
         micrograph = Micrograph(location=paths[movie.getObjId()])
         micrograph.copyObjId(movie)
         micrograph.setMicName(movie.getMicName())
@@ -27,6 +33,7 @@ def fill_micrographs(output, movies, paths, pixel_angstrom):
         if group is not None:
             micrograph._rlnOpticsGroup = Integer(group)
         output.append(micrograph)
+    return added
 
 
 def _update_optics(acquisition, pixel_angstrom):

@@ -1,6 +1,7 @@
 """SetOfMovies -> corrected_micrographs.star and one STAR per movie, as a RELION motion correction job leaves them."""
 import json
 import os
+from collections import Counter
 from dataclasses import dataclass
 from io import StringIO
 from typing import Dict, List, Optional, Tuple
@@ -120,31 +121,35 @@ def movie_settings(movies):
         amplitude_contrast=acquisition.getAmplitudeContrast(), gain=movies.getGain() or None)
 
 
-def write_movies(movies, folder, only=None):
+def write_movies(movies, folder, only=None, known=None):
     """Write the movies' STAR files into ``folder``.
 
-    Parameters: ``movies`` SetOfMovies; ``folder`` relative to the project; ``only`` movie ids to write (none: all).
+    Parameters: ``movies`` SetOfMovies; ``folder`` relative to the project; ``only`` movie ids to write (none: all); ``known`` {movie id:
+    rlnMicrographName} of movies that were written before, in the order they shall keep: they come first, and their own files stand.
     Returns (path of corrected_micrographs.star, {movie id: rlnMicrographName}, micNames left out for want of an alignment).
     """
-    rows, without = read_movies(movies)
-    rows = [row for row in rows if only is None or row.identifier in only]
+    found, without = read_movies(movies)
+    by_id, known = {row.identifier: row for row in found}, known or {}
+    new = [row for row in found if row.identifier not in known and (only is None or row.identifier in only)]
+    rows = [by_id[identifier] for identifier in known if identifier in by_id] + new
     if not rows:
         raise InputError("none of the %d movies has both particles and an alignment: give the output of a movie alignment"
                          % movies.getSize())
     settings = movie_settings(movies)
-    names = _micrograph_names(rows)
+    names = dict(list(known.items()) + list(_micrograph_names(new, known.values()).items()))
     metadata = {row.identifier: os.path.join(folder, "movies", names[row.identifier][:-4] + ".star") for row in rows}
-    for row in rows:
+    for row in new:
         _write_movie(row, settings, metadata[row.identifier])
     path = os.path.join(folder, "corrected_micrographs.star")
     write_tables(path, [_optics_table(rows, settings), _micrograph_table(rows, names, metadata)])
     return path, names, without
 
 
-def _micrograph_names(rows):
+def _micrograph_names(rows, taken=()):
     """rlnMicrographName per movie id: the micName with the extension mrc, and with the id where two would be the same."""
     stems = [os.path.splitext(os.path.basename(row.mic_name or row.file_name))[0] for row in rows]
-    unique = [stem if stems.count(stem) == 1 else "%s_%d" % (stem, row.identifier) for stem, row in zip(stems, rows)]
+    seen = Counter(stems + [os.path.splitext(name)[0] for name in taken])
+    unique = [stem if seen[stem] == 1 else "%s_%d" % (stem, row.identifier) for stem, row in zip(stems, rows)]
     return {row.identifier: stem + ".mrc" for stem, row in zip(unique, rows)}
 
 

@@ -20,6 +20,31 @@ def fill_particles(output, source, star_file, movie_pixel_angstrom):
     coordinates are in px of the particle image again. Returns the number of particles. Raises InputError if the file does
     not fit the set.
     """
+    update = _prepared(output, source, star_file, movie_pixel_angstrom)
+    rows = update.rows
+    output.copyItems(source, updateItemCallback=update, doClone=False)
+    if update.count != len(rows):
+        raise InputError("%s holds %d particles of which %d are in the input set: the set has changed since the job was made, "
+                         "restart the protocol" % (star_file, len(rows), update.count))
+    return update.count
+
+
+def add_particles(output, source, star_file, movie_pixel_angstrom):
+    """Like ``fill_particles`` for an output that has some of the particles already: the others are added. Returns their number."""
+    there = set(output.getIdSet()) if output.getSize() else set()
+    update = _prepared(output, source, star_file, movie_pixel_angstrom, there)
+    if not update.row_of:
+        return 0
+    output.enableAppend()
+    for particle in source.iterItems(where="id>=%d AND id<=%d" % (min(update.row_of), max(update.row_of))):
+        update(particle, None)
+        if particle._appendItem:
+            output.append(particle)
+    return update.count
+
+
+def _prepared(output, source, star_file, movie_pixel_angstrom, known=()):
+    """The output's properties brought up to date, and the callback that brings particles up to date."""
     tables = read_tables(star_file)
     rows, optics = tables["particles"], tables["optics"]
     pixel = optics.number("rlnImagePixelSize")
@@ -28,20 +53,15 @@ def fill_particles(output, source, star_file, movie_pixel_angstrom):
     output.setIsPhaseFlipped(False)
     output.setIsAmplitudeCorrected(False)
     _update_optics(output.getAcquisition(), optics)
-    row_of = {identifier: i for i, identifier in enumerate(rows.integers("rlnParticleId").tolist())}
-    update = _Update(rows, row_of, pixel, movie_pixel_angstrom)
-    output.copyItems(source, updateItemCallback=update, doClone=False)
-    if update.count != len(rows):
-        raise InputError("%s holds %d particles of which %d are in the input set: the set has changed since the job was made, "
-                         "restart the protocol" % (star_file, len(rows), update.count))
-    return update.count
+    row_of = {identifier: i for i, identifier in enumerate(rows.integers("rlnParticleId").tolist()) if identifier not in known}
+    return _Update(rows, row_of, pixel, movie_pixel_angstrom)
 
 
 class _Update:
     """Callback of ``copyItems``: brings one particle up to date or leaves it out."""
 
     def __init__(self, rows, row_of, pixel, movie_pixel):
-        self.row_of, self.count = row_of, 0
+        self.rows, self.row_of, self.count = rows, row_of, 0
         self.locations = [_location(name) for name in rows.columns["rlnImageName"]]
         self.coordinate = np.stack([rows.numbers("rlnCoordinateX"), rows.numbers("rlnCoordinateY")], axis=1)
         self.origin = np.stack([rows.numbers("rlnOriginXAngst"), rows.numbers("rlnOriginYAngst")], axis=1) / pixel

@@ -1,11 +1,12 @@
 """SetOfParticles -> a particle STAR file that RELION reads; everything the set knows is in it."""
+import os
 from dataclasses import dataclass
 from typing import List
 
 import numpy as np
 
 from ..contract.errors import InputError
-from ..contract.star import StarTable, write_tables
+from ..contract.star import StarTable, read_tables, write_tables
 from .geometry import angles_and_origins
 from .movies import enabled_items, number_text, optics_rows
 
@@ -45,7 +46,7 @@ def movie_pixel_coordinates(coordinate_xy_px, coordinate_pixel_angstrom, movie_p
     return np.asarray(coordinate_xy_px, dtype=float) * (coordinate_pixel_angstrom / movie_pixel_angstrom)
 
 
-def write_particles(particles, path, match, micrographs, coordinate_pixel_angstrom, movie_pixel_angstrom):
+def write_particles(particles, path, match, micrographs, coordinate_pixel_angstrom, movie_pixel_angstrom, only=None, add=False):
     """Write a particle STAR file.
 
     Parameters
@@ -55,21 +56,38 @@ def write_particles(particles, path, match, micrographs, coordinate_pixel_angstr
     match : MovieMatch of its micrographs.
     micrographs : dict, movie id -> rlnMicrographName, of the movies that were written.
     coordinate_pixel_angstrom, movie_pixel_angstrom : A/px of the coordinates in the set and of the unbinned movie.
+    only : movie ids whose particles are written; none: all particles.
+    add : keep the rows that the file has, and write those of particles that are not among them after these.
 
-    Particles without a movie are written too, with their own micrograph's name: the job lists them with the reason.
-    Raises InputError when CTF, coordinates or half-sets are incomplete.
+    Particles without a movie are written too (not with ``only``), with their own micrograph's name: the job lists them with the reason.
+    Returns how many were written. Raises InputError when CTF, coordinates or half-sets are incomplete.
     """
-    columns = _read(particles)
+    before = read_tables(path)["particles"] if add and os.path.exists(path) else None
+    known = set() if before is None else set(before.integers("rlnParticleId").tolist())
+    columns = _read(p for p in enabled_items(particles) if p.getObjId() not in known
+                    and (only is None or match.movie_of.get(_micrograph(p)) in only))
     names = [micrographs.get(match.movie_of.get(mic), mic[0] or "micrograph_%s" % mic[1]) for mic in columns.micrograph]
     body = _particle_columns(columns, names, particles.getSamplingRate(),
                              movie_pixel_coordinates(columns.coordinate_xy_px, coordinate_pixel_angstrom, movie_pixel_angstrom))
-    write_tables(path, [_optics_table(particles, columns.optics_group), StarTable("particles", body)])
+    table = StarTable("particles", body) if before is None else _joined(before, body)
+    write_tables(path, [_optics_table(particles, table.integers("rlnOpticsGroup").tolist()), table])
+    return len(columns.identifier)
 
 
-def _read(particles):
+def _joined(before, body):
+    """Rows of a file and new ones after them."""
+    if not next(iter(body.values())):
+        return before
+    if set(body) != set(before.columns):
+        raise InputError("%s: particles that came later lack, or have more than, the attributes %s of the earlier ones: they must come from the "
+                         "same refinement" % (before.source, ", ".join(sorted(set(body) ^ set(before.columns)))))
+    return StarTable("particles", {name: values + body[name] for name, values in before.columns.items()})
+
+
+def _read(items):
     identifier, image, micrograph, coordinate, matrix, ctf, group = [], [], [], [], [], [], []
     extra = {name: [] for name in (HALF_ATTRIBUTE, "_rlnCtfBfactor", "_rlnCtfScalefactor") + tuple(_KEPT)}
-    for particle in enabled_items(particles):
+    for particle in items:
         _require_complete(particle)
         identifier.append(particle.getObjId())
         image.append("%06d@%s" % particle.getLocation())
@@ -81,8 +99,8 @@ def _read(particles):
         group.append(int(particle.getAttributeValue("_rlnOpticsGroup", 1) or 1))
         for name, values in extra.items():
             values.append(particle.getAttributeValue(name, None))
-    return _Columns(identifier, image, micrograph, np.array(coordinate, dtype=float), np.array(matrix, dtype=float),
-                    np.array(ctf, dtype=float), group, _complete_columns(extra))
+    shaped = [np.array(values, dtype=float).reshape((-1,) + shape) for values, shape in ((coordinate, (2,)), (matrix, (4, 4)), (ctf, (4,)))]
+    return _Columns(identifier, image, micrograph, *shaped, group, _complete_columns(extra))
 
 
 def _require_complete(particle):

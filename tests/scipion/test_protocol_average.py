@@ -1,9 +1,12 @@
 """Averaging movies in a Scipion project with the real engine: outputs, names and ids, dose weights as an input, faults."""
 import os
+from pathlib import Path
 
 import mrcfile
 import numpy as np
 import pytest
+from pwem.objects import SetOfMicrographs
+from pwem.protocols import ProtImportMovies
 
 from refmotion_plugin import convert
 from refmotion_plugin.contract.averages import AverageResults
@@ -15,6 +18,8 @@ from refmotion_plugin.headless import create_project, new_protocol, run_protocol
 pytest.importorskip("torch", reason="the engine is not installed in this interpreter")
 
 from tests.unit.average_movies import DOSE, PIXEL, write_list, write_movie  # noqa: E402
+
+from .growing_sets import GrowingSet, wait_for  # noqa: E402
 
 SHAPE, SHIFT = (6, 48, 64), np.arange(12).reshape(6, 2) * [0.5, -0.3]
 
@@ -44,8 +49,8 @@ def averaging(imported):
     os.chdir(imported[1].path)
 
     def make(**parameters):
-        return new_protocol(imported[1], "ProtAverageMovies", inputMovies=(imported[2], "outputMovies"), useGpu=False, numberOfThreads=1,
-                            **parameters)
+        return new_protocol(imported[1], "ProtAverageMovies", **dict(dict(inputMovies=(imported[2], "outputMovies"), useGpu=False,
+                                                                          numberOfThreads=1), **parameters))
     return make
 
 
@@ -105,6 +110,41 @@ def test_a_broken_movie_is_listed_and_the_rest_is_done(averaging, imported):
     assert [m.state for m in AverageResults(protocol._getExtraPath("averages")).movies()] == ["done", "failed", "done"]
 
 
+def test_movies_that_still_come(averaging, imported):
+    """Micrographs are published as movies finish; a broken first movie does not stop the stream and is tried again with the next batch."""
+    folder, project = imported[:2]
+    movies = GrowingSet(project, ProtImportMovies, "outputMovies", imported[2].outputMovies, lambda m: m.getObjId() == 2)
+    path = folder / "Movies" / "m1.mrcs"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:20000])
+    protocol = averaging(inputMovies=movies.pointer, batchMovies=1, unweighted=False)
+    assert protocol.validate() == [] and protocol.worksInStreaming()
+    project.launchProtocol(protocol, wait=False)
+    state = Path(protocol._getExtraPath("averages", "status.jsonl"))
+    wait_for(lambda: state.exists() and "finished" in state.read_text())
+    path.write_bytes(whole)
+    movies.add(lambda m: m.getObjId() != 2)
+    wait_for(lambda: size_of(protocol) >= 2)
+    movies.close()
+    wait_for(lambda: not updated(project, protocol).isActive())
+    assert protocol.isFinished(), protocol.getErrorMessage()
+    output = protocol.outputMicrographsDoseWeighted
+    assert output.isStreamClosed() and output.getSize() == 3
+    assert [(m.getObjId(), m.getMicName()) for m in output] == [(m.getObjId(), m.getMicName()) for m in imported[2].outputMovies]
+    assert protocol.summary() == ["3 of 3 movies averaged."] and not hasattr(protocol, "outputMicrographs")
+
+
+def size_of(protocol):
+    """Micrographs in the output's file now."""
+    path = protocol._getPath("micrographs_weighted.sqlite")
+    return SetOfMicrographs(filename=path).getSize() if os.path.exists(path) else 0
+
+
+def updated(project, protocol):
+    project._updateProtocol(protocol)
+    return protocol
+
+
 def test_what_the_form_refuses(averaging, imported):
     assert averaging(binning=0.5).validate()[0].startswith("The form: output.binning")
     assert averaging().validate() == []
@@ -119,5 +159,5 @@ def test_the_form_offers_what_the_spec_has(averaging):
     protocol = averaging()
     from refmotion_plugin.protocols.protocol_average_movies import FIELDS
     offered = {f.key for f in FIELDS}
-    spec = {key for part in ("inputs", "output") for key in AverageSpec.model_fields[part].annotation.model_fields} - {"movies"}
-    assert offered == spec and all(hasattr(protocol, f.name) for f in FIELDS)
+    spec = {key for part in ("inputs", "output") for key in AverageSpec.model_fields[part].annotation.model_fields}
+    assert offered == spec - {"movies", "growing"} and all(hasattr(protocol, f.name) for f in FIELDS)

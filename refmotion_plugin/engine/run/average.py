@@ -135,6 +135,8 @@ class _Averaging:
         found = self._found()
         done = [task for task in self.tasks if found.get(task.movie.key) == task.mark and task.movie.key not in self.failed]
         failed = dict(self.unreadable, **{by_key[key].movie.micrograph: reason for key, reason in self.failed.items()})
+        if not done and self.spec.inputs.growing:
+            return AverageOutcome(failed, 0)
         if not done:
             raise InputError("no movie could be averaged; the first reason: %s" % next(iter(failed.values()), "the list is empty"))
         _write_lists(self.layout, self.spec, done)

@@ -163,10 +163,10 @@ def _mark(job, stage, **made_of):
 
 
 def _preflight_and_calibrate(job, may_run):
-    """Check the inputs on a few movies and find the references' amplitude, each once per set of inputs."""
-    all_particles = [particles_hash(s.table) for s in job.inputs.sets]
-    movies = [file_stamp(m.movie_file) for m in job.inputs.movies]
-    mark = _mark(job, "calibrate", particles=all_particles, movies=movies)
+    """Check the inputs on a few movies and find the references' amplitude, each once per set of inputs; once for all if they grow."""
+    made_of = {} if job.spec.inputs.growing else {"particles": [particles_hash(s.table) for s in job.inputs.sets],
+                                                  "movies": [file_stamp(m.movie_file) for m in job.inputs.movies]}
+    mark = _mark(job, "calibrate", **made_of)
     if job.spec.inputs.preflight and may_run and not is_done(job.layout.preflight_done, mark):
         report = job.recipes.preflight(job.inputs.movies, job.inputs.particles_of, job.prepared)
         mark_done(job.layout.preflight_done, mark, text=report.text)

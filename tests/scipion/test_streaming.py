@@ -1,0 +1,164 @@
+"""Inputs that grow while the protocols run: every movie and particle once, outputs open until the end, Continue after a kill."""
+import os
+import signal
+
+import numpy as np
+import pytest
+from pwem.protocols import ProtImportMovies, ProtImportParticles
+
+from refmotion_plugin.contract.records import DoseWeights
+from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, JobSpec
+from refmotion_plugin.contract.startable import read_tables
+from refmotion_plugin.contract.store import save_hyperparameters, save_weights
+from refmotion_plugin.headless import new_protocol
+from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters
+
+from .growing_sets import GrowingSet, wait_for
+
+
+@pytest.fixture(scope="module")
+def results(imported, tmp_path_factory):
+    """A protocol that holds hyperparameters and dose weights, as an earlier run would."""
+    project, folder = imported[0], tmp_path_factory.mktemp("earlier")
+    save_hyperparameters(folder / "hyperparameters.json", DEFAULT_HYPERPARAMETERS)
+    flat = np.ones((1, 5))
+    record = DoseWeights(np.full((1, 5, 9), 0.2), np.linspace(0.0, 0.4, 9), np.arange(5) + 0.5, flat, flat, flat, flat, "sum", "test")
+    save_weights(folder / "weights.npz", record)
+    holder = project.newProtocol(ProtImportMovies)
+    project.saveProtocol(holder)
+    holder.makeWorkingDir()
+    hyperparameters, weights = MotionHyperparameters(), EmpiricalDoseWeights()
+    hyperparameters.setRecord(DEFAULT_HYPERPARAMETERS)
+    hyperparameters.setFileName(str(folder / "hyperparameters.json"))
+    weights.setRecord(record)
+    weights.setFileName(str(folder / "weights.npz"))
+    holder._defineOutputs(outputHyperparameters=hyperparameters, outputDoseWeights=weights)
+    holder.setStatus("finished")
+    project._storeProtocol(holder)
+    return holder
+
+
+@pytest.fixture
+def stream(in_project, results, fake_engine):
+    """Growing movies and particles, and a protocol connected to them: (movies, particles, protocol)."""
+    project, source, volume, _ = in_project
+    movies = GrowingSet(project, ProtImportMovies, "outputMovies", source.outputMovies, lambda movie: movie.getObjId() == 1)
+    particles = GrowingSet(project, ProtImportParticles, "outputParticles", source.outputParticles, lambda p: p.getMicId() == 1)
+    protocol = new_protocol(project, "ProtReferenceMotionCorrection", inputMovies=movies.pointer, inputParticles=particles.pointer,
+                            inputVolume=(volume, "outputVolume"), useGpu=False, numberOfThreads=1, batchMovies=1, batchPatience=1.0,
+                            inputHyperparameters=(results, "outputHyperparameters"), inputDoseWeights=(results, "outputDoseWeights"), firstParticles=1)
+    return movies, particles, protocol
+
+
+def output_now(protocol, name="outputParticles", file_name="particles.sqlite"):
+    """The output as its file has it, or None."""
+    path = protocol._getPath(file_name)
+    if not os.path.exists(path):
+        return None
+    from pwem.objects import SetOfMicrographs, SetOfParticles
+    found = (SetOfParticles if "articles" in name else SetOfMicrographs)(filename=path)
+    found.loadAllProperties()
+    return found
+
+
+def size_now(protocol):
+    found = output_now(protocol)
+    return 0 if found is None else found.getSize()
+
+
+def ended(project, protocol):
+    """Wait until the run is over; the protocol as it ended."""
+    def over():
+        project._updateProtocol(protocol)
+        return not protocol.isActive()
+    wait_for(over)
+    return protocol
+
+
+def assert_complete(protocol, ids):
+    """The output is closed, holds each of the particles once, and so does the file that the engine was given."""
+    output = protocol.outputParticles
+    assert output.isStreamClosed() and output.getSize() == len(ids)
+    found = output_now(protocol)
+    assert [p.getObjId() for p in found] == sorted(ids)
+    stacks = [(p.getFileName(), p.getIndex()) for p in found.iterItems()]
+    assert len(set(stacks)) == len(ids) and all(os.path.exists(name) for name, _ in stacks)
+    rows = read_tables(protocol._getExtraPath("inputs", "particles_1.star"))["particles"].integers("rlnParticleId").tolist()
+    assert sorted(rows) == list(range(1, 13))
+
+
+def calls(protocol):
+    with open(protocol._getExtraPath("job", "calls.txt"), encoding="utf-8") as file:
+        return [line.split()[0] for line in file]
+
+
+def test_outputs_grow_with_the_inputs_and_close_with_them(stream, in_project):
+    movies, particles, protocol = stream
+    assert protocol.validate() == [] and protocol.worksInStreaming()
+    in_project[0].launchProtocol(protocol, wait=False)
+    wait_for(lambda: size_now(protocol) == 6)
+    assert output_now(protocol).isStreamOpen()
+    movies.add(lambda movie: movie.getObjId() == 2)
+    particles.add(lambda p: p.getMicId() == 2 and p.getObjId() < 8)
+    wait_for(lambda: size_now(protocol) == 9)
+    particles.add(lambda p: p.getMicId() == 2 and p.getObjId() >= 8)        # of a movie that was done: it is done again
+    movies.close()
+    particles.close()
+    ended(in_project[0], protocol)
+    assert protocol.isFinished(), protocol.getErrorMessage()
+    assert_complete(protocol, range(1, 13))
+    assert calls(protocol) == ["all"] * 3
+    assert JobSpec.read(protocol._getExtraPath("job", "job.json")).inputs.growing
+    assert "12 particles written" in "\n".join(protocol.summary())
+
+
+def test_continue_after_a_kill_loses_and_repeats_nothing_and_a_failed_movie_is_listed(stream, in_project, fake_engine):
+    movies, particles, protocol = stream
+    project = in_project[0]
+    fake_engine("fail:m1")
+    project.launchProtocol(protocol, wait=False)
+    wait_for(lambda: size_now(protocol) == 6)
+    project._updateProtocol(protocol)
+    os.kill(protocol.getPid(), signal.SIGKILL)
+    project.stopProtocol(protocol)
+    movies.add(lambda movie: movie.getObjId() == 2)
+    particles.add(lambda p: p.getMicId() == 2)
+    movies.close()
+    particles.close()
+    project.launchProtocol(protocol, wait=True)
+    assert protocol.isFinished(), protocol.getErrorMessage()
+    assert_complete(protocol, range(1, 12, 2))
+    assert [s.funcName.get() for s in protocol.loadSteps()] == ["closeStreamStep", "streamBatchStep", "streamBatchStep"]
+    assert "m1.mrc: movie m1 ends after frame 3 of 5" in "\n".join(protocol.summary())
+
+
+def test_a_movie_that_never_came_and_changed_parameters(stream, in_project, fake_engine):
+    """Particles without a movie are given to the job in the end, so that it lists them; other parameters begin anew."""
+    movies, particles, protocol = stream
+    project = in_project[0]
+    particles.add(lambda p: p.getMicId() == 2)
+    fake_engine("crash:polish")
+    project.launchProtocol(protocol, wait=True)
+    assert protocol.isFailed() and "exit code 1" in protocol.getErrorMessage()
+    fake_engine("")
+    protocol.searchRadius.set(9.0)
+    project.launchProtocol(protocol, wait=False)
+    wait_for(lambda: size_now(protocol) == 6)
+    movies.close()
+    particles.close()
+    ended(project, protocol)
+    assert protocol.isFinished(), protocol.getErrorMessage()
+    assert_complete(protocol, range(1, 12, 2))
+    assert JobSpec.read(protocol._getExtraPath("job", "job.json")).alignment.search_radius_angstrom == 9.0
+    assert calls(protocol) == ["all"] * 3       # the crash, then the movie, and then the particles that are left
+
+
+def test_what_needs_all_movies_is_refused_while_they_grow(stream):
+    protocol = stream[2]
+    protocol.inputDoseWeights.set(None)
+    protocol.inputHyperparameters.set(None)
+    protocol.searchThoroughness.set(1)
+    protocol.stopAfter.set(1)
+    text = "".join(protocol.validate())
+    for part in ("still grow", "dose weights", "instead of a search", "final processing stage", "or wait until"):
+        assert part in text
