@@ -3,7 +3,7 @@
 E(z, g) = - sum_pf CC_pf(residual_pf + deviation_pf(z, g)) + 1/2 |z|^2 + 1/2 |g|^2 in whitened coordinates.
 """
 from dataclasses import dataclass
-from typing import List
+from typing import List, Optional
 
 import torch
 
@@ -17,7 +17,8 @@ class Fit:
     """``deviation`` (b, P, F, 2) A from the starting trajectory; ``sd`` (b, P, F) A per axis; energies and reasons per b.
 
     ``force`` (b, P, F, 2): gradient of the correlation at the optimum, 1/A. ``prior``, ``curvature`` (b, F), expected and mean over
-    particles, 1/A^2, and ``metric`` are those it was found with.
+    particles, 1/A^2, and ``metric`` are those it was found with. ``strength``: of the movie's own prior in units of the job's,
+    None if it has none of its own.
     """
 
     deviation: torch.Tensor
@@ -29,6 +30,7 @@ class Fit:
     energy: torch.Tensor
     iterations: torch.Tensor
     reason: List[str]
+    strength: Optional[float] = None
 
 
 class Metric:

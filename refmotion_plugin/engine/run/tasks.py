@@ -1,5 +1,6 @@
 """One movie, one or two stages: the unit of work of a job. Arrays go to files, what is returned is small."""
 import logging
+import os
 import time
 from dataclasses import dataclass, field, fields, replace
 from typing import Dict, Optional
@@ -8,9 +9,10 @@ import mrcfile
 import numpy as np
 
 from refmotion_plugin.contract.errors import InputError, MovieError
-from refmotion_plugin.contract.layout import JobLayout, atomic_path, mark_done
+from refmotion_plugin.contract.layout import JobLayout, atomic_path, located, mark_done
+from refmotion_plugin.contract.motion_summary import movie_motion
 from refmotion_plugin.contract.records import DoseWeights, MovieMetadata, ParticleTable, Trajectories
-from refmotion_plugin.contract.store import load_trajectories, save_fcc, save_judged, save_trajectories
+from refmotion_plugin.contract.store import load_trajectories, save_fcc, save_judged, save_thumbnail, save_trajectories
 
 from .lock import check_run
 
@@ -104,9 +106,19 @@ def _align(task, place, stack):
     save_fcc(place.layout.fcc(key), aligned.fcc)
     if aligned.judged is not None:
         save_judged(place.layout.judged(key), aligned.judged)
-    mark_done(place.layout.done(key, "align"), task.align_mark, stop_reason=trajectories.stop_reason,
-              particles=len(task.particles))
+    _leave_thumbnail(task.movie, place, stack)
+    mark_done(place.layout.done(key, "align"), task.align_mark, **dict(
+        aligned.notes, stop_reason=trajectories.stop_reason, particles=len(task.particles), motion=movie_motion(trajectories)._asdict()))
     return trajectories
+
+
+def _leave_thumbnail(movie, place, stack):
+    """A small average of the movie, where there is no micrograph to look at."""
+    if place.recipes.thumbnail is None or os.path.exists(str(located(movie.micrograph, place.prepared.spec.inputs.movies))):
+        return
+    small = place.recipes.thumbnail(movie, stack)
+    if small is not None:
+        save_thumbnail(place.layout.thumbnail(movie.key), *small)
 
 
 def _polish(task, place, stack, trajectories):

@@ -149,7 +149,8 @@ def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared, passes=N
     fit = fit_trajectories(maps, build_prior([prepared.hyperparameters], position, dose))
     if passes == 1:
         return fit, model
-    prior = build_prior([adapt_strength(prepared.hyperparameters, fit, maps, position, dose)], position, dose)
+    own = adapt_strength(prepared.hyperparameters, fit, maps, position, dose)
+    prior = build_prior([own], position, dose)
     initial = torch.from_numpy(view.initial_yx_angstrom).to(prepared.device)
     for _ in range(passes - 1):
         blur = motion_inside_frames(initial + fit.deviation[0])
@@ -158,7 +159,7 @@ def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared, passes=N
         blurred = SignalModel(model.grid, template, model.amplitude, model.damage, model.noise, blur)
         maps = renew_frames(maps, view.spectra, blurred, window, frames)
         fit = fit_trajectories(maps, prior)
-    return fit, model
+    return replace(fit, strength=own.velocity_sigma / prepared.hyperparameters.velocity_sigma), model
 
 
 @within_memory
@@ -168,12 +169,13 @@ def align_movie(movie, particles, prepared: Prepared, stack=None):
     shape = view.initial_yx_angstrom.shape
     comparison = None
     if prepared.spec.motion_prior.rigid:
-        deviation, sd, reason, iterations = np.zeros(shape), np.zeros(shape[:2]), "input motion kept", 0
+        deviation, sd, notes = np.zeros(shape), np.zeros(shape[:2]), {"stop_reason": "input motion kept"}
         noise = movie_noise(view)
     else:
         fit, model = estimate_deviation(view, prepared.amplitudes, prepared)
         deviation, sd = fit.deviation[0].cpu().numpy(), fit.sd[0].cpu().numpy()
-        reason, iterations, noise = fit.reason[0], int(fit.iterations[0]), model.noise
+        notes = {"stop_reason": fit.reason[0], "iterations": int(fit.iterations[0]), "strength": fit.strength}
+        noise = model.noise
         comparison = Judge(view, fit, model, prepared.amplitudes, movie_unit(view, movie_noise(view)))
     if not np.isfinite(deviation).all():
         raise MovieError("the fit of %s gave values that are not finite: check its frames and gain" % movie.micrograph)
@@ -183,8 +185,8 @@ def align_movie(movie, particles, prepared: Prepared, stack=None):
         position_yx_angstrom=particles.position_yx_angstrom,
         displacement_yx_angstrom=(view.initial_yx_angstrom + deviation).astype(np.float32),
         deviation_sd_angstrom=sd.astype(np.float32), initial_yx_angstrom=view.initial_yx_angstrom.astype(np.float32),
-        dose_e_per_A2=view.dose_e_per_A2, stop_reason=reason)
-    return AlignedMovie(trajectories, fcc, {"iterations": iterations, "stop_reason": reason}, comparison and comparison.result())
+        dose_e_per_A2=view.dose_e_per_A2, stop_reason=notes["stop_reason"])
+    return AlignedMovie(trajectories, fcc, notes, comparison and comparison.result())
 
 
 def optics_index(particles, prepared: Prepared):

@@ -1,0 +1,43 @@
+"""A small average of a movie for the eye: the grey background of its trajectories where upstream left no micrograph."""
+import numpy as np
+import torch
+
+from ..movies.stack import MovieStack
+
+LONGEST_SIDE_PX = 512
+MOST_FRAMES = 16             # of a long movie so many are enough for the eye
+SEEN_PERCENTILES = (0.5, 99.5)
+
+
+def thumbnail(movie, stack: MovieStack):
+    """Average of up to 16 frames, moved along the rigid motion by whole pixels of the small image and scaled to grey levels.
+
+    Parameters: ``movie`` MovieMetadata, ``stack`` its decoded frames. Returns (image (h, w) uint8, its pixel size in A), or None for
+    a movie that is not held in memory: decoding it once more would cost too much.
+    """
+    if not isinstance(stack.frames, torch.Tensor):
+        return None
+    factor = max(1, -(-max(stack.shape_yx) // LONGEST_SIDE_PX))
+    height, width = (n // factor for n in stack.shape_yx)
+    if not height or not width:
+        return None
+    frames = np.unique(np.linspace(0, stack.n_frames - 1, MOST_FRAMES).round().astype(int))
+    shift_yx_px = movie.global_shift_xy_px[stack.first_frame + frames, ::-1] / factor           # r_aligned = r_frame + shift
+    total = np.zeros((height, width), np.float32)
+    for f, shift in zip(frames, np.rint(shift_yx_px).astype(int)):
+        total += np.roll(_binned(stack.frames[f].numpy(), factor, height, width), shift, axis=(0, 1))
+    if stack.gain is not None:              # near enough for the eye: the mean gain of what is put together
+        total *= _binned(stack.gain.numpy(), factor, height, width) / factor ** 2
+    return _grey(total), factor * stack.pixel_angstrom
+
+
+def _binned(image, factor, height, width):
+    """Sums over squares, (height, width) float32; rows first, which goes through memory as it lies."""
+    kind = np.uint16 if image.dtype == np.uint8 and factor <= 257 else np.float32 if image.dtype.kind == "f" else np.int32
+    rows = image[:height * factor, :width * factor].reshape(height, factor, width * factor).sum(axis=1, dtype=kind)
+    return rows.reshape(height, width, factor).sum(axis=2, dtype=np.float32)
+
+
+def _grey(image):
+    low, high = np.percentile(image, SEEN_PERCENTILES)
+    return np.rint(255.0 * np.clip((image - low) / max(high - low, 1e-12), 0.0, 1.0)).astype(np.uint8)
