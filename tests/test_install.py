@@ -32,7 +32,7 @@ print("where", module.__file__)
 EXPECTED = {
     "protocols": ["ProtAverageMovies", "ProtExportMotionResults", "ProtImportDoseWeights", "ProtImportHyperparameters", "ProtImportRelionMovies",
                   "ProtReferenceMotionCorrection"],
-    "viewers": ["DoseWeightsViewer", "HyperparametersViewer", "ReferenceMotionCorrectionViewer"],
+    "viewers": ["AverageMoviesViewer", "DoseWeightsViewer", "HyperparametersViewer", "ReferenceMotionCorrectionViewer"],
     "objects": ["EmpiricalDoseWeights", "MotionHyperparameters"],
     "templates": ["refmotion_plugin-reference_motion_correction", "refmotion_plugin-relion_refinement_and_motion_correction"],
     "bibtex": ["Grant2015", "Zivanov2019"],

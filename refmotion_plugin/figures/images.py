@@ -24,7 +24,7 @@ def read_background(path, pixel_angstrom=None):
             pixel = pixel_angstrom or float(file.voxel_size.x)
             data = file.data if file.data.ndim == 2 else file.data[0]
             factor = max(1, int(np.ceil(max(data.shape) / LONGEST_SIDE_PX)))
-            small = _bin(np.asarray(data, dtype=np.float32), factor)
+            small = bin_image(np.asarray(data, dtype=np.float32), factor)
     except (OSError, ValueError, IndexError, AttributeError) as error:
         log.info("micrograph %s is not shown: %s", path, error)
         return None
@@ -44,7 +44,8 @@ def stretched(image):
     return np.clip((image - low) / max(high - low, 1e-12), 0.0, 1.0)
 
 
-def _bin(image, factor):
+def bin_image(image, factor):
+    """Means over squares of ``factor`` pixels; an incomplete rim is left out."""
     height, width = (n // factor * factor for n in image.shape)
     return image[:height, :width].reshape(height // factor, factor, width // factor, factor).mean(axis=(1, 3))
 

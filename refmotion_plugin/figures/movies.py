@@ -6,7 +6,7 @@ import numpy as np
 
 from .style import BLUE, DARK, GREEN, GREY, ORANGE, SKY, VERMILION, ResultFigure, plain, say, styled, things
 
-STATE_COLOURS = {"polished": BLUE, "aligned": SKY, "to do": "0.8", "failed": VERMILION}
+STATE_COLOURS = {"polished": BLUE, "averaged": BLUE, "aligned": SKY, "to do": "0.8", "failed": VERMILION}
 ODD_FACTOR = 3.0                # times the median over movies: a movie to look at
 SHOWN_REASONS = 6
 REASON_WIDTH = 62
@@ -103,14 +103,14 @@ def states_figure(rows, left_out=None):
     lost = sum(count for reason, count in (left_out or {}).items() if reason.startswith("movie failed"))
     left = ([("their movie failed", lost)] if lost else []) + left
     states = Counter(row.state for row in rows)
-    shown = [(state, states[state]) for state in STATE_COLOURS if states[state]]
+    shown = states_in_order(states)
     parts = [(reasons, VERMILION, "movies", "why movies failed"), (left, ORANGE, "particles", "why particles were left out")]
     parts = [part for part in parts if part[0]]
     figure.set_size_inches(10.0, 1.3 + sum(0.9 + _height(part[0]) for part in parts))
     panels = figure.subplots(1 + len(parts), 1, squeeze=False, height_ratios=[0.8] + [0.4 + _height(part[0]) for part in parts])[:, 0]
-    _stacked(panels[0], shown)
+    draw_states(panels[0], states)
     for axes, part in zip(panels[1:], parts):
-        _reasons(axes, *part)
+        draw_reasons(axes, *part)
     failed = states["failed"]
     figure.headline("%s: %s%s" % (things(len(rows), "movie"), ", ".join("%d %s" % (count, state) for state, count in shown) or "none yet",
                                   "" if failed or not sum((left_out or {}).values()) else "; %s left out" % things(sum(left_out.values()), "particle")))
@@ -120,25 +120,31 @@ def states_figure(rows, left_out=None):
     return figure
 
 
+def states_in_order(states):
+    """[(state, count)] of those that occur."""
+    return [(state, states[state]) for state in STATE_COLOURS if states[state]]
+
+
 def _height(reasons):
     return 0.5 * min(len(reasons), SHOWN_REASONS + 1) + 0.2
 
 
-def _stacked(axes, shown):
-    """One bar in parts, each named."""
-    left = 0
+def draw_states(axes, states):
+    """One bar in parts, each named; ``states`` {state: count}."""
+    shown, left = states_in_order(states), 0
     total = sum(count for _, count in shown) or 1
     for state, count in shown:
         axes.barh([0], [count], left=left, color=STATE_COLOURS[state], height=0.8)
         narrow = count < 0.12 * total
         axes.text(left + 0.5 * count, 0 if not narrow else 0.55, "%d %s" % (count, state), ha="center", va="center" if not narrow else "bottom", fontsize=9,
-                  color="white" if state in ("polished", "failed") and not narrow else DARK)
+                  color="white" if state in ("polished", "averaged", "failed") and not narrow else DARK)
         left += count
     axes.set(xlim=(0, total), ylim=(-0.5, 1.0), title="movies")
     axes.axis("off")
 
 
-def _reasons(axes, reasons, colour, unit, title):
+def draw_reasons(axes, reasons, colour, unit, title):
+    """Bars of [(reason, count)], the most frequent ones by name."""
     shown = list(reasons[:SHOWN_REASONS])
     rest = sum(count for _, count in reasons[SHOWN_REASONS:])
     if rest:

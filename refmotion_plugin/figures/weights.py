@@ -43,13 +43,13 @@ def _relative(weight):
 def _headline(relative, k, dose):
     if len(dose) < 2:
         return "Dose weights of one frame"
-    at = 1.0 / HALF_AT_ANGSTROM
-    column = int(np.argmin(np.abs(k - at))) if k[-1] >= at else len(k) - 1
-    share = relative[:, column] / relative[:, column].sum()
+    at = min(1.0 / HALF_AT_ANGSTROM, float(k[-1]))
+    share = np.array([np.interp(at, k, row) for row in relative])
+    share = share / share.sum()
     ends = dose + 0.5 * np.gradient(dose)
     half = float(np.interp(0.5, np.cumsum(share), ends))
     peak = int(np.argmax(share))
-    return "At %.1f Å, half of the weight lies on the first %.0f e/Å²; frame %d weighs most" % (1.0 / k[column], max(half, 0.0), peak + 1)
+    return "At %.1f Å, half of the weight lies on the first %.0f e/Å²; frame %d weighs most" % (1.0 / at, max(half, 0.0), peak + 1)
 
 
 def _draw_curves(figure, axes, relative, standard, k, dose):

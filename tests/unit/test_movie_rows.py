@@ -1,5 +1,7 @@
 """One line per movie: states, reasons, and the numbers that the alignment left or that its trajectories give."""
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -7,7 +9,9 @@ from refmotion_plugin.contract import store
 from refmotion_plugin.contract.layout import mark_done
 from refmotion_plugin.contract.records import Trajectories
 from refmotion_plugin.contract.results import JobResults
-from tests.unit.job_stand_ins import write_project
+from refmotion_plugin.contract.star import read_corrected_micrographs
+from refmotion_plugin.engine.run.job import run_job
+from tests.unit.job_stand_ins import FakeStages, write_project
 
 
 def job_with_movies(folder):
@@ -48,3 +52,25 @@ def test_the_micrograph_is_found_beside_the_list_or_not_at_all(tmp_path):
     assert image.tolist() == [[0, 1, 2], [3, 4, 5]] and pixel == 8.0
     results.layout.thumbnail("a").write_bytes(b"not whole")
     assert results.thumbnail("a") is None
+
+
+def test_a_job_leaves_motion_strength_and_a_thumbnail_where_there_is_no_micrograph(tmp_path):
+    spec, stages = write_project(tmp_path), FakeStages()
+    recipes = replace(stages.recipes(), thumbnail=lambda movie, stack: (np.full((2, 2), len(stack), np.uint8), 9.0))
+    named = MovieNames(spec)
+    named.first.parent.mkdir(exist_ok=True)
+    named.first.write_bytes(b"an image")
+    run_job(tmp_path / "out", spec, recipes=recipes)
+    results = JobResults(tmp_path / "out")
+    with_image, without = results.movies()[:2]
+    assert results.thumbnail(with_image.key) is None and results.thumbnail(without.key)[1] == 9.0
+    notes = json.loads(results.layout.done(without.key, "align").read_text())
+    assert set(notes["motion"]) == {"path_length_angstrom", "early_angstrom", "local_rms_angstrom", "sd_angstrom"} and notes["stop_reason"] == "converged"
+
+
+class MovieNames:
+    """Where the first movie's micrograph would lie: beside the list of movies, as RELION names it."""
+
+    def __init__(self, spec):
+        name = read_corrected_micrographs(spec.inputs.movies)[0][0].name
+        self.first = Path(spec.inputs.movies).parents[len(Path(name).parts) - 1] / name
