@@ -118,6 +118,13 @@ def help_of(field):
     return text
 
 
+def with_reading(inputs, reading):
+    """``inputs`` of a JobSpec with what the program that aligned the movies implies, where the form leaves it open."""
+    turned = any(key in inputs for key in ("gain", "gain_rotation", "gain_flip"))
+    implied = {key: value for key, value in reading.items() if key not in inputs and not (turned and key == "gain_flip")}
+    return dict(implied, **inputs)
+
+
 def values_of(protocol, fields=ALL):
     """``{part: {key: value}}`` of the fields whose value is not the default, for ``JobSpec.build``."""
     parts = {}

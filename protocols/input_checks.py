@@ -2,7 +2,12 @@
 import os
 
 from refmotion_plugin import convert
+from refmotion_plugin.contract.errors import InputError
 
+_GAIN = ("The gain reference is used as it was imported. If the movie alignment rotated or flipped it, set the same in section Movies: Scipion "
+         "does not record it.")
+_FLEXALIGN_GAIN = ("FlexAlign reads TIFF movies as they are stored and turns their gain upside down: so will be done here. If it was told to rotate "
+                   "or flip the gain besides, set in section Movies how the gain has to be turned in all.")
 _COVERED = 0.55     # coordinates that reach no further than this part of the movie in both directions look wrongly scaled
 
 
@@ -11,7 +16,7 @@ def errors(protocol, references, coordinate_pixel):
     movies = protocol.inputMovies.get()
     if movies is None or any(r.particles is None or r.volume is None for r in references):
         return []               # the form itself says which input is missing
-    found = movie_errors(movies)
+    found = movie_errors(movies) or _crop_errors(movies)
     for reference in references:
         prefix = "Reference %d: " % (reference.index + 1) if len(references) > 1 else ""
         found += [prefix + text for text in _particle_errors(protocol, reference.particles)]
@@ -33,7 +38,24 @@ def movie_errors(movies):
         found.append("The input movies have no dose per frame: import them again with it, the dose decides how frames are weighted.")
     if not movies.getSamplingRate():
         found.append("The input movies have no pixel size: import them again with it.")
+    try:
+        convert.first_movie(movies)
+    except InputError as error:
+        found.append(_sentence(str(error)))
     return found
+
+
+def _sentence(text):
+    return text[:1].upper() + text[1:] + "."
+
+
+def _crop_errors(movies):
+    """Coordinates were picked on the cropped micrographs, and nothing says how those lie on the movies."""
+    first = convert.first_movie(movies)
+    if first is None or not first.roi:
+        return []
+    return ["The movie alignment cropped the micrographs (x %d, y %d, %d x %d px): coordinates picked on them do not fit the movies. Align without "
+            "cropping." % first.roi]
 
 
 def streaming_errors(protocol, spec):
@@ -164,6 +186,8 @@ def warnings(protocol, references):
 
 def movie_warnings(protocol, movies):
     """Sentences about the movies alone."""
+    if movie_errors(movies):
+        return []
     found = _gain_warnings(protocol, movies)
     if all(row.is_interpolated for row in convert.read_movies(movies)[0]):
         found.append("All shifts of the movies are zero: they seem to be aligned stacks that a protocol saved. Interpolated frames give "
@@ -171,11 +195,17 @@ def movie_warnings(protocol, movies):
     return found
 
 
+def crop_warnings(movies):
+    """What averages of the whole frame mean where the alignment cropped."""
+    if movie_errors(movies) or not convert.first_movie(movies).roi:
+        return []
+    return ["The movie alignment cropped its micrographs; these will show the whole frame, so coordinates picked on those do not fit them."]
+
+
 def _gain_warnings(protocol, movies):
     found = []
     if movies.getGain() and not protocol.gainFile.get() and not protocol.gainRotation.get() and not protocol.gainFlip.get():
-        found.append("The gain reference is used as it was imported. If the movie alignment rotated or flipped it, set the same in "
-                     "section Movies: Scipion does not record it.")
+        found.append(_FLEXALIGN_GAIN if "gain_flip" in convert.reading_of(movies) else _GAIN)
     if movies.getDark():
         found.append("The movies have a dark reference, which is not used: counting cameras need none.")
     return found

@@ -160,7 +160,7 @@ class ProtAverageMovies(StreamingSteps, ProtMicrographs):
 
     def _warnings(self):
         movies = self.inputMovies.get()
-        return [] if movies is None else input_checks.movie_warnings(self, movies)
+        return [] if movies is None else input_checks.movie_warnings(self, movies) + input_checks.crop_warnings(movies)
 
     def _summary(self):
         if self.isActive():
@@ -190,7 +190,8 @@ class ProtAverageMovies(StreamingSteps, ProtMicrographs):
         """Nested parameters: what the form says and the file that stands for its movies."""
         data = form_fields.values_of(self, FIELDS)
         data["output"] = data.pop("average", {})
-        data.setdefault("inputs", {})["movies"] = movies_star
+        data["inputs"] = form_fields.with_reading(data.get("inputs", {}), convert.reading_of(self.inputMovies.get()))
+        data["inputs"]["movies"] = movies_star
         if self._isStreaming():
             data["inputs"]["growing"] = True
         if self.inputDoseWeights.get() is not None:

@@ -275,7 +275,8 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
     def _jobData(self, inputs):
         """Nested parameters of the job: what the form says and the files that stand for its sets."""
         data = form_fields.values_of(self)
-        data.setdefault("inputs", {})["movies"] = inputs["movies"]
+        data["inputs"] = form_fields.with_reading(data.get("inputs", {}), convert.reading_of(self.inputMovies.get()))
+        data["inputs"]["movies"] = inputs["movies"]
         data["references"] = [dict(maps, particles=self._particlesStar(i)) for i, maps in enumerate(inputs["references"])]
         prior = data.setdefault("motion_prior", {})
         if self.inputHyperparameters.get() is not None:

@@ -6,7 +6,8 @@ Frames count from 0 inside, from 1 in STAR files. Angles are degrees at the bord
 * ``displacement_yx_angstrom[p, f]``: where particle p is *seen* in frame f minus its catalogue position; total motion.
   Polishing shifts by minus this.
 * Frame shifts in files are the shift *to apply to the frame*, in unbinned movie pixels: a feature at q in the corrected
-  micrograph is at ``q - shift`` in the frame. Some producers do not start at zero, so the first shift is subtracted.
+  micrograph is at ``q - shift`` in the frame. A program whose micrograph shows the place of a later frame has its zero there, so
+  nothing is subtracted.
 * The particle's centre sits at ``coordinate - origin``.
 * A point r of the map projects to ``A(rot, tilt, psi) r`` (RELION's ZYZ angles); the box centre is pixel ``size // 2``.
 * Protein is dark in movies, bright in output particles.
@@ -22,10 +23,10 @@ def displacement_from_frame_shifts(shift_xy_px, movie_pixel_angstrom):
     """Rigid displacement of every feature from the shifts stored in files.
 
     Parameters: ``shift_xy_px`` (frame, 2) in (x, y) order, unbinned movie px, to be applied to the frames;
-    ``movie_pixel_angstrom`` A/px. Returns (frame, 2) in (y, x) order, A, zero at the first frame.
+    ``movie_pixel_angstrom`` A/px. Returns (frame, 2) in (y, x) order, A, zero in the frame whose place the
+    micrograph shows (RELION: the first; FlexAlign and MotionCor: one in the middle).
     """
-    shift = np.asarray(shift_xy_px, dtype=np.float64)
-    return -(shift - shift[:1])[:, ::-1] * movie_pixel_angstrom
+    return -np.asarray(shift_xy_px, dtype=np.float64)[:, ::-1] * movie_pixel_angstrom
 
 
 def frame_shifts_from_displacement(displacement_yx_angstrom, movie_pixel_angstrom):

@@ -12,6 +12,7 @@ import numpy as np
 from ..contract.errors import InputError
 from ..contract.star import StarTable, write_tables
 from ..contract.star_movies import NOT_OBSERVED
+from . import producers
 
 
 def optics_rows(acquisition):
@@ -43,12 +44,15 @@ class MovieRow:
     identifier: int
     mic_name: str
     file_name: str
-    first_frame: int
+    first_frame: int                        # of the file, counted from 1
     last_frame: int
+    skipped_frames: int                     # frames of the exposure before the file's first
     shift_xy_px: np.ndarray                 # (frame, 2) from first to last frame
     local_coefficients: Tuple[float, ...]   # 36 or none
     hot_pixels_xy: Tuple[Tuple[int, int], ...]
     optics: Dict[str, str]
+    eer: Tuple[int, int]                    # upsampling and frames per fraction; (0, 1) for other formats
+    roi: Tuple[int, ...]                    # x, y, width, height that the micrograph was cropped to; empty: the whole frame
 
     @property
     def is_interpolated(self):
@@ -64,23 +68,45 @@ def read_movies(movies):
         if movie.getAlignment() is None or not len(movie.getAlignment().getShifts()[0]):
             without.append(movie.getMicName())
         else:
-            rows.append(_movie_row(movie, optics))
+            rows.append(_movie_row(movie, optics, movies))
     return rows, without
 
 
-def _movie_row(movie, optics):
+def first_movie(movies):
+    """``MovieRow`` of the first movie, or None without movies or alignment. Raises InputError like ``read_movies``."""
+    first = movies.getFirstItem()
+    if first is None or first.getAlignment() is None or not len(first.getAlignment().getShifts()[0]):
+        return None
+    return _movie_row(first, optics_rows(movies.getAcquisition()), movies)
+
+
+def _movie_row(movie, optics, movies):
     alignment = movie.getAlignment()
     shift_x, shift_y = alignment.getShifts()
     shift = np.stack([np.array(list(shift_x), dtype=float), np.array(list(shift_y), dtype=float)], axis=-1)
-    first = max(alignment.getRange()[0], 1)
+    skipped, own_optics = _skipped_frames(movie), optics_of(movie, optics)
+    first = max(alignment.getRange()[0], 1) - skipped
     if not np.isfinite(shift).all():
         raise InputError("the alignment of movie %s has a shift that is not a number: run its motion correction again, or leave "
                          "the movie out" % movie.getMicName())
     return MovieRow(
         identifier=movie.getObjId(), mic_name=movie.getMicName() or "", file_name=movie.getFileName(), first_frame=first,
-        last_frame=first + len(shift) - 1, shift_xy_px=shift, optics=optics_of(movie, optics),
+        last_frame=first + len(shift) - 1, skipped_frames=skipped, optics=own_optics,
+        shift_xy_px=producers.shifts_with_origin(movie, shift, movies.getFileName()),
+        eer=producers.eer_of(movie, own_optics, movies.getDim(), len(shift)),
         local_coefficients=tuple(float(c) for c in _json_list(movie, "_rlnMotionModelCoeff")),
-        hot_pixels_xy=tuple((int(float(x)), int(float(y))) for x, y in _json_list(movie, "_rlnHotPixels")))
+        hot_pixels_xy=tuple((int(float(x)), int(float(y))) for x, y in _json_list(movie, "_rlnHotPixels")), roi=_roi(alignment))
+
+
+def _skipped_frames(movie):
+    """Frames before the first one in the file: a stack that was written with some frames only begins later in the exposure."""
+    first, _, index = list(movie.getFramesRange())
+    return max(first - index, 0)
+
+
+def _roi(alignment):
+    roi = [int(v) for v in (alignment.getRoi() or [])]
+    return tuple(roi) if any(roi) else ()
 
 
 def _json_list(item, attribute):
@@ -104,7 +130,7 @@ class MovieSettings:
 
     def fraction_dose(self, row):
         """e/A^2 per frame of a movie; Scipion keeps the dose of EER movies per hardware frame."""
-        return self.dose_per_frame * (_grouping(row) if _upsampling(row) else 1)
+        return self.dose_per_frame * row.eer[1]
 
 
 def movie_settings(movies):
@@ -167,7 +193,7 @@ def _write_movie(row, settings, path):
 
 
 def _general(row, settings):
-    upsampling = _upsampling(row)
+    upsampling, grouping = row.eer
     general = {
         "rlnImageSizeX": settings.size_xy[0] * max(upsampling, 1),
         "rlnImageSizeY": settings.size_xy[1] * max(upsampling, 1),
@@ -176,25 +202,23 @@ def _general(row, settings):
         "rlnMicrographBinning": 1.0,
         "rlnMicrographOriginalPixelSize": settings.pixel_angstrom,
         "rlnMicrographDoseRate": settings.fraction_dose(row),
-        "rlnMicrographPreExposure": settings.dose_initial,
+        "rlnMicrographPreExposure": settings.dose_initial + settings.fraction_dose(row) * row.skipped_frames,
         "rlnVoltage": settings.voltage,
         "rlnMicrographStartFrame": row.first_frame,
         "rlnMotionModelVersion": 1 if row.local_coefficients else 0}
-    gain = row.optics.get("rlnMicrographGainName") or settings.gain
-    if gain:
-        general["rlnMicrographGainName"] = gain
+    for name, value in (("rlnMicrographGainName", _named(row, "rlnMicrographGainName") or settings.gain),
+                        ("rlnMicrographDefectFile", _named(row, "rlnMicrographDefectFile"))):
+        if value:
+            general[name] = value
     if upsampling:
-        general.update(rlnEERUpsampling=upsampling, rlnEERGrouping=_grouping(row))
+        general.update(rlnEERUpsampling=upsampling, rlnEERGrouping=grouping)
     return general
 
 
-def _upsampling(row):
-    """1 or 2 for an EER movie, 0 for others."""
-    return int(float(row.optics.get("rlnEERUpsampling", 0))) if row.file_name.lower().endswith(".eer") else 0
-
-
-def _grouping(row):
-    return int(float(row.optics.get("rlnEERGrouping", 1)))
+def _named(row, column):
+    """A file that the optics group names, or None."""
+    value = row.optics.get(column, "").strip('"')
+    return value if value not in ("", "None") else None
 
 
 def _shift_table(row, frames_of_file):

@@ -1,0 +1,72 @@
+"""What the programs that aligned a set of movies leave unsaid in it, told from the marks they leave on its movies.
+
+Names of attributes and files are those that scipion-em-motioncorr and scipion-em-xmipp write.
+"""
+import os
+
+import numpy as np
+
+from ..contract.errors import InputError
+
+_FLEXALIGN_MARK = "_xmipp_ShiftX"
+_TIFF = (".tif", ".tiff")
+_MOTIONCOR_LOGS = ("%s-Patch-Full.log", "%s-Full.log")
+_LOG_DIGITS = 0.011         # the log has two decimals
+
+
+def reading_of(movies):
+    """How the frames of a set have to be read where that differs from the usual: a dict of keys of InputSpec.
+
+    FlexAlign does not turn TIFF movies, and turns their gain instead; RELION and MotionCor do the opposite.
+    """
+    first = movies.getFirstItem()
+    if first is None or not _aligned_by_flexalign(first) or not first.getFileName().lower().endswith(_TIFF):
+        return {}
+    return {"movie_flip_y": False, "gain_flip": 1}
+
+
+def eer_of(movie, optics, dim, n_shifts):
+    """(upsampling, frames per fraction) of a movie; (0, 1) if it is no EER.
+
+    ``optics``: row of its optics group; ``dim``: (x, y, frames) of the set. RELION and MotionCor say it in the optics table. FlexAlign does
+    not: it cuts the file into as many fractions as there are shifts. Raises InputError if nothing says it.
+    """
+    if not movie.getFileName().lower().endswith(".eer"):
+        return 0, 1
+    if "rlnEERGrouping" in optics:
+        return max(1, int(float(optics.get("rlnEERUpsampling", 1)))), max(1, int(float(optics["rlnEERGrouping"])))
+    if not _aligned_by_flexalign(movie) or not dim:
+        raise InputError("%s is an EER movie, but the set does not say how many of its frames make one fraction (rlnEERGrouping in its "
+                         "optics table): align the movies with RELION or, with the RELION plugin installed, with MotionCor"
+                         % movie.getFileName())
+    return 1, max(1, dim[2] // n_shifts)
+
+
+def _aligned_by_flexalign(movie):
+    return movie.getAttributeValue(_FLEXALIGN_MARK, None) is not None
+
+
+def shifts_with_origin(movie, shift_xy_px, set_file):
+    """Shifts (frame, 2) as MotionCor applied them.
+
+    MotionCor aligns to the central frame, so its micrographs show that frame's place; the set holds shifts relative to the first
+    frame. Its log, in folder ``extra`` beside the set's file ``set_file``, has what was applied: taken if it has the same motion.
+    """
+    stem = os.path.splitext(os.path.basename(movie.getFileName()))[0]
+    for pattern in _MOTIONCOR_LOGS:
+        applied = _read_log(os.path.join(os.path.dirname(set_file or ""), "extra", pattern % stem))
+        if applied is not None and applied.shape == shift_xy_px.shape:
+            relative = applied - applied[0] - (shift_xy_px - shift_xy_px[0])
+            if np.abs(relative).max() < 2 * _LOG_DIGITS:
+                return applied
+    return shift_xy_px
+
+
+def _read_log(path):
+    """(frame, 2) shifts in x and y of a MotionCor log, or None."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            rows = [line.split()[1:3] for line in file if line.strip() and "#" not in line]
+        return np.array(rows, dtype=float).reshape(-1, 2)
+    except (OSError, ValueError):
+        return None
