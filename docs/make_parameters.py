@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from refmotion_plugin.contract.average_spec import AverageSpec  # noqa: E402
+from refmotion_plugin.contract.guidance import GUIDANCE  # noqa: E402
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, JobSpec, ReferenceSpec  # noqa: E402
 from refmotion_plugin.engine.options import SECTIONS, option_name, spec_fields  # noqa: E402
 
@@ -89,6 +90,13 @@ def section_table(section):
     return table(["option", "in job.json", "default", "meaning"], rows)
 
 
+def guidance_table():
+    """When to touch what, and its name in other programs."""
+    known = [(part, name) for part, name, _ in spec_fields()]
+    rows = [["`%s`" % option_name(name), g.when, g.cryosparc, g.relion] for (part, name), g in GUIDANCE.items() if (part, name) in known]
+    return table(["option", "when to touch it", "in CryoSPARC", "in RELION"], rows)
+
+
 def reference_table():
     """The files of one reference."""
     rows = [["`--%s`" % name, "`references[].%s`" % name, default_of(name, field), meaning_of(field)]
@@ -119,6 +127,9 @@ def parameters_page():
     for section in SECTIONS:
         model = JobSpec.model_fields[section].annotation
         parts.append("## %s\n\n%s\n\n%s\n" % (section.replace("_", " ").capitalize(), model.__doc__, section_table(section)))
+    parts.append("## When to touch what\n\nThe help of the Scipion form says the same. The last columns name the field that does the same in CryoSPARC's "
+                 "reference based motion correction and in RELION's Bayesian polishing; an empty one has no counterpart.\n\n"
+                 + guidance_table() + "\n")
     parts.append("## Hyperparameters of the prior\n\nThe file that `--hyperparameters` takes and every job writes. All keys or none; "
                  "what they do is in [method.md](method.md#prior).\n\n" + hyperparameter_table() + "\n")
     return "\n".join(parts)

@@ -1,8 +1,16 @@
 """How a protocol runs the engine: which devices, the process, and what a failure means."""
+import threading
+import time
 from subprocess import CalledProcessError
+
+from pyworkflow.protocol.executor import StepThread, ThreadStepExecutor
+
+from refmotion_plugin.contract.layout import JobLayout
+from refmotion_plugin.contract.results import read_status
 
 from . import run_summary
 
+_LATE_SECONDS = 10
 SOME_MOVIES_FAILED = 3      # exit code of an engine that finished, but not with every movie
 
 
@@ -11,6 +19,8 @@ def device_of(protocol):
     if not protocol.usesGpu():
         return "cpu"
     executor = getattr(protocol, "_stepsExecutor", None)
+    if isinstance(executor, ThreadStepExecutor) and not isinstance(threading.current_thread(), StepThread):
+        executor = None         # it knows the GPUs of its steps alone, and the form is checked outside them
     ids = executor.getGpuList() if executor is not None else protocol.getGpuList()
     return ",".join("cuda:%d" % int(i) for i in ids) or "cuda"
 
@@ -18,14 +28,30 @@ def device_of(protocol):
 def run_engine(protocol, arguments, job_folder):
     """Run the engine and wait. A movie that fails is listed and costs nothing else.
 
-    Raises RuntimeError with its reason if the engine stops.
+    The engine's own record decides whether it came to its end: a queue that runs the steps tells no exit code, nor that it killed a job.
+    Raises RuntimeError with its reason if the engine stopped.
     """
-    plugin = protocol.getPlugin()
+    plugin, status = protocol.getPlugin(), JobLayout(job_folder).status
+    before, exit_code = len(read_status(status)), None
     try:
         protocol.runJob(plugin.getEngineProgram(), arguments, env=plugin.getEnviron(), numberOfMpi=1)
     except CalledProcessError as error:
-        if error.returncode != SOME_MOVIES_FAILED:
-            raise RuntimeError(run_summary.reason_of_failure(job_folder, error.returncode)) from None
+        exit_code = error.returncode
+    if exit_code not in (None, SOME_MOVIES_FAILED) or _ending(status, before) != "finished":
+        raise RuntimeError(run_summary.reason_of_failure(job_folder, exit_code, before))
+
+
+def _ending(status, before):
+    """What the engine said last since there were ``before`` events, ``finished`` or ``stopped``; None if neither.
+
+    Files that another machine wrote may show late.
+    """
+    for waited in range(_LATE_SECONDS + 1):
+        said = [event["event"] for event in read_status(status)[before:] if event.get("event") in ("finished", "stopped")]
+        if said:
+            return said[-1]
+        time.sleep(1 if waited < _LATE_SECONDS else 0)
+    return None
 
 
 def fingerprint_of(pointer, grows=False):

@@ -1,9 +1,10 @@
 """The parameters of a job as form fields: names and layout here, defaults and explanations from ``contract.spec``."""
+import re
 from collections import namedtuple
 
 from pyworkflow.protocol import params
 
-from refmotion_plugin.contract import spec
+from refmotion_plugin.contract import guidance, spec
 from refmotion_plugin.contract.average_spec import AverageOutputSpec
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS as PRIOR
 
@@ -43,16 +44,18 @@ DOSE = (
 FRAMES = (
     _field("firstFrame", "inputs", "first_frame", "First", params.IntParam),
     _field("lastFrame", "inputs", "last_frame", "Last", params.IntParam))
-MOVIES = (
+GAIN = (
     _field("gainFile", "inputs", "gain", "Gain reference", params.FileParam),
     _field("gainRotation", "inputs", "gain_rotation", "Gain rotation", params.EnumParam, False, (0, 1, 2, 3)),
-    _field("gainFlip", "inputs", "gain_flip", "Gain flip", params.EnumParam, False, (0, 1, 2)),
+    _field("gainFlip", "inputs", "gain_flip", "Gain flip", params.EnumParam, False, (0, 1, 2)))
+READING = (
     _field("movieFlip", "inputs", "movie_flip_y", "Turn frames upside down?", params.EnumParam, True, (None, False, True)),
     _field("defectFile", "inputs", "defects", "Defect file", params.FileParam, True),
     _field("hotPixelSigma", "inputs", "hot_pixel_sigma", "Hot pixel threshold (σ)", params.FloatParam, True),
     _field("eerGrouping", "inputs", "eer_grouping", "EER frames per fraction", params.IntParam, True),
     _field("preflight", "inputs", "preflight", "Check orientations first?", params.BooleanParam, True),
     _field("halfSetsFromOrder", "inputs", "half_sets_from_order", "Make up missing half-sets?", params.BooleanParam, True))
+MOVIES = GAIN + READING
 OUTPUT = (
     _field("stopAfter", "output", "stop_after", "Final processing stage", params.EnumParam, False,
            ("hyperparameters", "dose-weights", "particles")),
@@ -83,10 +86,12 @@ _USUAL = {"velocitySigma": "%.3g" % PRIOR.velocity_sigma, "correlationDistance":
           "accelerationSigma": "%.3g" % PRIOR.acceleration_sigma}
 
 
-def add_field(form, field):
-    """Add ``field`` to a form, a group or a line; default and help come from the spec."""
+def add_field(form, field, condition=None):
+    """Add ``field`` to a form, a group or a line; default and help come from the contract."""
     default = default_of(field)
     options = {"default": field.choices.index(default) if field.choices else default, "label": field.label, "help": help_of(field)}
+    if condition:
+        options["condition"] = condition
     if field.advanced:
         options["expertLevel"] = params.LEVEL_ADVANCED
     if field.choices:
@@ -96,11 +101,13 @@ def add_field(form, field):
     form.addParam(field.name, field.kind, **options)
 
 
-def add_device_wizard(form):
-    """A line whose wizard button fills in GPUs and threads in the form's head."""
-    form.addParam("deviceWizard", params.LabelParam, label="Set GPUs and threads for this machine",
-                  help="The wizard button lists the GPUs and cores of this machine and fills in the fields above. In a queue the run has "
-                       "what its job gets instead.")
+def add_group(form, label, fields, condition=None):
+    """A group of fields, hidden with them where all are advanced."""
+    options = {"expertLevel": params.LEVEL_ADVANCED} if all(field.advanced for field in fields) else {}
+    group = form.addGroup(label, **options)
+    for field in fields:
+        add_field(group, field, condition)
+    return group
 
 
 def default_of(field):
@@ -109,13 +116,20 @@ def default_of(field):
 
 
 def help_of(field):
-    """The spec's explanation of a field as a sentence, with the usual value of the prior's strengths."""
-    text = _PARTS[field.part].model_fields[field.key].description
-    text = text[0].upper() + text[1:] + "."
+    """What a field is, its special values, when to touch it, and its name in other programs."""
+    text = _sentence(_PARTS[field.part].model_fields[field.key].description)
     if field.name in _USUAL:
-        text += ("\nEmpty: the default %s, or what the input hyperparameters say. Give all three strengths or none of them."
-                 % _USUAL[field.name])
-    return text
+        text += "\nEmpty: the default %s, or what the input hyperparameters say. Give all three strengths or none of them." % _USUAL[field.name]
+    elif default_of(field) is None and not field.choices:
+        text = text.replace("; none:", "; empty:")
+    advice, names = guidance.GUIDANCE[field.part, field.key], guidance.elsewhere(field.part, field.key)
+    return "\n\n".join(filter(None, [text, "_When_: " + advice.when.replace("e/A^2", "e/Å²"), "_Elsewhere_: %s." % names if names else ""]))
+
+
+def _sentence(text):
+    """A description of the contract, which keeps to plain letters, as the form shows it."""
+    text = re.sub(r"(?<=, )A\b|(?<=in )A\b|\bA(?= per)", "Å", text.replace("e/A^2", "e/Å²"))
+    return text[0].upper() + text[1:] + "."
 
 
 def with_reading(inputs, reading):

@@ -14,7 +14,7 @@ from refmotion_plugin.contract.averages import AverageLayout, AverageResults
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import read_json, write_json
 
-from . import form_fields, input_checks, run_summary
+from . import correction_form, form_fields, input_checks, live_summary, run_summary
 from .engine_process import device_of, fingerprint_of, run_engine
 from .streaming import StreamingSteps, add_streaming_fields
 
@@ -47,27 +47,20 @@ class ProtAverageMovies(StreamingSteps, ProtMicrographs):
     # --------------------------- DEFINE param functions ----------------------
     def _defineParams(self, form):
         form.addSection(label="Input")
-        form.addHidden(params.USE_GPU, params.BooleanParam, default=True, label="Use GPU for execution",
-                       help="No: the same calculation on CPU threads.")
-        form.addHidden(params.GPU_LIST, params.StringParam, default="0", label="Choose GPU IDs",
-                       help="Numbers among the GPUs that this run sees, for example 0 or 0 1.")
+        correction_form.define_devices(form)
         form.addParam("inputMovies", params.PointerParam, pointerClass="SetOfMovies", important=True, label="Input movies",
                       help="Movies with their alignment. The original movies are needed, not aligned and interpolated stacks.")
         form.addParam("inputDoseWeights", params.PointerParam, pointerClass="EmpiricalDoseWeights", allowsNull=True, label="Dose weights",
                       help="Weights measured by reference-based motion correction, or imported. Empty: the standard exposure curve of "
                            "Grant and Grigorieff.")
-        self._addFields(form.addGroup("Micrographs"), form_fields.AVERAGE)
-        form_fields.add_device_wizard(form.addGroup("Compute"))
+        form_fields.add_group(form, "Micrographs", form_fields.AVERAGE)
+        correction_form.define_compute(form)
         form.addSection(label="Movies")
-        self._addFields(form.addLine("Frames", help="Counted from 1; -1: the last frame of each movie."), form_fields.FRAMES)
-        self._addFields(form, MOVIE_FIELDS)
+        correction_form.define_frames(form)
+        form_fields.add_group(form, "Gain reference", form_fields.GAIN)
+        form_fields.add_group(form, "Reading", [field for field in MOVIE_FIELDS if field not in form_fields.GAIN])
         add_streaming_fields(form)
         form.addParallelSection(threads=4, mpi=0)
-
-    @staticmethod
-    def _addFields(form, fields):
-        for field in fields:
-            form_fields.add_field(form, field)
 
     # --------------------------- INSERT steps functions ----------------------
     def _insertAllSteps(self):
@@ -164,7 +157,7 @@ class ProtAverageMovies(StreamingSteps, ProtMicrographs):
 
     def _summary(self):
         if self.isActive():
-            return run_summary.progress_lines(self._jobFolder())
+            return live_summary.average_lines(self._jobFolder())
         kept = self.summaryVar.get()
         return kept.split("\n") if kept else ["No results yet."]
 

@@ -6,7 +6,6 @@ import os
 from pwem.objects import SetOfParticles
 from pwem.protocols import ProtParticles
 from pyworkflow import BETA
-from pyworkflow.protocol import params
 
 from refmotion_plugin import convert
 from refmotion_plugin.contract.errors import InputError
@@ -15,10 +14,10 @@ from refmotion_plugin.contract.results import JobResults
 from refmotion_plugin.contract.spec import JobSpec
 from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters
 
-from . import form_fields, input_checks, run_summary
+from . import correction_form, form_fields, input_checks, live_summary, run_summary
 from .engine_process import device_of, fingerprint_of, run_engine
-from .references import chosen_references, define_references
-from .streaming import StreamingSteps, add_streaming_fields
+from .references import chosen_references
+from .streaming import StreamingSteps
 
 STAGES = ("hyperparameters", "dose-weights", "particles")
 LAST_STAGE = STAGES.index("particles")
@@ -45,48 +44,7 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
 
     # --------------------------- DEFINE param functions ----------------------
     def _defineParams(self, form):
-        form.addSection(label="Input")
-        form.addHidden(params.USE_GPU, params.BooleanParam, default=True, label="Use GPU for execution",
-                       help="No: the same calculation on CPU threads.")
-        form.addHidden(params.GPU_LIST, params.StringParam, default="0", label="Choose GPU IDs",
-                       help="Numbers among the GPUs that this run sees, for example 0 or 0 1.")
-        form.addParam("inputMovies", params.PointerParam, pointerClass="SetOfMovies", important=True, label="Input movies",
-                      help="Movies with their alignment (global shifts, local motion too where the program stores it). The "
-                           "original movies are needed, not aligned and interpolated stacks.")
-        define_references(form)
-        self._defineEarlierResults(form)
-        form.addSection(label="Motion")
-        self._addFields(form.addGroup("Prior strengths (all three, or none)"), form_fields.STRENGTHS)
-        self._addFields(form.addGroup("Search by cross-validation between the half-maps (if no strengths are given)"), form_fields.SEARCH)
-        self._addFields(form, form_fields.ALIGNMENT + form_fields.DOSE)
-        form.addSection(label="Movies")
-        self._addFields(form.addLine("Frames", help="Counted from 1; -1: the last frame of each movie."), form_fields.FRAMES)
-        form.addParam("coordinatePixel", params.FloatParam, default=-1.0, label="Pixel size of the coordinates (Å)",
-                      expertLevel=params.LEVEL_ADVANCED,
-                      help="-1: that of the particle images, as Scipion's extraction protocols store coordinates. Particles "
-                           "imported from RELION STAR files keep pixels of the micrographs: give those pixels' size.")
-        self._addFields(form, form_fields.MOVIES)
-        form.addSection(label="Output")
-        self._addFields(form, form_fields.OUTPUT)
-        group = form.addGroup("Compute")
-        form_fields.add_device_wizard(group)
-        self._addFields(group, form_fields.COMPUTE)
-        add_streaming_fields(form, first_particles=200)
-        form.addParallelSection(threads=4, mpi=0)
-
-    @staticmethod
-    def _defineEarlierResults(form):
-        group = form.addGroup("Results of earlier runs")
-        group.addParam("inputHyperparameters", params.PointerParam, pointerClass="MotionHyperparameters", allowsNull=True,
-                       label="Input hyperparameters", help="Strengths of the motion prior from an earlier run.")
-        group.addParam("inputDoseWeights", params.PointerParam, pointerClass="EmpiricalDoseWeights", allowsNull=True,
-                       label="Input dose weights",
-                       help="Dose weights from an earlier run; they are not measured again, so each movie is read once.")
-
-    @staticmethod
-    def _addFields(form, fields):
-        for field in fields:
-            form_fields.add_field(form, field)
+        correction_form.define(form)
 
     # --------------------------- INSERT steps functions ----------------------
     def _insertAllSteps(self):
@@ -100,7 +58,7 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
         else:
             self._insertFunctionStep(self.alignStep, key, needsGPU=True)
             if last >= STAGES.index("dose-weights"):
-                self._insertFunctionStep(self.weighStep, key, needsGPU=False)
+                self._insertFunctionStep(self.weighStep, key, needsGPU=True)
             if last == LAST_STAGE:
                 self._insertFunctionStep(self.polishStep, key, needsGPU=True)
         if last == LAST_STAGE:
@@ -232,7 +190,7 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
         return input_checks.warnings(self, chosen_references(self))
 
     def _summary(self):
-        return run_summary.lines(self, self._jobFolder())
+        return run_summary.lines(self, live_summary.correction_lines(self._jobFolder()) if self.isActive() else None)
 
     def _citations(self):
         return ["Zivanov2019", "Grant2015"]

@@ -2,17 +2,19 @@
 from refmotion_plugin.contract.layout import JobLayout, read_json
 from refmotion_plugin.contract.results import JobResults, read_status
 
+from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters
+
 from .references import chosen_references
 
 _SHOWN_FAILURES = 5
 
 
-def lines(protocol, job_folder):
-    """Lines of the summary. They are asked for at every click, so only small files are read."""
+def lines(protocol, live=None):
+    """Lines of the summary; ``live``: what a running engine says now. They are asked for at every click: what is slow was kept as text."""
     text = ["Reference %d: %s" % (r.index + 1, " ↔ ".join(_label(p) for p in r.pointers if p.get() is not None))
             for r in chosen_references(protocol)]
-    if protocol.isActive():
-        return text + progress_lines(job_folder)
+    if live is not None:
+        return text + live
     kept = protocol.summaryVar.get()
     return text + (kept.split("\n") if kept else ["No results yet."])
 
@@ -21,17 +23,6 @@ def _label(pointer):
     """Label of the run that an input came from, and which of its outputs."""
     source = pointer.getObjValue()
     return "%s (%s)" % (source.getObjLabel() or source.getClassName(), pointer.getExtended() or source.getName())
-
-
-def progress_lines(job_folder):
-    """What the running engine does now."""
-    progress = read_json(JobLayout(job_folder).progress)
-    if not progress:
-        return ["Starting."]
-    line = "%s: %d of %d movies" % (progress["stage"], progress["done"], progress["total"])
-    if progress.get("remaining_seconds") is not None:
-        line += ", %.0f min remaining" % (progress["remaining_seconds"] / 60)
-    return [line]
 
 
 def numbers(job_folder):
@@ -50,7 +41,28 @@ def numbers(job_folder):
                     % (known["mean_path_length_angstrom"], known["mean_early_motion_angstrom"], known["mean_local_rms_angstrom"]))
     if "particles_written" in known:
         text.append("%d particles written, %d left out." % (known["particles_written"], known["particles_left_out"]))
-    return text + failure_lines(results.failed())
+    return text + result_lines(results) + failure_lines(results.failed())
+
+
+def result_lines(results):
+    """The hyperparameters and dose weights of a job, those that exist."""
+    text, prior, weights = [], results.hyperparameters(), results.weights()
+    if prior is not None:
+        item = MotionHyperparameters()
+        item.setRecord(prior)
+        text.append("Hyperparameters (%s): %s." % (_source_of_prior(results.spec), item.inWords()))
+    if weights is not None:
+        item = EmpiricalDoseWeights()
+        item.setRecord(weights)
+        text.append("Dose weights (%s): %s." % ("given" if results.spec.dose.weights_file else "measured", item.inWords()))
+    return text
+
+
+def _source_of_prior(spec):
+    prior = spec.motion_prior
+    if spec.wants_search:
+        return "searched"
+    return "given" if prior.velocity_sigma or prior.relion_sigmas or prior.hyperparameters_file else "default"
 
 
 def failure_lines(failed):
@@ -71,10 +83,14 @@ def methods(protocol):
     return [text + (" The motion prior had the strengths %s." % prior.inWords() if prior is not None else "")]
 
 
-def reason_of_failure(job_folder, exit_code):
-    """Why an engine stopped: its own reason, or the exit code and where to look."""
+def reason_of_failure(job_folder, exit_code=None, before=0):
+    """Why an engine stopped: its own reason if it gave one after ``before`` events, otherwise what is known and where to look."""
     layout = JobLayout(job_folder)
-    stopped = [event.get("reason") for event in read_status(layout.status)[-1:] if event.get("event") == "stopped"]
+    stopped = [event.get("reason") for event in read_status(layout.status)[before:][-1:] if event.get("event") == "stopped"]
     if stopped and stopped[0]:
         return stopped[0]
-    return "the engine stopped with exit code %d: its output is in the logs of this run, its own log is %s" % (exit_code, layout.log)
+    where = "its output is in the logs of this run, its own log is %s" % layout.log
+    if exit_code is None:
+        return ("the engine ended without a word, as a job does that a queue refused or stopped at its limit of time or memory: %s. "
+                "Continue goes on where it was" % where)
+    return "the engine stopped with exit code %d: %s" % (exit_code, where)

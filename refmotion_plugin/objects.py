@@ -92,5 +92,9 @@ class EmpiricalDoseWeights(_WithFile, EMObject):
     def __str__(self):
         if not self._frames.hasValue():
             return "EmpiricalDoseWeights (empty)"
-        return "EmpiricalDoseWeights (%d frames, %.1f e/Å², B-factor %.0f to %.0f Å²)" % (
+        return "EmpiricalDoseWeights (%s)" % self.inWords()
+
+    def inWords(self):
+        """Frames, dose and B-factors with their units."""
+        return "%d frames, %.1f e/Å², B-factor %.0f to %.0f Å²" % (
             self._frames.get(), self._dose.get(), self._bFactorFirst.get(), self._bFactorLast.get())

@@ -91,7 +91,8 @@ def main():
     values = parser.parse_args()
     job = Job(values.out, JobSpec.read(values.job))
     with open(job.layout.folder / "calls.txt", "a", encoding="utf-8") as file:
-        file.write("%s %s\n" % (values.stage, job.spec.compute.device))
+        file.write("%s %s threads=%d visible=%s\n" % (values.stage, job.spec.compute.device, job.spec.compute.threads,
+                                                      os.environ.get("CUDA_VISIBLE_DEVICES")))
     job.layout.job.write_text(job.spec.to_json())
     wanted = os.environ.get("FAKE_ENGINE", "")
     if "input-error" in wanted:
@@ -101,6 +102,7 @@ def main():
         if "crash:" + stage in wanted:
             return 1
         getattr(job, stage)()
+    job.event(event="finished", failed=len(job.failing))
     return 3 if job.failing else 0
 
 

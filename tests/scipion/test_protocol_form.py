@@ -1,9 +1,13 @@
 """The form: defaults are the spec's, and every wrong input gets one sentence before anything runs."""
+import re
+
 import mrcfile
 import numpy as np
 import pytest
 from pwem.objects import SetOfMovies, SetOfParticles, Volume, VolumeMask
+from pyworkflow.protocol import params
 
+from refmotion_plugin.contract import guidance
 from refmotion_plugin.contract.spec import JobSpec
 from refmotion_plugin.headless import new_protocol
 from refmotion_plugin.protocols import form_fields
@@ -31,6 +35,46 @@ def test_every_field_reaches_the_spec(correction):
     assert (spec.output.stop_after, spec.dose.normalisation, spec.output.crop_box_px) == ("dose-weights", "power", 32)
     assert (spec.search.thoroughness, spec.search.target_particles, spec.search.cache_gib) == ("balanced", 500, 1.0)
     assert (spec.motion_prior.velocity_sigma, spec.compute.device, spec.compute.memory_gib) == (0.5, "cpu", 3.0)
+
+
+EVERY_FIELD = form_fields.ALL + form_fields.AVERAGE
+
+
+def test_guidance_and_form_have_the_same_parameters():
+    assert set(guidance.GUIDANCE) == {(f.part, f.key) for f in EVERY_FIELD}
+
+
+@pytest.mark.parametrize("field", EVERY_FIELD, ids=lambda f: "%s-%s" % (f.part, f.name))
+def test_every_help_says_unit_special_values_and_when(field):
+    text = form_fields.help_of(field)
+    assert "_When_: " in text and "A per" not in text and "/A^2" not in text
+    if field.kind is params.FloatParam and field.key not in ("fourier_fraction", "max_prior_strength", "binning", "hot_pixel_sigma"):
+        assert re.search(r"\(.*(Å|GiB).*\)", field.label), "no unit in %r" % field.label
+    if form_fields.default_of(field) is None and not field.choices and field.key != "gain" and field.key != "defects":
+        assert re.search("[Ee]mpty:", text), text
+
+
+def test_names_of_other_programs_are_shown():
+    by_name = {field.name: field for field in form_fields.ALL}
+    assert "CryoSPARC: Override: spatial prior strength; RELION: Sigma for velocity." in form_fields.help_of(by_name["velocitySigma"])
+    assert "_Elsewhere_" not in form_fields.help_of(by_name["preflight"])
+
+
+def test_layout_of_the_form(correction):
+    sections = [s.getLabel() for s in correction._definition.iterSections()]
+    assert sections == ["General", "Input", "Motion and dose", "Movies", "Output", "Parallelization"]
+    assert all(correction.getParam(f.name) is not None for f in form_fields.ALL)
+    names = [n for n, _ in correction._definition.iterAllParams()]
+    assert len(names) == len(set(names))
+
+
+def test_fields_of_the_search_show_when_it_is_on(correction):
+    for field in form_fields.SEARCH[1:]:
+        shown = []
+        for choice in (0, 1):
+            correction.searchThoroughness.set(choice)
+            shown.append(correction._definition.evalParamCondition(field.name))
+        assert shown == [False, True], field.name
 
 
 def test_complete_inputs_have_no_errors(correction):

@@ -1,0 +1,117 @@
+"""The summary while the engine runs, from what the engine itself writes."""
+import os
+import time
+
+import numpy as np
+import pytest
+
+from refmotion_plugin.contract.average_spec import AverageSpec
+from refmotion_plugin.contract.averages import AverageLayout
+from refmotion_plugin.contract.layout import JobLayout
+from refmotion_plugin.contract.records import DoseWeights
+from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, JobSpec
+from refmotion_plugin.contract.store import save_hyperparameters, save_weights
+from refmotion_plugin.engine.run.status import StatusLog
+from refmotion_plugin.protocols import live_summary, run_summary
+
+DATA = {"inputs": {"movies": "m.star"}, "references": [{"particles": "p.star", "half1": "1.mrc", "half2": "2.mrc"}]}
+
+
+@pytest.fixture
+def job(tmp_path):
+    """A job of three movies that has begun: its layout and its status."""
+    layout = JobLayout(tmp_path / "job")
+    layout.folder.mkdir()
+    layout.job.write_text(JobSpec.build(DATA).to_json())
+    status = StatusLog(layout)
+    status.event("movies", movies=[{"key": k, "micrograph": k + ".mrc", "n_particles": 5, "align": "todo", "polish": "todo"} for k in "abc"])
+    return layout, status
+
+
+def test_before_anything_is_known(tmp_path):
+    assert live_summary.correction_lines(tmp_path / "none") == ["Starting: reading the inputs."]
+
+
+def test_stage_rate_and_time_left(job):
+    layout, status = job
+    status.begin("align", 3)
+    assert live_summary.correction_lines(layout.folder) == ["Following the particles: 0 of 3 movies done."]
+    status.start -= 240
+    status.advance()
+    assert live_summary.correction_lines(layout.folder) == [
+        "Following the particles: 1 of 3 movies done, 240 s each (15 per hour), 8 min left."]
+    status.reach(3)
+    assert live_summary.correction_lines(layout.folder)[0] == "Following the particles: 3 of 3 movies done, 80 s each."
+
+
+def test_search_counts_its_own_units(job):
+    layout, status = job
+    status.begin("search: rays", 12, "step")
+    assert live_summary.correction_lines(layout.folder) == ["Searching hyperparameters, rays: 0 of 12 steps done."]
+
+
+def test_failed_movies_are_named_at_once(job):
+    layout, status = job
+    status.begin("align", 3)
+    status.event("align", movie="b", state="failed", reason="movie b ends after frame 3 of 5: copy it again")
+    status.advance()
+    assert live_summary.correction_lines(layout.folder)[1:] == ["1 movies failed:", "- b.mrc: movie b ends after frame 3 of 5: copy it again"]
+
+
+def test_what_is_known_so_far(job):
+    layout, status = job
+    status.begin("polish", 3)
+    save_hyperparameters(layout.hyperparameters, DEFAULT_HYPERPARAMETERS)
+    one = np.ones((1, 3))
+    save_weights(layout.weights, DoseWeights(np.ones((1, 3, 4)), np.linspace(0, 0.25, 4), np.array([1.0, 2.0, 3.0]), 5 * one, one, one, one, "sum", "x"))
+    text = live_summary.correction_lines(layout.folder)
+    assert text[1].startswith("Hyperparameters (default): velocity 0.46,") and text[2] == "Dose weights (measured): 3 frames, 3.0 e/Å², B-factor 5 to 5 Å²."
+    given = dict(DATA, motion_prior={"relion_sigmas": [1, 2, 3]}, dose={"weights_file": "w.npz"})
+    layout.job.write_text(JobSpec.build(given).to_json())
+    assert ["given" in line for line in live_summary.correction_lines(layout.folder)[1:]] == [True, True]
+    searched = dict(DATA, search={"thoroughness": "fast"})
+    layout.job.write_text(JobSpec.build(searched).to_json())
+    assert "(searched)" in live_summary.correction_lines(layout.folder)[1]
+
+
+def test_results_that_are_half_written_hide_nothing_else(job):
+    layout, status = job
+    status.begin("align", 3)
+    layout.hyperparameters.write_text('{"velocity')
+    assert live_summary.correction_lines(layout.folder) == ["Following the particles: 0 of 3 movies done."]
+
+
+def test_an_engine_that_is_silent_is_noticed(job):
+    layout, status = job
+    status.begin("align", 3)
+    past = time.time() - 7200
+    os.utime(layout.progress, (past, past))
+    assert live_summary.correction_lines(layout.folder)[1] == "Nothing was heard for 2 h 0 min: see the run's log."
+
+
+def test_averages(tmp_path):
+    layout = AverageLayout(tmp_path)
+    layout.job.write_text(AverageSpec.build({"inputs": {"movies": "m.star"}}).to_json())
+    status = StatusLog(layout)
+    status.begin("average", 2)
+    assert live_summary.average_lines(tmp_path) == ["Averaging movies: 0 of 2 movies done."]
+
+
+@pytest.mark.parametrize("seconds, text", [(5, "less than a minute"), (59 * 60, "59 min"), (3660, "1 h 1 min")])
+def test_durations(seconds, text):
+    assert live_summary.duration(seconds) == text
+
+
+def test_a_running_protocol_shows_it(correction, job):
+    layout, status = job
+    status.begin("align", 3)
+    correction._jobFolder = lambda: str(layout.folder)
+    assert correction.summary()[-1] == "No results yet."
+    correction.setRunning()
+    assert correction.summary()[-1] == "Following the particles: 0 of 3 movies done."
+
+
+def test_finished_numbers_name_prior_and_weights(job):
+    layout, _ = job
+    save_hyperparameters(layout.hyperparameters, DEFAULT_HYPERPARAMETERS)
+    assert any(line.startswith("Hyperparameters (default)") for line in run_summary.numbers(layout.folder))
