@@ -48,7 +48,7 @@ def test_guidance_and_form_have_the_same_parameters():
 def test_every_help_says_unit_special_values_and_when(field):
     text = form_fields.help_of(field)
     assert "_When_: " in text and "A per" not in text and "/A^2" not in text
-    if field.kind is params.FloatParam and field.key not in ("fourier_fraction", "max_prior_strength", "binning", "hot_pixel_sigma"):
+    if field.kind is params.FloatParam and field.key not in ("fourier_fraction", "max_prior_strength", "binning", "hot_pixel_sigma", "error_tolerance"):
         assert re.search(r"\(.*(Å|GiB).*\)", field.label), "no unit in %r" % field.label
     if form_fields.default_of(field) is None and not field.choices and field.key != "gain" and field.key != "defects":
         assert re.search("[Ee]mpty:", text), text
@@ -62,7 +62,7 @@ def test_names_of_other_programs_are_shown():
 
 def test_layout_of_the_form(correction):
     sections = [s.getLabel() for s in correction._definition.iterSections()]
-    assert sections == ["General", "Input", "Motion and dose", "Movies", "Output", "Parallelization"]
+    assert sections == ["General", "Input", "Motion and dose", "Movies", "Output", "Streaming", "Parallelization"]
     assert all(correction.getParam(f.name) is not None for f in form_fields.ALL)
     names = [n for n, _ in correction._definition.iterAllParams()]
     assert len(names) == len(set(names))
