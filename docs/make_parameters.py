@@ -92,8 +92,8 @@ def section_table(section):
 
 def guidance_table():
     """When to touch what, and its name in other programs."""
-    known = [(part, name) for part, name, _ in spec_fields()]
-    rows = [["`%s`" % option_name(name), g.when, g.cryosparc, g.relion] for (part, name), g in GUIDANCE.items() if (part, name) in known]
+    fields = {(part, name): field for part, name, field in spec_fields()}
+    rows = [["`%s`" % option_of(key[1], fields[key]), known.when, known.cryosparc, known.relion] for key, known in GUIDANCE.items() if key in fields]
     return table(["option", "when to touch it", "in CryoSPARC", "in RELION"], rows)
 
 
