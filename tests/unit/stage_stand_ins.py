@@ -10,3 +10,7 @@ class Changed:
     def corrected(self, frame, device, **options):
         """The corrected frame, changed."""
         return self.change(self.stack.corrected(frame, device))
+
+    def to_cut(self, frame, device, **options):
+        """The same: patches are cut from it."""
+        return self.corrected(frame, device)

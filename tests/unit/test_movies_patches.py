@@ -62,3 +62,14 @@ def test_corner_and_remainder_add_up(y, x, size):
     assert corner.dtype == torch.int64 and corner.shape == center.shape
     assert (remainder.abs() <= 0.5).all()
     torch.testing.assert_close(corner + size // 2 + remainder, center)
+
+
+@pytest.mark.parametrize("corner", [[[0, 0], [4, 9]], [[-3, 2], [4, 9]], [[-30, 2], [40, 9]]])
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int32])
+def test_whole_numbers_are_cut_as_floats_are(corner, kind):
+    frame = torch.randint(0, 100, (12, 17), generator=torch.Generator().manual_seed(1)).to(kind)
+    corner = torch.tensor(corner)
+    expected = cut_patches(frame.to(torch.float32), corner, 8)
+    out = torch.full((2, 8, 8), -1.0)
+    for patches in (cut_patches(frame, corner, 8), cut_patches(frame, corner, 8, out=out)):
+        assert patches.dtype == torch.float32 and torch.equal(patches, expected)

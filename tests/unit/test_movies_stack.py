@@ -221,3 +221,22 @@ def test_the_file_is_closed_with_the_movie(tmp_path):
     stack.corrected(0)
     del stack
     assert reader._frames._file.closed
+
+
+@pytest.mark.parametrize("dtype, whole", [(np.uint8, True), (np.uint16, True), (np.float32, False)])
+@pytest.mark.parametrize("bad", [False, True])
+def test_frames_to_cut_hold_the_corrected_values(tmp_path, dtype, whole, bad):
+    hot = np.array([[7, 3], [40, 60]]) if bad else None
+    stack = load_movie(_metadata(_write(tmp_path / "m.tif", _frames(dtype)), hot_pixels_xy=hot), _inputs())
+    recorded, frame = stack.frames.clone(), None
+    for f in range(5):
+        frame = stack.to_cut(f, out=frame)
+        assert frame.is_floating_point() != whole and torch.equal(frame.to(torch.float32), stack.corrected(f))
+    assert torch.equal(stack.frames, recorded)                          # what was recorded is not written to
+
+
+def test_frames_to_cut_are_multiplied_by_the_gain(tmp_path):
+    gain = np.linspace(0.5, 2.0, SHAPE[0] * SHAPE[1], dtype=np.float32).reshape(SHAPE)
+    (tmp_path / "gain.mrc").write_bytes(mrc_bytes(gain[None]))
+    stack = load_movie(_metadata(_write(tmp_path / "m.mrc", _frames()), gain_file=str(tmp_path / "gain.mrc")), _inputs())
+    assert torch.equal(stack.to_cut(1), stack.corrected(1)) and not torch.equal(stack.to_cut(1), stack.frames[1].float())

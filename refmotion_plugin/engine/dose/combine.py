@@ -4,19 +4,21 @@ import torch
 from ..maths.fourier import FourierGrid, crop_half_spectrum, shift_phase, spread_from_shells
 
 
-def combine_frames(spectrum_of, offset_yx_px, weight, grid: FourierGrid):
+def combine_frames(parts_of, offset_yx_px, weight, grid: FourierGrid):
     """Weighted sum over frames of patches moved by minus their offset from the box centre: complex64 (P, h, w).
 
-    ``spectrum_of(f)`` complex64 (P, h, w); ``offset_yx_px`` (P, F, 2) in px of the patch; ``weight`` (P or 1, F, shell).
+    ``parts_of(f)`` yields (slice of the particles, complex64 (p, h, w)), a few particles at a time so that they are still in the cache;
+    ``offset_yx_px`` (P, F, 2) in px of the patch; ``weight`` (P or 1, F, shell).
     Components beyond the last shell (the corners of the square) take the last shell's weight, so no power is lost there.
     """
-    total = None
+    total = torch.zeros((len(offset_yx_px),) + grid.shape, dtype=torch.complex64, device=offset_yx_px.device)
     for f in range(offset_yx_px.shape[1]):
         y_turn, x_turn = shift_phase(-offset_yx_px[:, f], grid.size_px, grid.kept_px, offset_yx_px.device)
-        part = spectrum_of(f) * _with_corners(weight[:, f], grid)
-        part *= y_turn[:, :, None]
-        part *= x_turn[:, None, :]
-        total = part if total is None else total.add_(part)
+        shared = _with_corners(weight[:, f], grid) if len(weight) == 1 else None
+        for part, spectrum in parts_of(f):
+            factor = y_turn[part][:, :, None] * x_turn[part][:, None, :]
+            factor *= _with_corners(weight[part, f], grid) if shared is None else shared
+            total[part].addcmul_(spectrum, factor)
     return total
 
 

@@ -7,7 +7,7 @@ import torch
 
 from refmotion_plugin.contract.records import FccTable
 
-from ..maths.fourier import FourierGrid, shell_counts, shift_phase, sum_over_shells, total_power
+from ..maths.fourier import FourierGrid, cache_parts, shell_counts, shift_phase, sum_over_shells, total_power
 
 
 def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, grid: FourierGrid, dose_e_per_A2, watch=None):
@@ -15,7 +15,8 @@ def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, gr
 
     Parameters: ``spectrum_of(f)`` complex64 (P, h, w); ``prediction_opposite`` complex64 (P, h, w); ``offset_yx_px`` (P, F, 2)
     where the particle is seen from the box centre, px of the patch; ``group`` (P,) int64 optics group index below
-    ``n_groups``; ``dose_e_per_A2`` (F,); ``watch(f, product)`` is shown Y conj(A_opp) of each frame, where the patches were cut.
+    ``n_groups``; ``dose_e_per_A2`` (F,); ``watch(f, product_of)`` is called for each frame, where
+    ``product_of(rows)`` gives Y conj(A_opp) of some particles, where the patches were cut.
     Returns an :class:`FccTable` with float64 sums over particles in their order.
     """
     frames = offset_yx_px.shape[1]
@@ -27,16 +28,19 @@ def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, gr
     for f in range(frames):
         spectrum = spectrum_of(f)
         y_turn, x_turn = shift_phase(-offset_yx_px[:, f], grid.size_px, grid.kept_px, device)
-        product = spectrum * conjugate
         if watch is not None:
-            watch(f, product)
-        product *= y_turn[:, :, None]
-        product *= x_turn[:, None, :]
+            watch(f, lambda rows: spectrum[rows] * conjugate[rows])
         for g, rows in enumerate(members):
             if len(rows):
-                whole = len(rows) == len(spectrum)
-                cross[g, f] = sum_over_shells((product if whole else product[rows]).sum(0).real, grid).cpu()
-                power_movie[g, f] = sum_over_shells(total_power(spectrum if whole else spectrum[rows]), grid).cpu()
+                planes = torch.zeros((2,) + grid.shape, device=device)
+                for part in cache_parts(len(rows), conjugate[0].numel() * 8, device):
+                    own = part if len(rows) == len(conjugate) else rows[part]      # views where all particles are of one group
+                    product = spectrum[own] * conjugate[own]
+                    product *= y_turn[own][:, :, None]
+                    product *= x_turn[own][:, None, :]
+                    planes[0] += product.sum(0).real
+                    planes[1] += total_power(spectrum[own])
+                cross[g, f], power_movie[g, f] = sum_over_shells(planes, grid).cpu()
     power_reference = torch.stack([sum_over_shells(total_power(prediction_opposite[rows]), grid).cpu() for rows in members])
     count = torch.tensor([len(rows) for rows in members], dtype=torch.float64)
     independent = shell_counts(grid).cpu() / 2.0       # Friedel pairs

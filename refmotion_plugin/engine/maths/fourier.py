@@ -3,6 +3,7 @@ from dataclasses import dataclass
 
 import torch
 
+CACHE_BYTES = 1 << 20       # of spectra: with their products they fit into the second-level cache of one core
 
 @dataclass(frozen=True)
 class FourierGrid:
@@ -70,6 +71,15 @@ class FourierGrid:
         if self.kept_px == self.size_px:
             m[-1] = 1.0
         return m
+
+
+def cache_parts(count, spectrum_bytes, device):
+    """Slices of ``count`` spectra that are worked on together: few enough to stay in a CPU's cache; all at once on other devices.
+
+    Sums made part by part depend on ``count`` and the size of a spectrum, never on how much memory there is.
+    """
+    step = max(2, CACHE_BYTES // spectrum_bytes) if torch.device(device).type == "cpu" else max(count, 1)
+    return [slice(begin, min(begin + step, count)) for begin in range(0, count, step)]
 
 
 def crop_half_spectrum(dft, kept_px, out=None):

@@ -8,7 +8,7 @@ from typing import Callable
 
 import torch
 
-from ..maths.fourier import FourierGrid
+from ..maths.fourier import FourierGrid, cache_parts
 from ..maths.spline import prefilter_gain
 from .model import SignalModel
 
@@ -90,11 +90,13 @@ def correlate_frames(spectrum_of: Callable, model: SignalModel, window: Window, 
     """
     transform = window.transform(model.grid, model.prediction.device)
     conjugate = model.prediction.conj().resolve_conj()
+    parts = cache_parts(len(conjugate), conjugate[0].numel() * 8, conjugate.device)
     for f in frames:
-        weight, blur = model.frame_filter(f), model.blur_factor(f)
-        product = spectrum_of(f) * conjugate
-        product *= weight if blur is None else blur.mul_(weight)
-        out[:, f] = transform(product)
+        weight, spectrum = model.frame_filter(f), spectrum_of(f)
+        for part in parts:
+            product, blur = spectrum[part] * conjugate[part], model.blur_factor(f, part)
+            product *= weight if blur is None else blur.mul_(weight)
+            out[part, f] = transform(product)
     return out
 
 

@@ -33,7 +33,7 @@ def cut_patches(frame, corner_yx, size, out=None):
 
     Parameters
     ----------
-    frame : tensor (H, W), any device and floating dtype.
+    frame : tensor (H, W), any device; whole numbers become float32, after they were cut.
     corner_yx : int64 (P, 2) first pixel of each box, best on the host; may lie outside the frame.
     size : box in px.
     out : (P, size, size) tensor to write into, or None.
@@ -44,20 +44,25 @@ def cut_patches(frame, corner_yx, size, out=None):
     """
     height, width = frame.shape
     corners = corner_yx.tolist()
+    kind = frame.dtype if frame.is_floating_point() else torch.float32
     if not corners:
-        return frame.new_empty((0, size, size)) if out is None else out
-    views = [frame[y:y + size, x:x + size]
-             if 0 <= y <= height - size and 0 <= x <= width - size else _filled_patch(frame, y, x, size)
-             for y, x in corners]
-    return torch.stack(views, out=out)
+        return frame.new_empty((0, size, size), dtype=kind) if out is None else out
+    inside = [0 <= y <= height - size and 0 <= x <= width - size for y, x in corners]
+    if kind == frame.dtype or not all(inside):
+        views = [frame[y:y + size, x:x + size].to(kind) if whole else _filled_patch(frame, y, x, size, kind)
+                 for (y, x), whole in zip(corners, inside)]
+        return torch.stack(views, out=out)
+    narrow = torch.stack([frame[y:y + size, x:x + size] for y, x in corners])
+    return narrow.to(kind) if out is None else out.copy_(narrow)
 
 
-def _filled_patch(frame, y, x, size):
+def _filled_patch(frame, y, x, size, kind):
     """A patch that sticks out: the inside part, and its mean elsewhere."""
     height, width = frame.shape
     inside = frame[max(y, 0):max(y + size, 0), max(x, 0):max(x + size, 0)]
+    inside = inside.to(kind)
     if not inside.numel():
-        return frame.mean().expand(size, size)
+        return frame.to(kind).mean().expand(size, size)
     patch = inside.mean().repeat(size, size)
     top, left = max(-y, 0), max(-x, 0)
     patch[top:top + inside.shape[0], left:left + inside.shape[1]] = inside

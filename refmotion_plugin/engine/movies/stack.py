@@ -66,10 +66,27 @@ class MovieStack:
         gain = self._gain_on(device)
         if gain is not None:
             frame.mul_(gain)   # after the copy: a product of mixed types is three times slower
+        return self._replace_bad(frame, f)
+
+    def to_cut(self, f, device="cpu", out=None):
+        """Frame ``f`` for cutting patches: :meth:`corrected`, or the same values still as whole numbers where nothing scales them.
+
+        On CPU these are a quarter of the bytes to pass over; patches are widened after they were cut. Not to be written to.
+        """
+        if torch.device(device).type != "cpu" or self.gain is not None or not self._whole_numbers:
+            return self.corrected(f, device, out)
+        frame = self.frames[f]
+        return frame if self.replacement is None else self._replace_bad(frame.clone(), f)
+
+    @property
+    def _whole_numbers(self):
+        return isinstance(self.frames, torch.Tensor) and not self.frames.is_floating_point()
+
+    def _replace_bad(self, frame, f):
         if self.replacement is not None:
             flat = frame.view(-1)
             chosen = self.replacement.draw(self.name, self.first_frame + f)
-            flat[self.replacement.target.to(device)] = flat[chosen.to(device)]
+            flat[self.replacement.target.to(frame.device)] = flat[chosen.to(frame.device)]
         return frame
 
     def _gain_on(self, device):

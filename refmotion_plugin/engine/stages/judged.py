@@ -11,7 +11,7 @@ MOST_PARTICLES = 30     # of a movie, evenly spread over its list: enough for a 
 
 
 class Judge:
-    """Log-likelihood of the opposite half-map along both motions; shown each frame's Y conj(A_opp) by ``dose.fcc.fcc_sums``.
+    """Log-likelihood of the opposite half-map along both motions; called for each frame by ``dose.fcc.fcc_sums``.
 
     ``view`` MovieView; ``fit`` of its alignment, ``model`` its SignalModel without blur; ``amplitudes`` S(k) of each reference and
     the movie's ``unit``, as the alignment was given them.
@@ -30,13 +30,13 @@ class Judge:
                       for i, a in enumerate(amplitudes)]
         self.where, self.total = where, torch.zeros(len(where), 2, dtype=torch.float64, device=device)
 
-    def __call__(self, frame, product):
-        """Add one frame; ``product`` complex64 (P, h, w) where the patches were cut."""
+    def __call__(self, frame, product_of):
+        """Add one frame; ``product_of(rows)`` gives Y conj(A_opp) complex64 (p, h, w) of particles where the patches were cut."""
         filter_ = self.model.frame_filter(frame)
-        y_turn, x_turn = shift_phase(-self.offset_px[:, :, frame], self.grid.size_px, self.grid.kept_px, product.device)
+        y_turn, x_turn = shift_phase(-self.offset_px[:, :, frame], self.grid.size_px, self.grid.kept_px, self.where.device)
         for members, amplitude in self.parts:
             if len(members):
-                weighted = product[self.where[members]]
+                weighted = product_of(self.where[members])
                 weighted *= filter_ * spread_from_shells(amplitude, self.grid)
                 lines = torch.bmm(weighted, x_turn[members].transpose(1, 2))               # (p, h, 2)
                 self.total[members] += (lines * y_turn[members].transpose(1, 2)).real.sum(1).to(torch.float64)

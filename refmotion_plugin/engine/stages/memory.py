@@ -14,7 +14,7 @@ from refmotion_plugin.contract.errors import MovieError
 
 from .budget import GIB, Budget
 
-CHUNK_BYTES = {"cpu": 24 * 2 ** 20, "cuda": 2 ** 30}     # of patches and their transforms at a time: the CPU's cache, or enough to fill a GPU
+CHUNK_BYTES = {"cpu": 4 * 2 ** 20, "cuda": 2 ** 30}     # of patches and their transforms at a time: the CPU's cache, or enough to fill a GPU
 DECODED_AT_ONCE = 3
 AVERAGING_FRAMES = 10           # float frames that averaging holds as sums, transforms and copies
 MOST_CHUNK_SHARE = 1 / 8        # of the room

@@ -105,17 +105,26 @@ class PatchSpectra:
     def __call__(self, frame):
         if frame in self.cache:
             return self.cache[frame]
-        self.frame = self.stack.corrected(frame, self.device, out=self.frame)
-        corners = self.corner_yx[:, frame]
-        spectrum = torch.empty((len(corners),) + self.grid.shape, dtype=torch.complex64, device=self.device)
-        for begin in range(0, len(corners), self.at_a_time):
-            part = slice(begin, begin + self.at_a_time)
-            patches = cut_patches(self.frame, corners[part], self.grid.size_px)
-            crop_half_spectrum(torch.fft.rfft2(patches), self.grid.kept_px, out=spectrum[part])
+        spectrum = torch.empty((len(self.corner_yx),) + self.grid.shape, dtype=torch.complex64, device=self.device)
+        for part, transformed in self._transforms(frame):
+            crop_half_spectrum(transformed, self.grid.kept_px, out=spectrum[part])
         size = spectrum.numel() * spectrum.element_size()
         if size <= self.room:
             self.cache[frame], self.room = spectrum, self.room - size
         return spectrum
+
+
+    def parts(self, frame):
+        """The same a few particles at a time: yields (slice, complex64 (p, h, w)). Nothing is kept."""
+        for part, transformed in self._transforms(frame):
+            yield part, crop_half_spectrum(transformed, self.grid.kept_px)
+
+    def _transforms(self, frame):
+        self.frame = self.stack.to_cut(frame, self.device, out=self.frame)
+        corners = self.corner_yx[:, frame]
+        for begin in range(0, len(corners), self.at_a_time):
+            part = slice(begin, min(begin + self.at_a_time, len(corners)))
+            yield part, torch.fft.rfft2(cut_patches(self.frame, corners[part], self.grid.size_px))
 
 
 def outside_movie(movie: MovieMetadata, particles: ParticleTable):

@@ -66,7 +66,7 @@ def polish_movie(movie, particles, trajectories: Trajectories, weights: DoseWeig
         cut = cut_at(center[part], grid, prepared.device)
         spectra = PatchSpectra(stack, cut, grid, prepared.device, at_a_time=memory.particles_cut)
         weight = shells if len(shells) == 1 else shells[part]
-        total = combine_frames(spectra, cut.residual_yx_angstrom / grid.pixel_angstrom, weight, grid)
+        total = combine_frames(spectra.parts, cut.residual_yx_angstrom / grid.pixel_angstrom, weight, grid)
         raw = to_images(total, grid, crop) * conventions.MOVIE_CONTRAST
         image, sd = normalise_background(raw, radius)
         images.append(image.cpu().numpy())

@@ -1,0 +1,52 @@
+"""Spectra of patches: a few at a time, all at once, kept or made again, cut from whole numbers or from floats: the same."""
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from refmotion_plugin.engine.maths.fourier import FourierGrid, cache_parts, crop_half_spectrum
+from refmotion_plugin.engine.stages.patches import Cut, PatchSpectra
+
+SIZE, FRAMES, PARTICLES = 16, 3, 7
+GRID = FourierGrid(SIZE, 1.0, 12)
+
+
+@pytest.fixture
+def cut():
+    return Cut(torch.randint(-4, 40, (PARTICLES, FRAMES, 2), generator=torch.Generator().manual_seed(2)), None)
+
+
+def stack(kind):
+    frames = torch.randint(0, 9, (FRAMES, 48, 48), generator=torch.Generator().manual_seed(3)).to(kind)
+    return SimpleNamespace(to_cut=lambda f, device, out=None: frames[f])
+
+
+@pytest.mark.parametrize("at_a_time", [1, 3, 7, 20])
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_parts_are_the_whole(cut, at_a_time, kind):
+    whole = PatchSpectra(stack(torch.float32), cut, GRID, torch.device("cpu"))
+    spectra = PatchSpectra(stack(kind), cut, GRID, torch.device("cpu"), 10 ** 9, at_a_time)
+    for f in range(FRAMES):
+        parts = list(spectra.parts(f))
+        assert [i for part, _ in parts for i in range(PARTICLES)[part]] == list(range(PARTICLES))
+        joined = torch.cat([spectrum for _, spectrum in parts])
+        assert joined.shape == (PARTICLES,) + GRID.shape
+        for found in (joined, spectra(f), spectra(f)):
+            torch.testing.assert_close(found, whole(f), rtol=1e-5, atol=1e-4)
+
+
+def test_a_spectrum_is_that_of_its_patch(cut):
+    frame = stack(torch.float32).to_cut(1, None)
+    y, x = next((y, x) for y, x in cut.corner_yx[:, 1].tolist() if 0 <= y <= 32 and 0 <= x <= 32)
+    p = cut.corner_yx[:, 1].tolist().index([y, x])
+    expected = crop_half_spectrum(torch.fft.rfft2(frame[y:y + SIZE, x:x + SIZE]), 12)
+    torch.testing.assert_close(PatchSpectra(stack(torch.uint8), cut, GRID, torch.device("cpu"))(1)[p], expected)
+
+
+def test_parts_for_the_cache_cover_all_and_do_not_depend_on_memory():
+    for count in (1, 2, 17, 100):
+        parts = cache_parts(count, 60000, "cpu")
+        assert [i for part in parts for i in range(count)[part]] == list(range(count))
+        assert max(part.stop - part.start for part in parts) <= 17
+    assert len(cache_parts(5, 10 ** 9, "cpu")) == 3 and cache_parts(0, 100, "cpu") == []
+    assert cache_parts(100, 60000, "cuda") == [slice(0, 100)]
