@@ -8,8 +8,9 @@ import torch
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
 from refmotion_plugin.engine.maths.minimise import CONVERGED, ITERATION_LIMIT
 from refmotion_plugin.engine.motion import fit as fit_module
-from refmotion_plugin.engine.motion.adapt import adapt_strength, log_evidence
+from refmotion_plugin.engine.motion.adapt import adapt_strength, log_evidence, scaled
 from refmotion_plugin.engine.motion.correlate import CorrelationMaps
+from refmotion_plugin.engine.motion.evidence import evidence_of_scales
 from refmotion_plugin.engine.motion.fit import fit_trajectories
 from refmotion_plugin.engine.motion.prior import build_prior
 
@@ -198,6 +199,24 @@ def test_the_evidence_is_that_of_the_gaussian_model():
     found = log_evidence(prior, torch.from_numpy(peak), torch.from_numpy(CURVATURE)).numpy()
     dense = np.array([dense_evidence(prior, peak, curvatures("even"), b) for b in range(3)])
     np.testing.assert_allclose(np.diff(found), np.diff(dense), rtol=1e-6)
+
+
+@pytest.mark.parametrize("hyper", [HYPER, replace(HYPER, kernel="exponential", jitter_angstrom=0.5), replace(HYPER, global_angstrom=0.0)])
+@pytest.mark.parametrize("frames", [FRAMES, 2, 1])
+def test_the_evidence_of_scales_is_that_of_the_scaled_priors(hyper, frames):
+    pairs = [(1.0, 1.0), (0.03, 1.0), (3.0, 0.1), (9.0, 2.0)]
+    measured, curvature = torch.from_numpy(peaks())[:, :frames], torch.from_numpy(CURVATURE)[:frames]
+    place, dose = torch.from_numpy(positions()), torch.from_numpy(DOSES)[:frames]
+    found = evidence_of_scales(hyper, pairs, measured, curvature, place, dose).numpy()
+    expected = log_evidence(build_prior([scaled(hyper, *pair) for pair in pairs], place, dose), measured, curvature).numpy()
+    np.testing.assert_allclose(np.diff(found), np.diff(expected), rtol=1e-6, atol=1e-8)
+
+
+def test_independent_accelerations_are_adapted_too():
+    hyper = replace(HYPER, correlated_acceleration=False)
+    maps = quadratic_maps(peaks(), curvatures("even"))
+    fit = fit_trajectories(maps, prior_of(hyper))
+    assert adapt_strength(hyper, fit, maps, torch.from_numpy(positions()), torch.from_numpy(DOSES)).velocity_sigma != hyper.velocity_sigma
 
 
 @pytest.mark.parametrize("scale", [0.1, 0.4, 1.0])

@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 
 from .correlate import CorrelationMaps
+from .evidence import evidence_of_scales
 from .fit import Fit, Metric
 from .prior import MotionPrior, build_prior
 
@@ -50,10 +51,15 @@ def adapt_strength(hyper, fit: Fit, maps: CorrelationMaps, position_yx_angstrom,
     curvature = maps.curvature.mean(0).to(torch.float64).clamp(min=LEAST_CURVATURE)
     measured = fit.deviation[0] + fit.force[0] / curvature[:, None]
 
-    def score(pairs):
+    def evidence(pairs):
+        if hyper.correlated_acceleration:
+            return evidence_of_scales(hyper, pairs, measured, curvature, position_yx_angstrom, dose_e_per_A2)
         prior = build_prior([scaled(hyper, *pair) for pair in pairs], position_yx_angstrom, dose_e_per_A2)
+        return log_evidence(prior, measured, curvature)
+
+    def score(pairs):
         penalty = [sum(math.log(v) ** 2 for v in pair) / (2 * hyper.movie_spread ** 2) for pair in pairs]
-        return (log_evidence(prior, measured, curvature).cpu() - torch.tensor(penalty, dtype=torch.float64)).tolist()
+        return (evidence(pairs).cpu() - torch.tensor(penalty, dtype=torch.float64)).tolist()
 
     motion = _peak(MOTION_SCALES, score([(m, 1.0) for m in MOTION_SCALES]))
     shift = _peak(GLOBAL_SCALES, score([(motion, g) for g in GLOBAL_SCALES])) if hyper.global_angstrom > 0 else 1.0

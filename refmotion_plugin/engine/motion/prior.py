@@ -83,14 +83,14 @@ def build_prior(hypers, position_yx_angstrom, dose_e_per_A2):
     for h in hypers:
         key = h.correlation_distance_angstrom, h.kernel
         if key not in shared:
-            shared[key] = _spatial_modes(*key, position_yx_angstrom)
+            shared[key] = spatial_modes(*key, position_yx_angstrom)
     spatial = [shared[h.correlation_distance_angstrom, h.kernel] for h in hypers]
     factor = torch.stack([_factors(h, eigenvalue, dose_e_per_A2) for h, (eigenvalue, _) in zip(hypers, spatial)])
     global_sd = torch.tensor([h.global_angstrom for h in hypers], dtype=torch.float64, device=position_yx_angstrom.device)
     return MotionPrior(torch.stack([modes for _, modes in spatial]), factor, global_sd)
 
 
-def _spatial_modes(correlation_angstrom, kind, position):
+def spatial_modes(correlation_angstrom, kind, position):
     """Eigenvalues (P,) and modes (P, P) of the spatial kernel."""
     distance = torch.cdist(position, position, compute_mode="donot_use_mm_for_euclid_dist")
     eigenvalue, modes = torch.linalg.eigh(spatial_kernel(distance, correlation_angstrom, kind))
@@ -103,14 +103,22 @@ def _factors(hyper, eigenvalue, dose):
     eye = torch.eye(n, dtype=torch.float64, device=dose.device)
     covariance = hyper.offset_angstrom ** 2 * torch.ones_like(eye).expand(len(eigenvalue), n, n)
     if n > 1:
-        velocity, acceleration = temporal_precisions(hyper, dose)
         if hyper.correlated_acceleration:      # both parts share the kernel: one inverse serves all modes
-            motion = _inverse_up_to_constants((velocity + acceleration)[None]) * eigenvalue[:, None, None]
+            motion = motion_covariance(hyper, dose) * eigenvalue[:, None, None]
         else:
+            velocity, acceleration = temporal_precisions(hyper, dose)
             motion = _inverse_up_to_constants(velocity / eigenvalue[:, None, None] + acceleration)
         covariance = covariance + motion
     covariance = 0.5 * (covariance + covariance.transpose(-1, -2)) + hyper.jitter_angstrom ** 2 * eye
     return _cholesky(covariance)
+
+
+def motion_covariance(hyper: Hyperparameters, dose_e_per_A2):
+    """Covariance (F, F) of the motion of one unit-variance mode whose velocities and accelerations share the kernel, A^2."""
+    if len(dose_e_per_A2) == 1:
+        return torch.zeros(1, 1, dtype=torch.float64, device=dose_e_per_A2.device)
+    velocity, acceleration = temporal_precisions(hyper, dose_e_per_A2)
+    return _inverse_up_to_constants((velocity + acceleration)[None])[0]
 
 
 def _inverse_up_to_constants(precision):
