@@ -20,7 +20,8 @@ def figure_frame(master, figure):
     canvas = FigureCanvasTkAgg(figure, master=frame)
     NavigationToolbar2Tk(canvas, tools, pack_toolbar=False).pack(side="left", fill="x", expand=True)
     tkinter.Button(tools, text="Save figure", command=lambda: ask_and_save(frame, figure)).pack(side="left", padx=2)
-    tkinter.Button(tools, text="Save data", command=lambda: ask_and_save_data(frame, figure)).pack(side="left", padx=2)
+    if figure.tables:
+        tkinter.Button(tools, text="Save data", command=lambda: ask_and_save_data(frame, figure)).pack(side="left", padx=2)
     canvas.get_tk_widget().pack(fill="both", expand=True)
     canvas.draw()
     return frame

@@ -4,14 +4,13 @@ from pyworkflow.viewer import View
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.figures.catalogue import draw_trajectories_of
 from refmotion_plugin.figures.movies import sentence_figure
-from refmotion_plugin.figures.trajectories import KINDS
+from refmotion_plugin.figures.trajectories import KINDS, LARGEST_EXAGGERATION
 
 from . import movie_table
 from .figure_view import figure_frame
 
 SIZE = "1240x760"
 REDRAW_AFTER_MS = 250           # after the last move of the slider
-LARGEST_EXAGGERATION = 200.0
 
 
 class MovieBrowser(View):
@@ -86,7 +85,7 @@ class _Window:
 
     def _make_controls(self, tkinter, ttk):
         self.automatic, self.uncertainty = tkinter.BooleanVar(value=True), tkinter.BooleanVar(value=True)
-        self.kind, self.exaggeration = tkinter.StringVar(value="both"), tkinter.DoubleVar(value=10.0)
+        self.kind, self.exaggeration = tkinter.StringVar(value="motion"), tkinter.DoubleVar(value=10.0)
         first, second = ttk.Frame(self.right), ttk.Frame(self.right)
         first.pack(fill="x", padx=4, pady=(4, 0))
         second.pack(fill="x", padx=4)
@@ -95,7 +94,7 @@ class _Window:
         ttk.Scale(first, from_=1.0, to=LARGEST_EXAGGERATION, variable=self.exaggeration, command=self._slid).pack(side="left", fill="x", expand=True)
         self.factor = ttk.Label(first, width=7)
         self.factor.pack(side="left")
-        for value, text in (("both", "both"), ("motion", "motion"), ("local", "without the mean")):
+        for value, text in (("motion", "motion"), ("local", "without the mean"), ("both", "both")):
             ttk.Radiobutton(second, text=text, value=value, variable=self.kind, command=self.draw).pack(side="left", padx=4)
         ttk.Checkbutton(second, text="uncertainty", variable=self.uncertainty, command=self.draw).pack(side="left", padx=12)
         self.frame = ttk.Frame(self.right)

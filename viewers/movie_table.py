@@ -10,12 +10,12 @@ def _number(pattern):
 
 COLUMNS = (
     Column("number", "#", 40, _number("%d"), "e"),
-    Column("micrograph", "movie", 190, str, "w"),
-    Column("n_particles", "particles", 66, _number("%d"), "e"),
+    Column("micrograph", "movie", 150, str, "w"),
+    Column("state", "state", 64, str, "w"),
+    Column("n_particles", "particles", 70, _number("%d"), "e"),
     Column("path_length_angstrom", "path (Å)", 66, _number("%.1f"), "e"),
-    Column("early_angstrom", "early (Å)", 66, _number("%.1f"), "e"),
-    Column("local_rms_angstrom", "local (Å)", 66, _number("%.2f"), "e"),
-    Column("state", "state", 66, str, "w"),
+    Column("early_angstrom", "early (Å)", 70, _number("%.1f"), "e"),
+    Column("local_rms_angstrom", "local (Å)", 70, _number("%.2f"), "e"),
     Column("reason", "reason", 320, str, "w"))
 
 

@@ -58,4 +58,4 @@ def _draw_spread(axes, spreads):
     axes.set(ylabel="particles", xlim=(0, bins[-1]))
     axes.set_ylim(0, (1.1 + 0.15 * len(spreads)) * axes.get_ylim()[1])            # room for the legend
     axes.yaxis.get_major_locator().set_params(integer=True)
-    axes.legend(loc="upper right")
+    axes.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none")

@@ -149,7 +149,7 @@ def draw_reasons(axes, reasons, colour, unit, title):
     rest = sum(count for _, count in reasons[SHOWN_REASONS:])
     if rest:
         shown.append(("%d other reasons" % (len(reasons) - SHOWN_REASONS), rest))
-    _bars(axes, shown, [colour], unit, title)
+    _bars(axes, shown, [colour], unit, title, least=2)
 
 
 def _bars(axes, counts, colours, unit, title, least=1):

@@ -80,9 +80,9 @@ def frame_image(axes, values, frequency_per_angstrom, **options):
     return image
 
 
-def bar(figure, mappable, axes, label):
+def bar(figure, mappable, axes, label, **options):
     """A slim colour bar."""
-    colour_bar = figure.colorbar(mappable, ax=axes, label=label, fraction=0.06, pad=0.02, aspect=25)
+    colour_bar = figure.colorbar(mappable, ax=axes, label=label, **dict(dict(fraction=0.06, pad=0.02, aspect=25), **options))
     colour_bar.outline.set_visible(False)
     return colour_bar
 

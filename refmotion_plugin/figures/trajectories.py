@@ -12,7 +12,9 @@ SHOWN_FRACTION = 1 / 12.0            # of the field, that long tracks take
 BACKGROUND_GREYS = (0.45, 1.25)      # grey levels of black and white: pale, so that lines stand out
 ROUND_LENGTHS = (500, 200, 100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1)
 DISCS = 4                            # uncertainty is shown at so many frames of a track
-FEW = 400                            # particles up to which lines are thick
+FEW = 400                            # particles up to which lines are thick and have all their frames
+MANY_POINTS = 10                     # of each track beyond that
+LARGEST_EXAGGERATION = 200.0
 
 
 @styled
@@ -23,8 +25,9 @@ def trajectories_figure(trajectories, exaggeration=None, background=None, kinds=
     the field); ``background`` a Background or None; ``kinds`` one panel each, of KINDS; ``uncertainty`` draws discs of one
     posterior standard deviation.
     """
-    figure = ResultFigure(5.6 * len(kinds) + 0.6, 6.0)
-    panels = figure.subplots(1, len(kinds), squeeze=False, sharex=True, sharey=True)[0]
+    kinds = kinds if len(trajectories.row) > 1 else ("motion",)              # one particle is its own mean
+    figure = ResultFigure(5.2 * len(kinds) + 0.6, 6.2)
+    panels = figure.subplots(1, len(kinds), squeeze=False)[0]
     track = from_first_frame(trajectories)
     odd = outliers(trajectories.position_yx_angstrom, track)
     for axes, kind in zip(panels, kinds):
@@ -35,7 +38,7 @@ def trajectories_figure(trajectories, exaggeration=None, background=None, kinds=
     for axes in panels[1:]:
         axes.set_ylabel("")
     if track.shape[1] > 1:
-        bar(figure, dose_scale(trajectories.dose_e_per_A2), list(panels), "dose (e/Å²)")
+        bar(figure, dose_scale(trajectories.dose_e_per_A2), list(panels), "dose (e/Å²)", location="bottom", shrink=0.6, aspect=40)
     figure.headline(_headline(trajectories, track, odd))
     frame = np.arange(1, track.shape[1] + 1)
     position = trajectories.position_yx_angstrom
@@ -60,7 +63,7 @@ def fitting_exaggeration(position, track):
     """Factor by which long tracks (95th percentile) take a twelfth of the field; two digits, 1 at least."""
     field = float(np.max(np.ptp(position, axis=0))) if len(position) > 1 else 1000.0
     longest = float(np.percentile(np.linalg.norm(track, axis=2).max(axis=1), 95)) if len(track) else 0.0
-    return max(1.0, float("%.2g" % (max(field, 100.0) * SHOWN_FRACTION / max(longest, 0.01))))
+    return min(max(1.0, float("%.2g" % (max(field, 100.0) * SHOWN_FRACTION / max(longest, 0.01)))), LARGEST_EXAGGERATION)
 
 
 def _headline(trajectories, track, odd):
@@ -85,9 +88,10 @@ def draw_trajectories(axes, trajectories, track, factor, background=None, uncert
     scale = dose_scale(trajectories.dose_e_per_A2)
     if uncertainty:
         _draw_discs(axes, drawn, factor * trajectories.deviation_sd_angstrom / 10.0, scale.to_rgba(trajectories.dose_e_per_A2))
-    segments = np.stack([drawn[:, :-1], drawn[:, 1:]], axis=2).reshape(-1, 2, 2)
-    middle = 0.5 * (trajectories.dose_e_per_A2[1:] + trajectories.dose_e_per_A2[:-1])
-    few = len(track) <= FEW
+    few, last = len(track) <= FEW, track.shape[1] - 1
+    points = np.arange(last + 1) if few else np.unique(np.linspace(0, last, MANY_POINTS).round().astype(int))
+    segments = np.stack([drawn[:, points[:-1]], drawn[:, points[1:]]], axis=2).reshape(-1, 2, 2)
+    middle = 0.5 * (trajectories.dose_e_per_A2[points[1:]] + trajectories.dose_e_per_A2[points[:-1]])
     axes.add_collection(LineCollection(segments, cmap=scale.cmap, norm=scale.norm, array=np.tile(middle, len(track)), capstyle="round",
                                        linewidths=1.5 if few else 0.7, zorder=3))
     axes.plot(drawn[:, 0, 0], drawn[:, 0, 1], ".", color="black", markersize=3 if few else 1, zorder=4)
@@ -96,7 +100,8 @@ def draw_trajectories(axes, trajectories, track, factor, background=None, uncert
     if mean and len(track) > 1 and track.shape[1] > 1:
         _draw_mean(axes, position, factor * track.mean(axis=0))
     _draw_scale_bar(axes, factor, track)
-    axes.set(xlabel="x (nm)", ylabel="y (nm)", aspect="equal")
+    axes.set(xlabel="x (nm)", ylabel="y (nm)")
+    axes.set_aspect("equal", adjustable="box" if background is not None else "datalim")
     if background is not None:
         x0, x1, y0, y1 = np.asarray(background.extent_xy_angstrom) / 10.0
         axes.set(xlim=(x0, x1), ylim=(y0, y1))

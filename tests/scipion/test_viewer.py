@@ -103,7 +103,7 @@ def test_the_list_of_movies_has_numbers_states_and_reasons(finished, tmp_path):
     browser = finished._showMovieList()[0]
     first, second = browser.table
     assert (first["state"], second["state"]) == ("polished", "failed") and "ends after frame 3" in second["reason"]
-    assert movie_table.cells(first)[0] == "1" and movie_table.cells(second)[3] == "" and float(movie_table.cells(first)[3]) > 0
+    assert movie_table.cells(first)[0] == "1" and movie_table.cells(second)[4] == "" and float(movie_table.cells(first)[4]) > 0
     assert "Exaggerate" not in browser.title and "one frame" not in browser.figure_of(first["key"]).get_suptitle()
     drawn = browser.figure_of(first["key"], exaggeration=3.0, kinds=("motion",))
     assert "× 3" in drawn.axes[0].get_title(loc="left") and drawn.axes[0].images                      # over the thumbnail
