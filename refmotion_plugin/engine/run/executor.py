@@ -1,9 +1,10 @@
 """Where tasks run: in this process with the next movie decoded ahead, or in worker processes under dask."""
 import functools
+import hashlib
 import logging
 import os
+import pickle
 import socket
-import uuid
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
@@ -51,13 +52,14 @@ def _loaded(coming, task, place):
 def run_on_workers(tasks, crew, make_place, work=run_task):
     """Run tasks in worker processes (a :class:`~.workers.Crew`), one movie at a time in each; yields TaskResult as they end.
 
-    ``make_place(device=, threads=)`` and ``work`` must be picklable; a worker makes its place once a call. A movie whose worker
-    dies is tried once more (on a scheduler that runs already, as often as that allows), then it is failed.
+    ``make_place(device=, threads=)`` and ``work`` must be picklable; a worker makes its place once for all calls with the same
+    ``make_place``. A movie whose worker dies is tried once more (on a scheduler that runs already, as often as that allows), then it
+    is failed.
     Raises InputError if the workers cannot work at all or their scheduler is gone.
     """
     workers, client = crew.workers, crew.client()
     make = functools.partial(make_place, device=workers.device, threads=workers.threads)
-    call = functools.partial(_on_worker, uuid.uuid4().hex, (os.getcwd(), refmotion_plugin.__version__), make, work)
+    call = functools.partial(_on_worker, hashlib.sha256(pickle.dumps(make)).hexdigest(), (os.getcwd(), refmotion_plugin.__version__), make, work)
     yield from _one_per_worker(client, deque(tasks), call, workers)
 
 
@@ -128,15 +130,15 @@ def _result(task, future):
 
 # ---- in the worker process ----------------------------------------------------------------------------------------------------
 
-_PLACES = {}        # run -> place; only of the last run
+_PLACES = {}        # what it is made of -> place; only the last one
 
 
-def _on_worker(run, home, make_place, work, task):
-    if run not in _PLACES:
+def _on_worker(made_of, home, make_place, work, task):
+    if made_of not in _PLACES:
         _PLACES.clear()
         _settle(*home)
-        _PLACES[run] = make_place()
-    place = _PLACES[run]
+        _PLACES[made_of] = make_place()
+    place = _PLACES[made_of]
     return work(task, place, lambda: place.load(task))
 
 

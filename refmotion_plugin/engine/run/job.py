@@ -245,7 +245,7 @@ def _run(job, tasks):
     """Run tasks of the stage that has begun on the job's devices and note what became of each."""
     if not tasks:
         return
-    names = {m.key: m.micrograph for m in job.inputs.movies}
+    names, by_key = {m.key: m.micrograph for m in job.inputs.movies}, {task.movie.key: task for task in tasks}
     place = _workplace(job)
     if job.crew is None:
         results = run_here(tasks, place, ahead=job.threads > 1 or job.devices[0] != "cpu")
@@ -256,7 +256,7 @@ def _run(job, tasks):
         for name, text in result.stages.items():
             done = text == "done"
             job.status.event(name, movie=result.key, state="done" if done else "failed", reason="" if done else text,
-                             seconds=round(result.seconds, 2))
+                             seconds=round(result.seconds, 2), mark=getattr(by_key[result.key], name + "_mark"))
             if not done:
                 job.failed[result.key] = text
                 log.error("movie %s failed: %s", names[result.key], text)

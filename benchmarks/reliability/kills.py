@@ -1,0 +1,220 @@
+"""kill -9 of the job, of a worker, of the scheduler, at random moments; the outputs after resume against those of an undisturbed run."""
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from . import tiny
+
+EXIT_INPUT, EXIT_FAILED_MOVIES = 2, 3
+LONGEST_RUN_SECONDS = 300
+
+
+class Kills:
+    """A hundred kills and what they cost. ``say`` prints a line."""
+
+    def __init__(self, folder: Path, seed: int, say):
+        self.folder, self.say, self.rng = folder, say, random.Random(seed)
+        self.source, self.job, self.log = tiny.data(folder / "data"), folder / "job", folder / "log.txt"
+        self.where, self.faults, self.rounds, self.done, self.needed = Counter(), [], 0, 0, 0
+        self.expected, self.seconds, self.begin = None, 0.0, 0.0
+
+    def undisturbed(self) -> None:
+        """The run that all others are held against, twice: what one run gives is what the other gives."""
+        runs = []
+        for _ in range(2):
+            shutil.rmtree(self.job, ignore_errors=True)
+            start = time.monotonic()
+            process = tiny.start_fork(tiny.arguments(self.job, self.source, "--threads", "1"), self.log)
+            code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+            self.seconds = time.monotonic() - start
+            if code:
+                raise RuntimeError(f"the undisturbed run ended with {code}: {tiny.last_line(self.log)}")
+            runs.append(tiny.outputs(self.job))
+        if runs[0] != runs[1]:
+            raise RuntimeError("two undisturbed runs differ: " + ", ".join(_differences(*runs)))
+        self.expected, self.events = runs[0], len(tiny.done_events(self.job))
+        self.say(f"undisturbed: {len(self.expected)} files, {self.events} movie stages, {self.seconds:.1f} s")
+
+    def check(self, kind: str) -> None:
+        """The finished job against the undisturbed one."""
+        found, events = tiny.outputs(self.job), tiny.done_events(self.job)
+        twice = [f"{movie} {stage}" for (movie, stage, _), count in events.items() if count > 1]
+        left = [p.name for p in self.job.rglob(".*") if p.is_file()]
+        wrong = _differences(self.expected, found) + [f"done twice: {t}" for t in twice] + [f"left behind: {name}" for name in left]
+        self.rounds, self.done, self.needed = self.rounds + 1, self.done + sum(events.values()), self.needed + len(events)
+        if wrong:
+            self.faults.append(f"{kind}: " + "; ".join(wrong))
+            self.say("FAULT " + self.faults[-1])
+
+    def new_round(self) -> None:
+        """An empty job folder."""
+        shutil.rmtree(self.job, ignore_errors=True)
+        self.log.write_text("")
+
+    def finish(self, kind: str, *more: str) -> None:
+        """Run undisturbed to the end and check."""
+        for _ in range(2):                              # a movie whose worker died twice is failed, and done by the same command again
+            process = tiny.start_fork(tiny.arguments(self.job, self.source, "--threads", "1", *more), self.log)
+            code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+            if code != EXIT_FAILED_MOVIES:
+                break
+        if code:
+            self.faults.append(f"{kind}: the resumed run ended with {code}: {tiny.last_line(self.log)}")
+            self.say("FAULT " + self.faults[-1])
+        self.check(kind)
+
+    # ---- the three victims ------------------------------------------------------------------------------------------------
+
+    def parents(self, times: int) -> None:
+        """Kill the job itself, one to four times before it may finish."""
+        left = times
+        while left:
+            self.new_round()
+            for _ in range(min(left, self.rng.randint(1, 4))):
+                self.begin = time.time()
+                process = tiny.start_fork(tiny.arguments(self.job, self.source, "--threads", "1"), self.log)
+                if tiny.kill_after(process, self.rng.uniform(0.0, 1.05 * self.seconds)):
+                    self._count("job")
+                    left -= 1
+            self.finish("job")
+
+    def workers(self, times: int) -> None:
+        """Kill one of two worker processes, once or twice in a run; the job is not touched."""
+        seconds, left = None, times
+        while left:
+            self.new_round()
+            self.begin = time.time()
+            run = tiny.start(tiny.arguments(self.job, self.source, "--threads", "2", "--workers", "2"), self.log)
+            self._wait_for_workers(run)
+            begin = time.monotonic()
+            for _ in range(min(left, 2) if seconds else 0):
+                left -= self._kill_a_worker(run.pid, begin + self.rng.uniform(0.0, seconds))
+            code = run.wait(LONGEST_RUN_SECONDS)
+            seconds = seconds or time.monotonic() - begin
+            if code not in (0, EXIT_FAILED_MOVIES):
+                self.faults.append(f"worker: the run ended with {code}: {tiny.last_line(self.log)}")
+                self.say("FAULT " + self.faults[-1])
+            self.finish("worker")
+
+    def _wait_for_workers(self, run) -> None:
+        while run.poll() is None and len(_workers_of(run.pid)) < 2:
+            time.sleep(0.02)
+
+    def _kill_a_worker(self, run: int, moment: float) -> int:
+        time.sleep(max(0.0, moment - time.monotonic()))
+        victims = _workers_of(run)
+        if not victims:
+            return 0
+        try:
+            os.kill(self.rng.choice(victims), signal.SIGKILL)
+        except ProcessLookupError:
+            return 0
+        self._count("worker")
+        return 1
+
+    def schedulers(self, times: int) -> None:
+        """Kill a scheduler that was started apart, with a worker of its own that is left alone; then start both anew."""
+        left = times
+        while left:
+            self.new_round()
+            helpers = []
+            for _ in range(min(left, self.rng.randint(1, 3))):
+                left -= self._one_scheduler(helpers)
+            self.finish("scheduler")
+            for helper in helpers:
+                helper.kill()
+                helper.wait()
+
+    def _one_scheduler(self, helpers) -> int:
+        file = self.folder / f"scheduler_{len(helpers)}.json"
+        file.unlink(missing_ok=True)
+        scheduler = _dask("scheduler", file, "--port", "0", "--no-dashboard")
+        worker = _dask("worker", file, "--nthreads", "1", "--memory-limit", "0", "--no-dashboard", "--no-nanny", "--death-timeout", "10")
+        helpers += [scheduler, worker]
+        while not file.exists() or not file.read_text().strip():
+            time.sleep(0.05)
+        address = _address(file)
+        self.begin = time.time()
+        run = tiny.start(tiny.arguments(self.job, self.source, "--threads", "1", "--scheduler", address), self.log)
+        while run.poll() is None and tiny.stage_now(self.job, self.begin) == "before the first movie":
+            time.sleep(0.02)
+        time.sleep(self.rng.uniform(0.0, 3.0 * self.seconds))
+        killed = run.poll() is None
+        if killed:
+            self._count("scheduler")
+        scheduler.kill()
+        scheduler.wait()
+        code = run.wait(LONGEST_RUN_SECONDS)
+        if code not in (0, EXIT_INPUT):
+            self.faults.append(f"scheduler: the run ended with {code}: {tiny.last_line(self.log)}")
+            self.say("FAULT " + self.faults[-1])
+        return int(killed)
+
+    def _count(self, victim: str) -> None:
+        self.where[victim, tiny.stage_now(self.job, self.begin)] += 1
+
+    def table(self) -> list[list[str]]:
+        """Rows of the result: victim, kills, and at what stage."""
+        rows = []
+        for victim in ("job", "worker", "scheduler"):
+            found = {stage: count for (who, stage), count in sorted(self.where.items()) if who == victim}
+            rows.append([victim, str(sum(found.values())), ", ".join(f"{stage} {count}" for stage, count in found.items())])
+        return rows
+
+
+def shares(times: int) -> tuple[int, int, int]:
+    """Kills of the job, of workers, of schedulers: the slow kinds are fewer."""
+    workers, schedulers = max(1, times // 4), max(1, times * 3 // 20)
+    return max(1, times - workers - schedulers), workers, schedulers
+
+
+def run(folder: Path, times: int, seed: int, say) -> Kills:
+    """All kills; returns what was found."""
+    torch.set_num_threads(1)
+    from refmotion_plugin.engine import report                          # noqa: F401, imported before the forks
+    from refmotion_plugin.engine.run import job                         # noqa: F401
+    from refmotion_plugin.engine.run.recipes import stage_recipes
+    stage_recipes()
+    kills = Kills(folder, seed, say)
+    kills.undisturbed()
+    for name, work, count in zip(("job", "worker", "scheduler"), (kills.parents, kills.workers, kills.schedulers), shares(times)):
+        work(count)
+        say(f"{name}: {sum(n for (who, _), n in kills.where.items() if who == name)} kills, {len(kills.faults)} faults so far")
+    return kills
+
+
+def _dask(program: str, file: Path, *options: str) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-m", f"distributed.cli.dask_{program}", "--scheduler-file", str(file), *options],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ, OMP_NUM_THREADS="1"))
+
+
+def _address(file: Path) -> str:
+    import json
+    return json.loads(file.read_text())["address"]
+
+
+def _workers_of(run: int) -> list[int]:
+    found = []
+    for child in tiny.children(run):
+        try:
+            command = Path(f"/proc/{child}/cmdline").read_text()
+        except OSError:
+            continue
+        if "spawn_main" in command:
+            found.append(child)
+    return found
+
+
+def _differences(expected: dict, found: dict) -> list[str]:
+    return [f"{name} {'differs' if name in expected and name in found else 'missing' if name in expected else 'too many'}"
+            for name in sorted(set(expected) | set(found)) if expected.get(name) != found.get(name)]
