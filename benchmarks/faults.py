@@ -7,11 +7,13 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from comparison.report import markdown_table, write_results  # noqa: E402
-from reliability import kills  # noqa: E402
+from reliability import fuzz, kills  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,7 +26,8 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True)
-    for name, command, text in (("kills", kills_command, "kill -9 of job, worker, scheduler at random moments, then resume"),):
+    for name, command, text in (("kills", kills_command, "kill -9 of job, worker, scheduler at random moments, then resume"),
+                                ("fuzz", fuzz_command, "damaged movies, STAR, MRC, NPZ, JSON and text files")):
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("out", type=Path, metavar="OUT", help="folder to work in")
         sub.add_argument("--seed", type=int, default=0)
@@ -32,6 +35,11 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         if name == "kills":
             sub.add_argument("--times", type=int, default=100, help="kills in all (default: %(default)s)")
+        if name == "fuzz":
+            sub.add_argument("--cases", type=int, default=10000, help="damaged files read (default: %(default)s)")
+            sub.add_argument("--programs", type=int, default=48, help="damaged files given to the program besides (default: %(default)s)")
+            sub.add_argument("--first", type=int, default=0, help="number of the first case of each kind of file")
+            sub.add_argument("--only", default="", help="kinds of files with this in their name")
     return parser
 
 
@@ -54,6 +62,29 @@ def kills_command(options) -> int:
     path = write_results(options.results, "kills", "Kills at random moments, then resume", tables, values)
     say(path.read_text())
     return 1 if found.faults else 0
+
+
+def fuzz_command(options) -> int:
+    """``fuzz``."""
+    start = time.monotonic()
+    torch.set_num_threads(1)
+    counts, faults = fuzz.run(options.out.resolve(), options.cases, say, options.first, options.only)
+    more, more_faults = fuzz.through_the_program(options.out.resolve(), options.programs, say)
+    tables = [(title, _outcomes(found)) for title, found in (("Files read", counts), ("Given to the program", more)) if found]
+    total, faults = sum(counts.values()) + sum(more.values()), faults + more_faults
+    tables.append(("In all", markdown_table(["", ""], [["cases", str(total)], ["bad", str(len(faults))], ["minutes", f"{(time.monotonic() - start) / 60:.1f}"]])))
+    values = {"cases": total, "faults": faults, "counts": [[*key, count] for key, count in sorted((counts + more).items())], "first": options.first}
+    path = write_results(options.results, "fuzz", "Damaged files", tables, values)
+    say(path.read_text())
+    return 1 if faults else 0
+
+
+def _outcomes(counts) -> str:
+    outcomes = (fuzz.FINE, fuzz.REFUSED, fuzz.BAD)
+    names = sorted({name for name, _ in counts})
+    rows = [[name, *[str(counts[name, outcome]) for outcome in outcomes]] for name in names]
+    rows.append(["all", *[str(sum(counts[name, outcome] for name in names)) for outcome in outcomes]])
+    return markdown_table(["damaged", "read (the damage does not show, or is in pixels)", "refused with a sentence", "bad"], rows)
 
 
 if __name__ == "__main__":

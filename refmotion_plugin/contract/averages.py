@@ -4,8 +4,8 @@ from collections import OrderedDict, namedtuple
 
 from .average_spec import AverageSpec
 from .errors import InputError
-from .layout import JobLayout, read_json
-from .results import read_status
+from .layout import JobLayout, read_json, read_object
+from .results import read_status, states_of_movies
 from .startable import StarTable, read_tables, write_tables
 
 SUFFIXES = OrderedDict([("weighted", ""), ("unweighted", "_noDW"), ("even", "_EVN"), ("odd", "_ODD")])
@@ -85,13 +85,8 @@ class AverageResults:
 
     def movies(self):
         """States of all movies in the list's order: list of :class:`AverageState`."""
-        states = OrderedDict()
-        for event in read_status(self.layout.status):
-            if event.get("event") == "movies":
-                states = OrderedDict((m["key"], dict(m, reason="")) for m in event["movies"])
-            elif event.get("event") == "average" and event["movie"] in states:
-                states[event["movie"]].update(state=event["state"], reason=event.get("reason", ""))
-        return [AverageState(**state) for state in states.values()]
+        states = states_of_movies(read_status(self.layout.status), ("average",), {"key": str, "micrograph": str, "state": str}).values()
+        return [AverageState(row["key"], row["micrograph"], row.get("average", row["state"]), row["reason"]) for row in states]
 
     def failed(self):
         """The movies that failed, with reasons."""
@@ -99,7 +94,7 @@ class AverageResults:
 
     def written(self):
         """The averages as dicts (``micrograph`` as it was given, ``files`` {kind: path}, ``pixel_angstrom``, ``size_yx``), in the list's order."""
-        return (read_json(self.layout.averages) or {}).get("averages", [])
+        return read_object(self.layout.averages).get("averages", [])
 
     def micrographs(self, kind):
         """{name of the movie's micrograph as it was given: path of its average of one kind}, in order."""

@@ -14,6 +14,7 @@ from .conventions import dose_at_mid_frame
 from .damage import exposure_amplitude
 from .errors import InputError
 from .layout import atomic_write
+from .reading import check_regular, read_array
 from .records import DoseWeights
 from .spec import RELION_TO_TEXTBOOK_SIGMA, relion_prior
 from .star_results import read_bfactors_star, read_relion_sigmas, write_bfactors_star
@@ -214,11 +215,12 @@ def _nyquists_spanned(path, n_bins):
 def _read_array(path):
     """Numbers of a .npy file as float64. Raises InputError if it holds anything else."""
     try:
+        check_regular(path)
         with open(str(path), "rb") as file:
-            array = np.lib.format.read_array(file, allow_pickle=False)
+            array = read_array(file, path.stat().st_size)
     except OSError as error:
         raise InputError("%s cannot be read (%s): check the path" % (path, error.strerror or error)) from None
-    except (ValueError, EOFError, MemoryError, OverflowError):
+    except Exception:       # NumPy answers damaged headers with many kinds of errors
         array = None
     if array is None or array.dtype.kind not in "fiu":
         raise InputError("%s is not a NumPy file (.npy) of numbers, or is cut off: give the file as CryoSPARC wrote it" % path)

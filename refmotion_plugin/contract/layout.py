@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError
+from .reading import read_text
 from .spec import SCHEMA
 
 STAGES = ("align", "weigh", "polish")
@@ -185,9 +186,15 @@ def write_json(path, data):
 def read_json(path):
     """Data of a JSON file, or None if there is none or it is not whole."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def read_object(path):
+    """The dict that a JSON file holds, or an empty one if there is none, it is not whole, or it holds something else."""
+    data = read_json(path)
+    return data if isinstance(data, dict) else {}
 
 
 def file_stamp(path):
@@ -247,5 +254,4 @@ def mark_done(path, mark, **notes):
 
 def is_done(path, mark, *results):
     """True if the marker at ``path`` holds the fingerprint ``mark`` and all ``results`` (paths) exist."""
-    data = read_json(path)
-    return isinstance(data, dict) and data.get("fingerprint") == mark and all(Path(r).exists() for r in results)
+    return read_object(path).get("fingerprint") == mark and all(Path(r).exists() for r in results)

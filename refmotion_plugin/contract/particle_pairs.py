@@ -4,7 +4,8 @@ from collections import namedtuple
 import numpy as np
 
 from .errors import InputError
-from .layout import located, read_json
+from .layout import located
+from .markers import polished_parts
 from .star import read_table
 
 ParticlePairs = namedtuple("ParticlePairs", "before after before_pixel_angstrom after_pixel_angstrom micrographs")
@@ -21,7 +22,7 @@ def particle_pairs(results, reference=0, count=8):
     for movie in results.movies():
         if movie.polish != "done":
             continue
-        for part in (read_json(results.layout.done(movie.key, "polish")) or {}).get("references", []):
+        for part in polished_parts(results.layout, movie.key, n_references) or []:
             if part["reference"] == reference and part["rows"]:
                 stack = results.layout.polished(movie.key, reference, n_references)
                 entries += [(row, (str(stack), number), movie.micrograph) for number, row in enumerate(part["rows"])]

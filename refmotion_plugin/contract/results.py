@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError, MovieError
-from .layout import JobLayout, located, read_json
+from .layout import JobLayout, located, read_json, read_object
 from .motion_summary import EARLY_DOSE_E_PER_A2, MovieMotion, motion_statistics, movie_motion
 from .particle_pairs import particle_pairs
+from .reading import read_text
 from .spec import JobSpec
 from .star import read_corrected_micrographs, read_movie_metadata, read_table
 from .store import load_fcc, load_hyperparameters, load_thumbnail, load_trajectories, load_weights
@@ -33,17 +34,34 @@ and of rays iteration, ray, strength, theta_degree, correlation_distance_angstro
 def read_status(path):
     """Records of a file of JSON lines in order; a last line that was cut off by a crash is left out."""
     try:
-        with open(str(path), encoding="utf-8") as file:
-            lines = file.read().split("\n")
+        lines = read_text(path, errors="replace").split("\n")
     except OSError:
         return []
     events = []
     for line in lines:
         try:
-            events.append(json.loads(line))
-        except ValueError:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        events += [event] if isinstance(event, dict) else []
     return events
+
+
+def states_of_movies(events, stages, fields):
+    """{movie key: its row of the last list of movies, brought up to date by later events}, in the list's order.
+
+    Parameters: ``events`` of a status file, ``stages`` whose events count, ``fields`` {name of a row: type} that each row has. What is
+    damaged is left out.
+    """
+    states = OrderedDict()
+    for event in events:
+        if event.get("event") == "movies" and isinstance(event.get("movies"), list):
+            rows = [row for row in event["movies"] if isinstance(row, dict) and all(isinstance(row.get(n), kind) for n, kind in fields.items())]
+            states = OrderedDict((row["key"], dict({name: row[name] for name in fields}, reason="")) for row in rows)
+        elif event.get("event") in stages and isinstance(event.get("state"), str) and isinstance(event.get("movie"), str):
+            if event["movie"] in states:
+                states[event["movie"]].update({event["event"]: event["state"], "reason": str(event.get("reason", ""))})
+    return states
 
 
 class JobResults:
@@ -61,13 +79,8 @@ class JobResults:
 
     def movies(self):
         """States of all movies that have particles, in the job's order: list of :class:`MovieState`."""
-        states = OrderedDict()
-        for event in read_status(self.layout.status):
-            if event.get("event") == "movies":
-                states = OrderedDict((m["key"], dict(m, reason="")) for m in event["movies"])
-            elif event.get("event") in ("align", "polish") and event["movie"] in states:
-                states[event["movie"]].update({event["event"]: event["state"], "reason": event.get("reason", "")})
-        return [MovieState(**state) for state in states.values()]
+        fields = {"key": str, "micrograph": str, "n_particles": int, "align": str, "polish": str}
+        return [MovieState(**state) for state in states_of_movies(read_status(self.layout.status), ("align", "polish"), fields).values()]
 
     def failed(self):
         """The movies that failed, with reasons."""
@@ -102,10 +115,13 @@ class JobResults:
         found = read_json(self.layout.search)
         if not isinstance(found, dict) or not self.spec.wants_search:
             return None
-        margins = OrderedDict((name, tuple(pair)) for name, pair in found["margins"].items())
-        return SearchFinding(found["family"], found["text"], found["worth_it"], found["gain_log_likelihood"], found["gain_error"],
-                             found["gain_error_over_movies"], found["movies_with_gain"], found["particles"], found["movies"], margins,
-                             found["activity_at_last_angstrom"], read_status(self.layout.search_journal))
+        try:
+            margins = OrderedDict((name, (float(margin), float(error))) for name, (margin, error) in found["margins"].items())
+            return SearchFinding(found["family"], found["text"], found["worth_it"], float(found["gain_log_likelihood"]), float(found["gain_error"]),
+                                 found["gain_error_over_movies"], found["movies_with_gain"], found["particles"], found["movies"], margins,
+                                 found["activity_at_last_angstrom"], read_status(self.layout.search_journal))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError("%s is damaged (%r): delete it and give the same command again" % (self.layout.search, error)) from None
 
     def verdict(self):
         """:class:`~.verdict.Verdict` of the job, or None before its end."""
@@ -132,8 +148,14 @@ class JobResults:
     def polished_images(self, reference=0):
         """For each row of the polished STAR file its stack (as written there) and 0-based image number."""
         after = self.particle_rows(reference)[1]
-        names = after.columns["rlnImageName"] if after is not None else []
-        return [(stack, int(number) - 1) for number, stack in (name.split("@", 1) for name in names)]
+        if after is None:
+            return []
+        names = [name.partition("@") for name in after.text("rlnImageName").tolist()]
+        odd = next((i for i, (number, _, stack) in enumerate(names) if not (number.isdecimal() and int(number) and stack)), None)
+        if odd is not None:
+            raise InputError("%s: rlnImageName of row %d is %r where number@stack was expected: give the same command again"
+                             % (after.source, odd + 1, "".join(names[odd])))
+        return [(stack, int(number) - 1) for number, _, stack in names]
 
     def left_out(self):
         """Table of the particles that did not leave, with reasons (StarTable, or None if all left)."""
@@ -155,9 +177,8 @@ class JobResults:
 
     def _movie_row(self, movie):
         state = "failed" if "failed" in (movie.align, movie.polish) else "polished" if movie.polish == "done" else "aligned" if movie.align == "done" else "to do"
-        notes = read_json(self.layout.done(movie.key, "align")) if movie.align == "done" else None
-        notes = notes if isinstance(notes, dict) else {}
-        motion = notes.get("motion")
+        notes = read_object(self.layout.done(movie.key, "align")) if movie.align == "done" else {}
+        motion = notes.get("motion") if isinstance(notes.get("motion"), dict) else None
         if motion is None and movie.align == "done" and self.layout.trajectories(movie.key).exists():
             motion = movie_motion(self.trajectories(movie.key))._asdict()
         values = dict.fromkeys(MovieMotion._fields) if motion is None else motion

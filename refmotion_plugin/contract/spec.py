@@ -1,14 +1,15 @@
 """The parameters of a job: validated, unknown key = error, to and from JSON. Every default lives here; forms and CLI read it."""
 import json
-from pathlib import Path
 from typing import List, Optional, Tuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import InputError
+from .reading import read_text
 from .records import Hyperparameters
 
 SCHEMA = 1
+MOST_FAULTS = 5     # named in one message
 RELION_TO_TEXTBOOK_SIGMA = 0.80   # RELION minimises -(4/pi) CC + |v|^2 + |a|^2: its prior is about pi/2 stiffer
 
 
@@ -171,10 +172,10 @@ class JobSpec(_Part):
     def read(cls, path):
         """Spec from a JSON file. Raises InputError if it is not readable, not JSON, or has unknown keys or wrong values."""
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = json.loads(read_text(path))
         except (OSError, UnicodeDecodeError) as error:
             raise InputError("job file %s cannot be read (%s): give the job.json of a job" % (path, error)) from None
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError("job file %s is not JSON (%s): give the job.json of a job" % (path, error)) from None
         if not isinstance(data, dict):
             raise InputError("job file %s holds a %s where an object of parameters was expected" % (path, type(data).__name__))
@@ -184,17 +185,23 @@ class JobSpec(_Part):
 def _sentence(error):
     parts = []
     for item in error.errors():
-        where = ".".join(str(p) for p in item["loc"])
+        where = _short(".".join(str(p) for p in item["loc"]))
         if item["type"] == "extra_forbidden":
             parts.append("unknown key %r (check its spelling)" % where)
         elif item["type"] == "missing":
             parts.append("%r is missing" % where)
         elif item["type"] == "string_pattern_mismatch":
-            parts.append("%s: %r is none of %s" % (where, item["input"], item["ctx"]["pattern"].strip("^$()").replace("|", ", ")))
+            parts.append("%s: %r is none of %s" % (where, _short(item["input"]), item["ctx"]["pattern"].strip("^$()").replace("|", ", ")))
         else:
             text = item["msg"].replace("Value error, ", "")
-            parts.append("%s: %s" % (where, text) if where else text)
-    return "; ".join(parts)
+            parts.append("%s: %s" % (where, _short(text)) if where else _short(text))
+    return "; ".join(parts[:MOST_FAULTS] + ["and %d more" % (len(parts) - MOST_FAULTS)] * (len(parts) > MOST_FAULTS))
+
+
+def _short(text):
+    """Text for a message: on one line, not too long."""
+    text = " ".join(str(text).split())
+    return text if len(text) <= 200 else text[:200] + "…"
 
 
 DEFAULT_HYPERPARAMETERS = Hyperparameters(

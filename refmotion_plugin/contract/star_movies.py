@@ -10,6 +10,7 @@ from .layout import located
 from .records import MovieMetadata
 from .startable import read_tables
 
+MOST_FRAMES, LARGEST_SIZE_PX = 100000, 131072      # beyond them a file is damaged
 NOT_OBSERVED = -9999.0      # RELION's shift of a frame that it did not use
 
 Micrograph = namedtuple("Micrograph", "name metadata_star optics_group")
@@ -56,12 +57,12 @@ def read_movie_metadata(star_path, micrograph, optics_voltage_kilovolt=None):
 
 def _metadata(tables, micrograph, optics_voltage_kilovolt):
     general = tables["general"]
-    start_frame = int(general.number("rlnMicrographStartFrame", 1))
-    shift = _global_shift(tables.get("global_shift"), int(general.number("rlnImageSizeZ")), start_frame)
+    start_frame = _whole(general, "rlnMicrographStartFrame", MOST_FRAMES, 1)
+    shift = _global_shift(tables.get("global_shift"), _whole(general, "rlnImageSizeZ", MOST_FRAMES), start_frame)
     return MovieMetadata(
         micrograph=micrograph,
         movie_file=_movie_file(general),
-        size_yx=(int(general.number("rlnImageSizeY")), int(general.number("rlnImageSizeX"))),
+        size_yx=(_whole(general, "rlnImageSizeY", LARGEST_SIZE_PX), _whole(general, "rlnImageSizeX", LARGEST_SIZE_PX)),
         n_frames=len(shift),
         original_pixel_angstrom=_positive(general, "rlnMicrographOriginalPixelSize"),
         binning=_positive(general, "rlnMicrographBinning", 1.0),
@@ -90,14 +91,21 @@ def _positive(table, column, default=None):
     return value
 
 
+def _whole(table, column, most, default=None):
+    value = table.number(column, default)
+    if not (value == int(value) and 1 <= value <= most):
+        raise InputError("%s: %s is %g where a whole number from 1 to %d was expected: correct the file" % (table.source, column, value, most))
+    return int(value)
+
+
 def _optional_text(table, column):
     value = str(table.text(column)[0]) if column in table else ""
     return value if value and value != "None" else None
 
 
 def _optional_integer(table, column):
-    value = int(table.number(column, 0))
-    return value if value > 0 else None
+    value = table.number(column, 0)
+    return _whole(table, column, MOST_FRAMES) if value > 0 else None
 
 
 def _global_shift(table, frames_of_file, start_frame):

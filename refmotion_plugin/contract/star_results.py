@@ -1,10 +1,10 @@
 """Small STAR and text files of RELION's polishing: B-factors per frame, particle tracks, the three sigmas."""
 from collections import namedtuple
-from pathlib import Path
 
 import numpy as np
 
 from .errors import InputError
+from .reading import read_text
 from .startable import StarTable, read_table, read_tables, write_tables
 
 FrameBfactors = namedtuple("FrameBfactors", "b_factor_A2 scale")
@@ -61,7 +61,7 @@ def read_tracks_star(path):
 def read_relion_sigmas(path):
     """(velocity, divergence, acceleration) of RELION's ``opt_params*.txt`` of a training run."""
     try:
-        values = tuple(float(v) for v in Path(path).read_text(encoding="utf-8").split())
+        values = tuple(float(v) for v in read_text(path).split())
     except (OSError, ValueError) as error:
         raise InputError("%s cannot be read as RELION's three sigmas (%s): give the opt_params file of a training run"
                          % (path, error)) from None

@@ -11,8 +11,10 @@ import numpy as np
 
 from .errors import InputError
 from .layout import atomic_write
+from .reading import read_text
 
 RELION_VERSION_LINE = "# version 30001"
+LARGEST_INTEGER = 2 ** 53       # that a float64 holds exactly
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,18 @@ class StarTable:
 
     def integers(self, column, default=None):
         """Values of ``column`` as int64 (RELION writes some whole numbers as 1.000000)."""
-        return np.rint(self.numbers(column, default)).astype(np.int64)
+        numbers = self.numbers(column, default)
+        whole = np.rint(numbers)
+        odd = np.flatnonzero((np.abs(numbers - whole) > 1e-3) | (np.abs(whole) > LARGEST_INTEGER))
+        if len(odd):
+            raise InputError("%s: %s of row %d in block data_%s is %g where a whole number was expected: correct or remove the row"
+                             % (self.source, column, odd[0] + 1, self.name, numbers[odd[0]]))
+        return whole.astype(np.int64)
 
     def number(self, column, default=None):
         """The single value of ``column`` as float (of the first row)."""
+        if not len(self):
+            raise InputError("%s: block data_%s is empty: %s was expected there" % (self.source, self.name, column))
         return float(self.numbers(column, default)[0])
 
     def with_columns(self, **columns):
@@ -89,8 +99,7 @@ def read_tables(path):
     Raises InputError if the file cannot be read, has no block, or a row has not one value per column.
     """
     try:
-        with open(str(path), encoding="utf-8") as file:
-            parts = re.split(r"^data_(.*)$", file.read(), flags=re.MULTILINE)
+        parts = re.split(r"^data_(.*)$", read_text(path), flags=re.MULTILINE)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("STAR file %s cannot be read (%s): check the path" % (path, getattr(error, "strerror", None) or error)) from None
     if len(parts) < 3:
@@ -124,6 +133,9 @@ def _parse(name, body, source):
     begin = next((i for i, line in enumerate(lines) if line[:1] == "_"), 0)
     end = next((i for i in range(begin, len(lines)) if lines[i][:1] != "_"), len(lines))
     columns = [line.split()[0][1:] for line in lines[begin:end]]
+    if len(set(columns)) < len(columns):
+        raise InputError("%s: block data_%s names the column %s twice: remove one" % (
+            source, name, next(c for i, c in enumerate(columns) if c in columns[:i])))
     rows = lines[end:]
     rows = rows[:rows.index("")] if "" in rows else rows      # like RELION: a blank line ends the table
     values = _split("\n".join(rows))

@@ -1,11 +1,11 @@
 """Results on disk: arrays as NPZ whose keys are the records' own names (which carry the unit), numbers as JSON. No pickle."""
 from dataclasses import asdict, fields
-from zipfile import BadZipFile
 
 import numpy as np
 
 from .errors import InputError
 from .layout import atomic_write, read_json, write_json
+from .reading import read_arrays
 from .records import DoseWeights, FccTable, Hyperparameters, Trajectories
 from .spec import DEFAULT_HYPERPARAMETERS, SCHEMA
 from .verdict import JudgedMovie
@@ -22,18 +22,49 @@ def _save(path, record):
 
 def _load(path, kind):
     try:
-        with np.load(str(path), allow_pickle=False) as archive:
-            data = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
+        data = read_arrays(path)
+        schema = int(data.pop("schema", -1))
+    except (ValueError, TypeError) as error:
         raise InputError("%s cannot be read as %s (%s): give a file that a job wrote, or run the job again"
                          % (path, kind.__name__, error)) from None
     expected = {f.name for f in fields(kind)}
-    schema = int(data.pop("schema", -1))
     if schema != SCHEMA or set(data) != expected:
         odd = sorted(set(data) ^ expected)
         raise InputError("%s does not hold %s of schema %d (schema %d%s): run the job again with this version"
                          % (path, kind.__name__, SCHEMA, schema, ", differs in " + ", ".join(odd) if odd else ""))
-    return kind(**{k: str(v) if k in _TEXT_FIELDS else v for k, v in data.items()})
+    record = kind(**{k: str(v) if k in _TEXT_FIELDS else v for k, v in data.items()})
+    odd = _odd_field(record, _SHAPES[kind])
+    if odd:
+        raise InputError("%s holds no sound %s (%s): run the job again" % (path, kind.__name__, odd))
+    return record
+
+
+_SHAPES = {
+    Trajectories: {"reference": "n", "row": "n", "position_yx_angstrom": "n2", "displacement_yx_angstrom": "nf2", "deviation_sd_angstrom": "nf",
+                   "initial_yx_angstrom": "nf2", "dose_e_per_A2": "f"},
+    FccTable: {"frequency_per_angstrom": "s", "dose_e_per_A2": "f", "cross": "gfs", "power_movie": "gfs", "power_reference": "gfs",
+               "components": "gfs"},
+    DoseWeights: {"weight": "gfs", "frequency_per_angstrom": "s", "dose_e_per_A2": "f", "b_factor_A2": "gf", "scale": "gf",
+                  "b_factor_error_A2": "gf", "scale_error": "gf"},
+    JudgedMovie: {"reference": "n", "row": "n", "held_out": "n", "start": "n"}}
+"""Axes of each array: letters stand for numbers that are the same wherever they occur, digits for themselves."""
+_MAY_BE_INFINITE = ("deviation_sd_angstrom", "b_factor_error_A2", "scale_error")
+
+
+def _odd_field(record, shapes):
+    """What is wrong with the first array whose kind, shape or values are; None if nothing is."""
+    lengths = {}
+    for name, axes in shapes.items():
+        array = getattr(record, name)
+        if array.dtype.kind not in "fiu" or array.ndim != len(axes):
+            return "%s is an array of %s with %d axes" % (name, array.dtype, array.ndim)
+        for axis, length in zip(axes, array.shape):
+            wanted = int(axis) if axis.isdigit() else lengths.setdefault(axis, length)
+            if wanted != length:
+                return "%s has the shape %s" % (name, " x ".join(map(str, array.shape)))
+        if name not in _MAY_BE_INFINITE and not np.isfinite(array).all():
+            return "%s has values that are not finite" % name
+    return None
 
 
 def save_trajectories(path, trajectories):

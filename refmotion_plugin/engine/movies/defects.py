@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from refmotion_plugin.contract.errors import MovieError
+from refmotion_plugin.contract.reading import read_text
 
 from .images import read_image
 from .readers import MRC_EXTENSIONS, TIFF_EXTENSIONS
@@ -57,8 +58,7 @@ def read_defects(path, shape_yx, turn_tiff=True):
 
 def _rectangles(path):
     try:
-        with open(path, encoding="utf-8") as stream:
-            lines = stream.read().splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise MovieError("defect file %s cannot be read (%s): give lines 'x y width height' or an MRC/TIFF map" % (path, error)) from None
     for number, line in enumerate(lines, 1):

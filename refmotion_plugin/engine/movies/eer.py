@@ -41,7 +41,10 @@ class EerFrames:
         self.n_frames = self.n_detector_frames // self.grouping
         self.shape_yx = (first.imagelength * upsampling, first.imagewidth * upsampling)
         self.dtype = np.dtype(np.uint8 if self.grouping < 256 else np.uint16)   # at most one electron per pixel and frame
-        self._bits = EER_BITS[int(first.compression)] or tuple(int(first.tags.valueof(t, d)) for t, d in EER_BIT_TAGS)
+        self._bits = EER_BITS[int(first.compression)] or tuple(first.tags.valueof(t, d) for t, d in EER_BIT_TAGS)
+        if not (self._bits[0] in range(1, 13) and all(bits in range(1, 5) for bits in self._bits[1:])):
+            self.close()
+            raise MovieError("movie %s says its events have %s bits, which cannot be: copy it again" % (path, " + ".join(map(str, self._bits))))
         if not self.n_frames:
             self.close()
             raise MovieError("movie %s has %d detector frames, fewer than the %d of one fraction: lower the EER grouping"

@@ -12,6 +12,7 @@ import numpy as np
 from refmotion_plugin.contract.errors import MovieError
 
 HEADER_BYTES = 1024
+SKIPPED_BYTES = 1 << 20
 IMOD_STAMP = 1146047817          # "IMOD" as an integer, at byte 152; its flags follow at byte 156
 IMOD_SIGNED_BYTES = 1            # flag: mode 0 holds signed bytes
 IMOD_PACKED_NIBBLES = 16         # flag: mode 0 holds two 4-bit values per byte
@@ -137,7 +138,7 @@ class CompressedMrcFrames:
         self._stream = None
         self._open()
         self._layout = parse_header(self._take(HEADER_BYTES, "its header"), path)
-        self._take(self._layout.offset - HEADER_BYTES, "its header")
+        self._skip(self._layout.offset - HEADER_BYTES, "its header")
         self.n_frames, self.shape_yx = self._layout.n_frames, self._layout.shape_yx
         self.dtype = np.dtype(self._layout.stored.newbyteorder("="))
 
@@ -161,15 +162,20 @@ class CompressedMrcFrames:
             raise MovieError("movie %s is truncated: the compressed stream ends inside %s; copy it again" % (self.path, where))
         return data
 
+    def _skip(self, n_bytes, where):
+        """Read and forget; piece by piece, since a damaged header may promise any number."""
+        while n_bytes > 0:
+            n_bytes -= len(self._take(min(n_bytes, SKIPPED_BYTES), where))
+
     def frame(self, index):
         """Frame ``index`` (H, W), 0-based; going back starts the stream again."""
         layout = self._layout
         with self._lock:
             if index < self._next:
                 self._open()
-                self._take(layout.offset, "its header")
+                self._skip(layout.offset, "its header")
             while self._next < index:
-                self._take(layout.frame_bytes, "frame %d" % (self._next + 1))
+                self._skip(layout.frame_bytes, "frame %d" % (self._next + 1))
                 self._next += 1
             data = self._take(layout.frame_bytes, "frame %d" % (index + 1))
             self._next += 1

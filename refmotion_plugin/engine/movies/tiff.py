@@ -1,6 +1,5 @@
 """TIFF movies, page by page."""
 import os
-import struct
 
 import imagecodecs
 import numpy as np
@@ -19,6 +18,7 @@ def _inflate(data, out):
 
 
 COMPRESSIONS = {1: None, 5: imagecodecs.lzw_decode, 8: _inflate, 32946: _inflate, 32773: imagecodecs.packbits_decode}
+LARGEST_RATIO = 4000        # of pixels to compressed data that a codec can reach
 DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
 
 
@@ -29,13 +29,13 @@ def read_pages(path):
     """
     try:
         tif = tifffile.TiffFile(path)
-    except (tifffile.TiffFileError, struct.error, ValueError, IndexError, OSError) as error:
+    except Exception as error:      # tifffile answers damaged tags with any kind of error
         raise MovieError("movie %s cannot be read as TIFF (%s): check what it is, or copy it again" % (path, error)) from None
     try:
         pages = [tif.pages[i] for i in range(len(tif.pages))]
         tif.filehandle.seek(tif.pages.next_page_offset)
         ending = tif.filehandle.read(tif.tiff.offsetsize)
-    except (tifffile.TiffFileError, struct.error, ValueError, IndexError, TypeError, KeyError, OSError) as error:
+    except Exception as error:
         tif.close()
         raise MovieError("movie %s is truncated or damaged (%s): copy it again" % (path, error)) from None
     if not pages or len(ending) < tif.tiff.offsetsize or any(ending):
@@ -45,7 +45,9 @@ def read_pages(path):
 
 
 def read_bytes(tif, offset, count, path, where):
-    data = os.pread(tif.filehandle.fileno(), count, offset)   # no shared file position: threads need no lock
+    size = tif.filehandle.size          # a damaged count must not ask for memory
+    inside = all(isinstance(n, int) and 0 <= n <= size for n in (offset, count))
+    data = os.pread(tif.filehandle.fileno(), count, offset) if inside else b""  # no shared file position: threads need no lock
     if not count or len(data) < count:
         raise MovieError("movie %s is truncated in %s: %d of %d bytes are there; copy it again" % (path, where, len(data), count))
     return data
@@ -86,6 +88,10 @@ class TiffFrames:
             if len(page.dataoffsets) != self._n_segments(page) or len(page.databytecounts) != len(page.dataoffsets):
                 raise MovieError("movie %s is damaged: page %d has %d of its %d strips or tiles; copy it again"
                                  % (self.path, number, len(page.dataoffsets), self._n_segments(page)))
+            size, stored = int(np.prod(page.shape, dtype=np.float64)) * np.dtype(page.dtype).itemsize, sum(page.databytecounts)
+            if size > LARGEST_RATIO * (stored + 1024):
+                raise MovieError("movie %s is damaged: page %d promises %d bytes of pixels and has %d compressed ones; copy it again"
+                                 % (self.path, number, size, stored))
             if page.fillorder != 1 or page.bitspersample != 8 * np.dtype(page.dtype).itemsize:
                 raise MovieError("movie %s has %d-bit pixels in a packing that is not supported: convert it to 8 or 16 bits"
                                  % (self.path, page.bitspersample))

@@ -1,6 +1,9 @@
 """Maps from MRC files, checked."""
+import bz2
+import gzip
 import logging
 import warnings
+import zlib
 from pathlib import Path
 
 import mrcfile
@@ -9,6 +12,7 @@ import numpy as np
 from ...contract.errors import InputError
 from .reference import build_reference
 
+LARGEST_BOX_PX = 4096
 _MODES = (0, 1, 2, 3, 4, 6, 12, 101)
 log = logging.getLogger(__name__)
 
@@ -30,7 +34,7 @@ def read_map(path, what="map"):
                 voxel = [float(mrc.voxel_size[axis]) for axis in "xyz"]
                 axes = [int(header[name]) for name in ("mapc", "mapr", "maps")]
                 data = None if data is None else np.array(data)
-    except (OSError, ValueError, MemoryError) as error:
+    except (OSError, ValueError, MemoryError, EOFError, zlib.error) as error:
         raise InputError("map %s cannot be read as MRC (%s): give an MRC file" % (path, error)) from None
     _check_header(path, data, voxel, axes)
     data = data.astype(np.float32, copy=False)
@@ -39,15 +43,19 @@ def read_map(path, what="map"):
 
 
 def _check_plausible(path):
-    """Refuse other files before their bytes are taken for sizes and gigabytes are asked for. Compressed maps pass."""
-    with open(path, "rb") as file:
-        head = file.read(16)
-    if head[:2] == b"\x1f\x8b" or head[:3] == b"BZh":
-        return
-    for order in "<>":
-        numbers = np.frombuffer(head, dtype=order + "i4") if len(head) == 16 else np.zeros(4, int)
-        if numbers[3] in _MODES and all(0 < n < 1 << 15 for n in numbers[:3]):
-            return
+    """Refuse other files before their bytes are taken for sizes and gigabytes are asked for."""
+    for unpack in (open, gzip.open, bz2.open):
+        try:
+            with unpack(path, "rb") as file:
+                head = file.read(16)
+        except (OSError, EOFError, zlib.error):
+            continue
+        for order in "<>":
+            numbers = np.frombuffer(head, dtype=order + "i4") if len(head) == 16 else np.zeros(4, np.int32)
+            if numbers[3] in _MODES and all(0 < n <= LARGEST_BOX_PX for n in numbers[:3]):
+                promised = int(np.prod(numbers[:3].astype(np.int64)))               # a byte per voxel at least, but in mode 101
+                if unpack is not open or promised // 2 <= Path(path).stat().st_size:
+                    return
     raise InputError("map %s is not an MRC file: give the MRC file of a map" % path)
 
 

@@ -15,13 +15,14 @@ import refmotion_plugin
 from refmotion_plugin.contract import layout as files
 from refmotion_plugin.contract import store
 from refmotion_plugin.contract.errors import InputError, MovieError
-from refmotion_plugin.contract.layout import JobLayout, content_hash, file_stamp, fingerprint, is_done, mark_done, particles_hash, read_json
+from refmotion_plugin.contract.layout import JobLayout, content_hash, file_stamp, fingerprint, is_done, mark_done, particles_hash
 from refmotion_plugin.contract.results import JobResults
 from refmotion_plugin.contract.verdict import save_verdict
 
 from . import outputs
 from .devices import choose_devices, describe, give_back_memory, keep_freed_memory, set_threads
 from .executor import run_here, run_on_workers
+from .found import found_on_disk
 from .inputs import JobInputs, read_inputs
 from .leaders import weigh_leaders
 from .lock import job_lock
@@ -221,17 +222,8 @@ def _metadata(movie):
 
 def _found(job, stage, keys=None):
     """Fingerprints on disk of those movies (of ``keys``, or all) whose result files are there too."""
-    found = {}
-    for movie in job.inputs.movies:
-        if keys is not None and movie.key not in keys:
-            continue
-        needed = [job.layout.trajectories(movie.key), job.layout.fcc(movie.key)] if stage == "align" else []
-        data = read_json(job.layout.done(movie.key, stage))
-        for part in (data or {}).get("references", []):
-            needed += [job.layout.polished(movie.key, part["reference"], len(job.inputs.sets))] if part["rows"] else []
-        if isinstance(data, dict) and all(p.exists() for p in needed):
-            found[movie.key] = data.get("fingerprint")
-    return found
+    wanted = [m.key for m in job.inputs.movies if keys is None or m.key in keys]
+    return found_on_disk(job.layout, wanted, stage, len(job.inputs.sets))
 
 
 def _begin(job, stage, count):

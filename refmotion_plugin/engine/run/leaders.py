@@ -8,7 +8,7 @@ import logging
 from dataclasses import replace
 
 from refmotion_plugin.contract import store
-from refmotion_plugin.contract.layout import is_done, mark_done, read_json
+from refmotion_plugin.contract.layout import is_done, mark_done, read_object
 from refmotion_plugin.contract.weighting import snr_lost_to_errors
 
 from .verdict import gather_evidence
@@ -54,7 +54,7 @@ def weigh_leaders(job, mark, aligned, align=None):
     movies = [job.inputs.movies[i] for i in spread_order(len(job.inputs.movies))]
     tolerance, order = job.spec.dose.error_tolerance, [m.key for m in movies]
     counts = steps([len(job.inputs.particles[key]) for key in order], tolerance)
-    before = (read_json(job.layout.fit_done) or {}).get("leaders")
+    before = read_object(job.layout.fit_done).get("leaders")
     for again, count in [(True, before)] * (before in counts) + [(False, count) for count in counts]:
         if align is not None:
             align(order[:count])

@@ -5,7 +5,7 @@ from collections import defaultdict
 import numpy as np
 
 from refmotion_plugin.contract.errors import InputError
-from refmotion_plugin.contract.layout import read_json
+from refmotion_plugin.contract.markers import polished_parts
 from refmotion_plugin.contract.star import write_bfactors_star, write_left_out, write_particles, write_tracks_star
 from refmotion_plugin.contract.store import load_trajectories
 
@@ -26,7 +26,7 @@ def write_particle_stars(inputs, layout, spec, polished_keys, failed, recenterin
             reason = "movie failed: " + failed.get(movie.key, "it was not polished")
             left_out += [(int(r), int(i), reason) for r, i in zip(table.reference, table.row)]
             continue
-        for part in read_json(layout.done(movie.key, "polish"))["references"]:
+        for part in polished_parts(layout, movie.key, len(inputs.sets)):
             left_out += [(part["reference"], row, reason) for row, reason in part["rejected"]]
             entries[part["reference"]] += _entries(movie, table, part, layout, spec, recentering_yx_px)
     for particles in inputs.sets:

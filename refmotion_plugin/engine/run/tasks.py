@@ -101,6 +101,8 @@ def _align(task, place, stack):
     trajectories, key = aligned.trajectories, task.movie.key
     if not np.isfinite(trajectories.displacement_yx_angstrom).all():
         raise MovieError("trajectories of %s are not finite: check the movie" % task.movie.micrograph)
+    if not all(np.isfinite(getattr(aligned.fcc, name)).all() for name in ("cross", "power_movie", "power_reference")):
+        raise MovieError("the correlation of %s with the reference is not finite: check the movie" % task.movie.micrograph)
     check_run(place.layout, place.run)
     save_trajectories(place.layout.trajectories(key), trajectories)
     save_fcc(place.layout.fcc(key), aligned.fcc)

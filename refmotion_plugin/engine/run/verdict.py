@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refmotion_plugin.contract.layout import read_json
+from refmotion_plugin.contract.layout import read_object
 from refmotion_plugin.contract.store import load_fcc, load_judged
 from refmotion_plugin.contract.verdict import load_verdict
 
@@ -38,7 +38,7 @@ def gather_evidence(layout, keys):
 
 def early_warnings(layout):
     """What the preflight found odd, sentences."""
-    return tuple((read_json(layout.preflight_done) or {}).get("warnings", ()))
+    return tuple(read_object(layout.preflight_done).get("warnings", ()))
 
 
 def say_verdict(layout):

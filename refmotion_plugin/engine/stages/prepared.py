@@ -2,7 +2,6 @@
 import json
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Optional
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.exchange import read_hyperparameters
 from refmotion_plugin.contract.layout import atomic_write
+from refmotion_plugin.contract.reading import read_text
 from refmotion_plugin.contract.records import Hyperparameters, OpticsGroup, ParticleTable
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, JobSpec, relion_prior
 
@@ -116,7 +116,14 @@ def save_amplitudes(path, amplitudes):
 def load_amplitudes(path):
     """Read what :func:`save_amplitudes` wrote; InputError if it is something else."""
     try:
-        rows = json.loads(Path(path).read_text(encoding="utf-8"))["amplitudes"]
-        return tuple(Amplitude(np.array(r["frequency_per_angstrom"]), np.array(r["factor"])) for r in rows)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        rows = json.loads(read_text(path))["amplitudes"]
+        return tuple(_amplitude(np.array(r["frequency_per_angstrom"], np.float64), np.array(r["factor"], np.float64)) for r in rows)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError("amplitude file %s cannot be read (%r): delete it and run the job again" % (path, error)) from None
+
+
+def _amplitude(frequency_per_angstrom, factor):
+    sound = factor.ndim == 1 and factor.shape == frequency_per_angstrom.shape and np.isfinite(factor).all() and (np.diff(frequency_per_angstrom) > 0).all()
+    if not sound:
+        raise ValueError("frequencies and factors do not fit")
+    return Amplitude(frequency_per_angstrom, factor)
