@@ -1,10 +1,12 @@
 """Files and results of averaging movies into micrographs: every path, the STAR files that leave, and their one reader."""
 import os
-from collections import OrderedDict, namedtuple
+import re
+from collections import Counter, OrderedDict, namedtuple
 
 from .average_spec import AverageSpec
 from .errors import InputError
 from .layout import JobLayout, read_json, read_object
+from .records import fitting_name
 from .results import read_status, states_of_movies
 from .startable import StarTable, read_tables, write_tables
 
@@ -36,9 +38,16 @@ class AverageLayout(JobLayout):
 
 
 def bare_names(movies):
-    """Names of the averages of some movies (MovieMetadata): the micrographs' own base names, their keys where two are the same."""
+    """Names of the averages of some movies (MovieMetadata): the micrographs' own base names, their keys where two are the same or the
+    name would make no good file."""
     stems = [os.path.splitext(os.path.basename(m.micrograph))[0] for m in movies]
-    return [m.key if stems.count(stem) > 1 else stem for m, stem in zip(movies, stems)]
+    counts = Counter(stems)
+    return [stem if counts[stem] == 1 and _makes_a_file(stem) else m.key for m, stem in zip(movies, stems)]
+
+
+def _makes_a_file(stem):
+    """Letters, digits and what is usual in names, neither hidden nor too long: nothing that a STAR file or a shell takes for something else."""
+    return re.fullmatch(r"[\w+][\w+.,=-]*", stem) is not None and fitting_name(stem) == stem
 
 
 def write_movie_metadata(path, source, micrograph, binning):

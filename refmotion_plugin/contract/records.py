@@ -1,8 +1,20 @@
 """What is passed between the parts: frozen records of numpy arrays with stated shape and unit."""
+import hashlib
 from dataclasses import dataclass, fields, replace
 from typing import Optional, Tuple
 
 import numpy as np
+
+
+LONGEST_NAME_BYTES = 200    # file systems take 255, and endings are appended
+
+
+def fitting_name(name):
+    """``name`` as it is, or cut to what file systems take, with a hash in place of its end."""
+    if len(name.encode("utf-8")) <= LONGEST_NAME_BYTES:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8")).hexdigest()[:16]
+    return name.encode("utf-8")[:LONGEST_NAME_BYTES - 17].decode("utf-8", "ignore") + "-" + digest
 
 
 @dataclass(frozen=True)
@@ -90,9 +102,10 @@ class MovieMetadata:
 
     @property
     def key(self):
-        """Folder name of the movie in a job: the micrograph's path with separators replaced, without extension."""
+        """Folder name of the movie in a job: the micrograph's path with separators replaced, without extension; a very long one is cut,
+        with a hash in place of its end."""
         stem = self.micrograph.rsplit(".", 1)[0] if "." in self.micrograph.rsplit("/", 1)[-1] else self.micrograph
-        return "".join(c if c.isalnum() or c in "-_." else "_" for c in stem).lstrip("._") or "movie"
+        return fitting_name("".join(c if c.isalnum() or c in "-_." else "_" for c in stem).lstrip("._") or "movie")
 
 
 @dataclass(frozen=True)

@@ -99,9 +99,14 @@ def read_tables(path):
     Raises InputError if the file cannot be read, has no block, or a row has not one value per column.
     """
     try:
-        parts = re.split(r"^data_(.*)$", read_text(path), flags=re.MULTILINE)
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("STAR file %s cannot be read (%s): check the path" % (path, getattr(error, "strerror", None) or error)) from None
+    control = _CONTROL.search(text)
+    if control:
+        raise InputError("STAR file %s holds the control character %r in line %d: it is damaged, write it again"
+                         % (path, control.group(), text.count("\n", 0, control.start()) + 1))
+    parts = re.split(r"^data_(.*)$", text, flags=re.MULTILINE)
     if len(parts) < 3:
         raise InputError("%s has no data_ block: a RELION STAR file was expected" % path)
     return {name.strip(): _parse(name.strip(), body, str(path)) for name, body in zip(parts[1::2], parts[2::2])}
@@ -115,7 +120,8 @@ def read_table(path, name):
     return tables[name]
 
 
-_TOKEN = re.compile(r"""(?<!\S)"([^"]*)"(?!\S)|(?<!\S)'([^']*)'(?!\S)|(\S+)""")
+_TOKEN = re.compile(r"""(?<!\S)"([^"\n]*)"(?!\S)|(?<!\S)'([^'\n]*)'(?!\S)|(\S+)""")
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")       # all but the kinds of white space: terminals and other programs take them for orders
 
 
 def _split(text):

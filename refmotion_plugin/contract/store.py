@@ -116,10 +116,11 @@ def save_thumbnail(path, image, pixel_angstrom):
 def load_thumbnail(path):
     """(image (h, w) uint8, its pixel size in A), or None if there is none or it cannot be read: plots do without."""
     try:
-        with np.load(str(path), allow_pickle=False) as archive:
-            return archive["image"], float(archive["pixel_angstrom"])
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
+        data = read_arrays(path)
+        image, pixel = data["image"], float(data["pixel_angstrom"])
+    except (ValueError, KeyError, TypeError):
         return None
+    return (image, pixel) if image.ndim == 2 and image.dtype == np.uint8 and image.size and 0 < pixel < np.inf else None
 
 
 def save_hyperparameters(path, hyperparameters):

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from .style import BLUE, DARK, GREEN, GREY, ORANGE, SKY, VERMILION, ResultFigure, plain, say, styled, things
+from .style import BLUE, DARK, GREEN, GREY, ORANGE, SKY, VERMILION, ResultFigure, plain, say, styled, things, wrapped
 
 STATE_COLOURS = {"polished": BLUE, "averaged": BLUE, "aligned": SKY, "to do": "0.8", "failed": VERMILION}
 ODD_FACTOR = 3.0                # times the median over movies: a movie to look at
@@ -157,8 +157,7 @@ def _bars(axes, counts, colours, unit, title, least=1):
     place = np.arange(len(counts))
     axes.barh(place, [count for _, count in counts], color=colours, height=0.28)
     for line, (words, count) in enumerate(counts):
-        axes.text(0.0, line - 0.2, "%d: %s" % (count, textwrap.shorten(words, 3 * REASON_WIDTH, placeholder=" …")), va="bottom", ha="left", fontsize=8, wrap=True,
-                  parse_math=False)
+        axes.text(0.0, line - 0.2, "%d: %s" % (count, textwrap.shorten(words, 3 * REASON_WIDTH, placeholder=" …")), va="bottom", ha="left", fontsize=8, **wrapped(words))
     axes.set(yticks=[], ylim=(max(len(counts), least) - 0.7, -0.9), xlabel=unit, title=title)
     axes.xaxis.get_major_locator().set_params(integer=True)
 

@@ -35,7 +35,7 @@ class ResultFigure(Figure):
 
     def headline(self, text):
         """What the figure shows, as a sentence; broken into lines where the window is narrow."""
-        self.suptitle(text, x=0.01, ha="left", wrap=True, parse_math=False)
+        self.suptitle(text, x=0.01, ha="left", **wrapped(text))
 
     def draw(self, renderer):
         """Draw with this module's style, whatever the host has set: ticks are made only now."""
@@ -87,10 +87,16 @@ def bar(figure, mappable, axes, label, **options):
     return colour_bar
 
 
+def wrapped(text):
+    """Options of words that are not ours: wrapped and never taken for mathematics. Matplotlib's wrapping does so all the same, and stumbles
+    over half a formula, so words with two dollars are not wrapped."""
+    return {"parse_math": False, "wrap": text.count("$") < 2}
+
+
 def say(axes, text, **options):
     """A sentence in the place of a plot that has no data."""
     axes.axis("off")
-    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, wrap=True, color=GREY, **options)
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=GREY, **dict(wrapped(text), **options))
 
 
 def smooth(curve, width=5):

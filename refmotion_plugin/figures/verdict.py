@@ -1,7 +1,7 @@
 """The verdict of a job: in words, gains with error bars, and the expected resolution."""
 import numpy as np
 
-from .style import BLUE, DARK, GREEN, GREY, ORANGE, VERMILION, ResultFigure, say, styled, things
+from .style import BLUE, DARK, GREEN, GREY, ORANGE, VERMILION, ResultFigure, say, styled, things, wrapped
 
 COLOURS = {"gain": GREEN, "no gain": ORANGE, "cannot tell": GREY, "inputs look wrong": VERMILION, "not judged": "0.75"}
 ROWS = (("trajectories", "trajectories\nagainst input motion"), ("weights", "weights against\nstandard curve"), ("even_weights", "weights against\nequal weights"))
@@ -33,7 +33,7 @@ def _write(part, verdict):
     axes.text(1.0, 1.0, "%s, %s" % (things(verdict.particles, "particle"), things(verdict.movies, "movie")), transform=axes.transAxes, va="top", ha="right",
               color=GREY)
     text = "\n".join(dict.fromkeys(verdict.sentences))
-    axes.text(0.0, 0.78, text, transform=axes.transAxes, va="top", linespacing=1.35, wrap=True, parse_math=False)
+    axes.text(0.0, 0.78, text, transform=axes.transAxes, va="top", linespacing=1.35, **wrapped(text))
 
 
 def _draw_gains(axes, verdict):

@@ -12,7 +12,7 @@ import numpy as np
 from ...contract.errors import InputError
 from .reference import build_reference
 
-LARGEST_BOX_PX = 4096
+LARGEST_BOX_PX, LARGEST_COMPRESSED_VOXELS = 4096, 1024 ** 3
 _MODES = (0, 1, 2, 3, 4, 6, 12, 101)
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,8 @@ def _check_plausible(path):
             numbers = np.frombuffer(head, dtype=order + "i4") if len(head) == 16 else np.zeros(4, np.int32)
             if numbers[3] in _MODES and all(0 < n <= LARGEST_BOX_PX for n in numbers[:3]):
                 promised = int(np.prod(numbers[:3].astype(np.int64)))               # a byte per voxel at least, but in mode 101
+                if unpack is not open and promised > LARGEST_COMPRESSED_VOXELS:
+                    raise InputError("map %s promises %d voxels, too many for a compressed file: decompress it first" % (path, promised))
                 if unpack is not open or promised // 2 <= Path(path).stat().st_size:
                     return
     raise InputError("map %s is not an MRC file: give the MRC file of a map" % path)
