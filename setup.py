@@ -54,7 +54,7 @@ setup(
     extras_require={
         "gpus": ["distributed"],        # worker processes, one per GPU
         "cluster": ["distributed", "dask-jobqueue"],            # worker processes as SLURM jobs
-        "test": ["pytest", "hypothesis", "setuptools", "wheel", "distributed", "dask-jobqueue"],
+        "test": ["pytest", "hypothesis", "setuptools", "wheel", "distributed", "dask-jobqueue", "vermin"],
     },
     classifiers=[
         "Development Status :: 4 - Beta",

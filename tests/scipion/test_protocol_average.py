@@ -78,6 +78,11 @@ def test_standard_curve_names_ids_and_pixel(averaging, imported):
         assert output.getAcquisition().getDosePerFrame() == DOSE and output.getAcquisition().getVoltage() == 300
         assert float(output.getFirstItem().getSamplingRate()) == pytest.approx(2 * PIXEL)
         assert {row["rlnMicrographPixelSize"] for row in convert.optics_rows(output.getAcquisition())} == {"3.0"}
+    first = protocol.outputMicrographsDoseWeighted.getFirstItem()
+    steps = np.linalg.norm(np.diff(SHIFT, axis=0), axis=1) * PIXEL
+    early = DOSE * np.arange(2, 7) <= 4.0
+    for name, expected in (("Total", steps.sum()), ("Early", steps[early].sum()), ("Late", steps[~early].sum())):
+        assert first.getAttributeValue("_rlnAccumMotion" + name) == pytest.approx(expected, rel=1e-4), name
     plain, even, odd = (image(getattr(protocol, n).getFirstItem()) for n in ("outputMicrographs", "outputMicrographsEven", "outputMicrographsOdd"))
     assert np.allclose(even + odd, plain, atol=1e-3) and plain.mean() == pytest.approx(18, rel=0.05)
     weighted = image(protocol.outputMicrographsDoseWeighted.getFirstItem())

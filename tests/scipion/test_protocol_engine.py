@@ -1,5 +1,6 @@
 """The protocol with the real engine on tiny simulated movies of two species: outputs, gain against the truth, Continue after a kill."""
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from .conftest import import_maps
 
 pytest.importorskip("torch", reason="the engine is not installed in this interpreter")
 
+from refmotion_plugin.engine.run.lock import holder  # noqa: E402
 from refmotion_plugin.engine.simulate import SimulationSpec, simulate, trajectory_error  # noqa: E402
 
 SPEC = SimulationSpec(movies=2, particles=14, frames=12, size_yx=(512, 512), box=96, species=2, seed=11, dose_per_frame=2.4,
@@ -80,13 +82,21 @@ def test_two_species_are_corrected_together(simulated):
 
 @pytest.mark.slow
 def test_continue_after_a_kill_redoes_only_unfinished_movies(simulated):
+    """First the engine alone is killed, as the system does when memory runs out, then the run with all its processes."""
     project = simulated[1]
     protocol = correction_of(simulated, preflight=False)
     project.launchProtocol(protocol, wait=False)
     layout = JobLayout(protocol._getExtraPath("job"))
+    wait_for(layout.amplitudes.exists)
+    os.kill(holder(layout)["process"], signal.SIGKILL)
+    wait_for(lambda: not updated(project, protocol).isActive())
+    assert protocol.isFailed() and "the engine stopped" in protocol.getErrorMessage(), protocol.getErrorMessage()
+    amplitudes = layout.amplitudes.stat().st_mtime_ns
+    project.launchProtocol(protocol, wait=False)
     first = layout.done(SPEC.movie_name(0), "align")
     wait_for(first.exists)
     project.stopProtocol(protocol)
+    assert layout.amplitudes.stat().st_mtime_ns == amplitudes
     before = first.stat().st_mtime_ns
     assert not layout.particles().exists()
     project.launchProtocol(protocol, wait=True)
@@ -122,6 +132,12 @@ def test_a_gpu_that_is_not_there_is_said_so(simulated, monkeypatch):
     protocol.useGpu.set(True)
     simulated[1].launchProtocol(protocol, wait=True)
     assert protocol.isFailed() and "cuda:0" in protocol.getErrorMessage(), protocol.getErrorMessage()
+
+
+def updated(project, protocol):
+    """The protocol as its own process left it."""
+    project._updateProtocol(protocol)
+    return protocol
 
 
 def wait_for(condition, seconds=300):
