@@ -15,11 +15,11 @@ _LOG_DIGITS = 0.011         # the log has two decimals
 
 
 def reading_of(movies):
-    """How the frames of a set have to be read where that differs from the usual: a dict of keys of InputSpec.
+    """How the frames of a set (or None) have to be read where that differs from the usual: a dict of keys of InputSpec.
 
     FlexAlign does not turn TIFF movies, and turns their gain instead; RELION and MotionCor do the opposite.
     """
-    first = movies.getFirstItem()
+    first = movies.getFirstItem() if movies is not None else None
     if first is None or not _aligned_by_flexalign(first) or not first.getFileName().lower().endswith(_TIFF):
         return {}
     return {"movie_flip_y": False, "gain_flip": 1}

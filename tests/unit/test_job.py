@@ -8,13 +8,13 @@ import pytest
 from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.results import JobResults
-from refmotion_plugin.contract.star import read_particles, read_table, read_tracks_star
+from refmotion_plugin.contract.star import read_particles, read_table, read_tracks_star, write_tables
 from refmotion_plugin.engine.run.job import run_job
 from refmotion_plugin.engine.run.plan import open_keys, plan
 from refmotion_plugin.engine.run.lock import job_lock
 from refmotion_plugin.engine.run.status import Progress
 
-from tests.unit.job_stand_ins import BOX, PIXEL, FakeStages, write_project
+from tests.unit.job_stand_ins import BOX, PIXEL, FakeStages, write_particles_file, write_project
 
 
 @pytest.fixture
@@ -61,6 +61,22 @@ def test_only_the_unfinished_movie_is_done_again(tmp_path, spec):
     assert [c for c in go(tmp_path, spec)[0].calls] == [("load", 1), ("polish", 1)]
     layout.trajectories(key).unlink()
     assert ("align", 1) in go(tmp_path, spec)[0].calls
+
+
+@pytest.mark.parametrize("growing, again", [(True, []), (False, ["preflight", "calibrate"])])
+def test_lists_that_get_longer(tmp_path, spec, growing, again):
+    """What the first run calibrated serves the later ones if the lists are said to grow; finished movies stay finished."""
+    project, names = tmp_path / "project", ["M/mic_%d.mrc" % i for i in range(3)]
+    spec = changed(spec, inputs={"growing": growing})
+    whole = read_table(project / "movies.star", "micrographs")
+    write_tables(project / "movies.star", [whole.rows([0, 1])])
+    write_particles_file(project / "particles_0.star", names[:2], 2)
+    assert go(tmp_path, spec)[1].particles_written == 4
+    write_tables(project / "movies.star", [whole])
+    write_particles_file(project / "particles_0.star", names[:2] * 2 + names[2:] * 2, 1)
+    fake, outcome = go(tmp_path, spec)
+    assert outcome.particles_written == 6 and [c for c in fake.calls if c in ("preflight", "calibrate")] == again
+    assert [c for c in fake.calls if c[0] == "align"] == [("align", 2)]
 
 
 @pytest.mark.parametrize("parts, expected", [
