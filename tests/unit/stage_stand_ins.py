@@ -14,3 +14,6 @@ class Changed:
     def to_cut(self, frame, device, **options):
         """The same: patches are cut from it."""
         return self.corrected(frame, device)
+
+    def expect(self, frame, device):
+        """Nothing is fetched ahead."""

@@ -21,7 +21,7 @@ def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, gr
     """
     frames = offset_yx_px.shape[1]
     device = prediction_opposite.device
-    cross = torch.zeros(n_groups, frames, grid.n_shells, dtype=torch.float64)
+    cross = torch.zeros(n_groups, frames, grid.n_shells, dtype=torch.float64, device=device)
     power_movie = torch.zeros_like(cross)
     conjugate = prediction_opposite.conj().resolve_conj()
     members = [torch.nonzero(group == g).flatten() for g in range(n_groups)]
@@ -40,12 +40,12 @@ def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, gr
                     product *= x_turn[own][:, None, :]
                     planes[0] += product.sum(0).real
                     planes[1] += total_power(spectrum[own])
-                cross[g, f], power_movie[g, f] = sum_over_shells(planes, grid).cpu()
+                cross[g, f], power_movie[g, f] = sum_over_shells(planes, grid)
     power_reference = torch.stack([sum_over_shells(total_power(prediction_opposite[rows]), grid).cpu() for rows in members])
     count = torch.tensor([len(rows) for rows in members], dtype=torch.float64)
     independent = shell_counts(grid).cpu() / 2.0       # Friedel pairs
     spread = lambda table: table[:, None].expand(n_groups, frames, grid.n_shells).numpy().copy()
     return FccTable(
         frequency_per_angstrom=grid.shell_frequency_per_angstrom(dtype=torch.float64).numpy(),
-        dose_e_per_A2=np.asarray(dose_e_per_A2, dtype=np.float64), cross=cross.numpy(), power_movie=power_movie.numpy(),
+        dose_e_per_A2=np.asarray(dose_e_per_A2, dtype=np.float64), cross=cross.cpu().numpy(), power_movie=power_movie.cpu().numpy(),
         power_reference=spread(power_reference), components=spread(count[:, None] * independent))

@@ -5,6 +5,7 @@ from typing import Callable, List
 import torch
 
 CONVERGED, ITERATION_LIMIT, NO_DESCENT = "converged", "iteration limit", "no descent"
+REASONS = (CONVERGED, ITERATION_LIMIT, NO_DESCENT)
 ARMIJO = 1e-4
 MAX_HALVINGS = 12
 
@@ -29,27 +30,25 @@ def minimise(evaluate: Callable, x0, precondition: Callable, max_iterations=100,
     x = x0.clone()
     value, gradient = evaluate(x)
     state = _State(x, memory)
-    reason = [ITERATION_LIMIT] * len(x)
+    reason = torch.full((len(x),), REASONS.index(ITERATION_LIMIT), device=x.device)     # read back once, at the end
     alive = torch.ones(len(x), dtype=torch.bool, device=x.device)
     for _ in range(max_iterations):
         direction = -state.apply_inverse(gradient, precondition)
         slope = (direction * gradient).sum(-1)
         done = alive & (-0.5 * slope <= tolerance * (1.0 + value.abs()))
-        alive = _stop(alive, done, reason, CONVERGED)
+        alive, reason = _stop(alive, done, reason, CONVERGED)
         if not bool(alive.any()):
             break
         new_x, new_value, new_gradient, moved = _line_search(evaluate, x, value, gradient, direction, slope, alive)
-        alive = _stop(alive, alive & ~moved, reason, NO_DESCENT)
+        alive, reason = _stop(alive, alive & ~moved, reason, NO_DESCENT)
         state.remember(new_x - x, new_gradient - gradient)
         state.iterations += moved
         x, value, gradient = new_x, new_value, new_gradient
-    return Minimum(x, value, state.iterations, reason)
+    return Minimum(x, value, state.iterations, [REASONS[i] for i in reason.tolist()])
 
 
 def _stop(alive, which, reason, name):
-    for i in torch.nonzero(which).flatten().tolist():
-        reason[i] = name
-    return alive & ~which
+    return alive & ~which, reason.masked_fill(which, REASONS.index(name))
 
 
 def _line_search(evaluate, x, value, gradient, direction, slope, alive):

@@ -13,6 +13,7 @@ from .images import read_image
 from .readers import MRC_EXTENSIONS, TIFF_EXTENSIONS
 
 BLOCK_PX = 32            # blocks of the coarse search
+STRIP_BLOCKS = 8         # rows of blocks looked at together: temporary arrays stay in the CPU's cache
 WINDOW_RADIUS_PX = 4     # neighbourhood of the fine decision: 9 x 9
 COARSE_FRACTION = 0.6    # of the threshold, for the coarse search
 BEYOND_FRACTION = 0.5    # of the threshold, for the distance to the outer neighbours
@@ -101,10 +102,11 @@ def find_outliers(total, threshold_sigma, bad_yx=None):
         known[torch.as_tensor(bad_yx[:, 0]), torch.as_tensor(bad_yx[:, 1])] = True
     median, scale, counting = _block_levels(total)
     level = _Level(scale, counting)
-    candidates = _coarse_candidates(total, median, level, threshold_sigma) & ~known
-    yx = torch.nonzero(candidates)
+    low, high = _coarse_limits(median, level, threshold_sigma)
+    yx = torch.cat([_coarse_candidates(total, known, low, high, first) for first in range(0, len(median), STRIP_BLOCKS)])
     if len(yx) > MAX_CANDIDATES:   # structure, not pixels: keep the strongest
-        strength = (level.stabilise(total) - level.stabilise(_spread(median, total.shape)))[yx[:, 0], yx[:, 1]].abs()
+        around = median[yx[:, 0] // BLOCK_PX, yx[:, 1] // BLOCK_PX]
+        strength = (level.stabilise(total[yx[:, 0], yx[:, 1]]) - level.stabilise(around)).abs()
         yx = yx[strength.topk(MAX_CANDIDATES).indices]
     if len(yx):
         yx = yx[torch.cat([_is_outlier(total, known, part, level, threshold_sigma) for part in yx.split(16384)])]
@@ -129,15 +131,20 @@ class _Level:
 
 def _block_levels(total):
     """Median of every block (from each third pixel), the noise scale, and whether the data look like counts."""
+    strips = [_block_strip(strip) for strip in total.split(STRIP_BLOCKS * BLOCK_PX)]
+    median, variance, mean = (torch.cat(part) for part in zip(*strips))
+    counting = mean.median().item() > 0 and total.min().item() >= 0
+    scale = (variance / mean.clamp(min=1e-30)).median().item() if counting else variance.median().item() ** 0.5
+    return median, scale if scale > 0 else 1.0, counting
+
+
+def _block_strip(total):
+    """Median, variance and mean of the blocks of a strip of rows, (rows / block, columns / block) each."""
     padded = torch.nn.functional.pad(total[None, None], (0, -total.shape[1] % BLOCK_PX, 0, -total.shape[0] % BLOCK_PX),
                                      mode="replicate")[0, 0]
     rows, columns = padded.shape[0] // BLOCK_PX, padded.shape[1] // BLOCK_PX
     blocks = padded.view(rows, BLOCK_PX, columns, BLOCK_PX)[:, ::3, :, ::3].permute(0, 2, 1, 3).reshape(rows, columns, -1)
-    median = blocks.median(dim=-1).values
-    variance, mean = blocks.var(dim=-1), blocks.mean(dim=-1)
-    counting = mean.median().item() > 0 and total.min().item() >= 0
-    scale = (variance / mean.clamp(min=1e-30)).median().item() if counting else variance.median().item() ** 0.5
-    return median, scale if scale > 0 else 1.0, counting
+    return blocks.median(dim=-1).values, blocks.var(dim=-1), blocks.mean(dim=-1)
 
 
 def _spread(blocks, shape_yx):
@@ -145,8 +152,8 @@ def _spread(blocks, shape_yx):
     return blocks.repeat_interleave(BLOCK_PX, 0)[:shape_yx[0]].repeat_interleave(BLOCK_PX, 1)[:, :shape_yx[1]]
 
 
-def _coarse_candidates(total, median, level, threshold_sigma):
-    """Pixels far from the median of their block, by thresholds put back on the scale of the data."""
+def _coarse_limits(median, level, threshold_sigma):
+    """Values between which a block's pixels are not looked at, by thresholds put back on the scale of the data."""
     reach = COARSE_FRACTION * threshold_sigma
     if level.counting:
         centre = level.stabilise(median)
@@ -154,7 +161,16 @@ def _coarse_candidates(total, median, level, threshold_sigma):
         low = torch.where(median / level.scale > DEAD_MIN_COUNTS, low.clamp(min=0.5 * level.scale), low)
     else:
         low, high = median - reach * level.scale, median + reach * level.scale
-    return (total < _spread(low, total.shape)) | (total > _spread(high, total.shape))
+    return low, high
+
+
+def _coarse_candidates(total, known, low, high, first):
+    """Pixels (k, 2) beyond their block's limits in the strip that begins with block row ``first``; known bad ones left out."""
+    top, blocks = first * BLOCK_PX, slice(first, first + STRIP_BLOCKS)
+    rows = slice(top, top + STRIP_BLOCKS * BLOCK_PX)
+    strip = total[rows]
+    out = ((strip < _spread(low[blocks], strip.shape)) | (strip > _spread(high[blocks], strip.shape))) & ~known[rows]
+    return torch.nonzero(out) + torch.tensor([top, 0])
 
 
 def _is_outlier(total, known, yx, level, threshold_sigma):

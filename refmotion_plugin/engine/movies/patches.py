@@ -47,6 +47,8 @@ def cut_patches(frame, corner_yx, size, out=None):
     kind = frame.dtype if frame.is_floating_point() else torch.float32
     if not corners:
         return frame.new_empty((0, size, size), dtype=kind) if out is None else out
+    if frame.is_cuda and min(frame.shape) >= size:
+        return _gathered(frame, corner_yx, corners, size, kind, out)
     inside = [0 <= y <= height - size and 0 <= x <= width - size for y, x in corners]
     if kind == frame.dtype or not all(inside):
         views = [frame[y:y + size, x:x + size].to(kind) if whole else _filled_patch(frame, y, x, size, kind)
@@ -54,6 +56,17 @@ def cut_patches(frame, corner_yx, size, out=None):
         return torch.stack(views, out=out)
     narrow = torch.stack([frame[y:y + size, x:x + size] for y, x in corners])
     return narrow.to(kind) if out is None else out.copy_(narrow)
+
+
+def _gathered(frame, corner_yx, corners, size, kind, out):
+    """All patches by one kernel, since a GPU would wait for the host to name them one by one; those at the edges are put in afterwards."""
+    limit = torch.tensor([frame.shape[0] - size, frame.shape[1] - size])
+    held = torch.minimum(corner_yx.cpu().clamp(min=0), limit)
+    y, x = held.to(frame.device, non_blocking=True).unbind(-1)
+    patches = frame.unfold(0, size, 1).unfold(1, size, 1)[y, x].to(kind)
+    for i in torch.nonzero((held != corner_yx.cpu()).any(-1)).flatten().tolist():
+        patches[i] = _filled_patch(frame, *corners[i], size, kind)
+    return patches if out is None else out.copy_(patches)
 
 
 def _filled_patch(frame, y, x, size, kind):

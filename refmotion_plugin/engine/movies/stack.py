@@ -10,10 +10,12 @@ import torch
 
 from refmotion_plugin.contract.errors import MovieError
 
+from .buffers import block_array
 from .defects import Replacement, find_outliers, plan_replacement, read_defects
 from .gain import load_gain
 from .readers import open_movie
 from .streamed import StreamedFrames
+from .upload import Uploader
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +25,7 @@ class MovieStack:
     """Frames as they were recorded, turned as the convention says, and what corrects them.
 
     ``frames`` (frame, H, W) on the host in the file's type (uint16 becomes int16 where all values fit, else int32), or
-    :class:`StreamedFrames`; ``bytes_per_px`` of the file's type;
+    :class:`StreamedFrames`; ``bytes_per_px`` of the file's type, and whether it is of ``whole_numbers``;
     ``gain`` (H, W) float32 or None; ``bad_yx`` (m, 2) int64; ``first_frame``: 0-based index of frame 0 of this stack among
     the frames as aligned upstream (in fractions of this stack for EER).
     """
@@ -36,6 +38,7 @@ class MovieStack:
     pixel_angstrom: float
     first_frame: int
     bytes_per_px: int = 1
+    whole_numbers: bool = False
     _on_device: dict = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -62,7 +65,7 @@ class MovieStack:
         """
         device = torch.device(device)
         frame = torch.empty(self.shape_yx, dtype=torch.float32, device=device) if out is None else out
-        frame.copy_(self.frames[f].to(device))   # moved in its narrow type, widened there
+        frame.copy_(self._narrow(f, device))   # moved in its narrow type, widened there
         gain = self._gain_on(device)
         if gain is not None:
             frame.mul_(gain)   # after the copy: a product of mixed types is three times slower
@@ -73,28 +76,41 @@ class MovieStack:
 
         On CPU these are a quarter of the bytes to pass over; patches are widened after they were cut. Not to be written to.
         """
-        if torch.device(device).type != "cpu" or self.gain is not None or not self._whole_numbers:
+        if torch.device(device).type != "cpu" or self.gain is not None or not self.whole_numbers:
             return self.corrected(f, device, out)
         frame = self.frames[f]
         return frame if self.replacement is None else self._replace_bad(frame.clone(), f)
-
-    @property
-    def _whole_numbers(self):
-        return isinstance(self.frames, torch.Tensor) and not self.frames.is_floating_point()
 
     def _replace_bad(self, frame, f):
         if self.replacement is not None:
             flat = frame.view(-1)
             chosen = self.replacement.draw(self.name, self.first_frame + f)
-            flat[self.replacement.target.to(frame.device)] = flat[chosen.to(frame.device)]
+            flat[self._on(frame.device, "target", self.replacement.target)] = flat[chosen.to(frame.device, non_blocking=True)]
         return frame
 
+    def expect(self, f, device):
+        """Frame ``f`` will be asked for next on ``device``: a GPU may begin to copy it."""
+        if torch.device(device).type == "cuda":
+            self._uploader(torch.device(device)).send(f)
+
+    def _narrow(self, f, device):
+        return self.frames[f] if device.type == "cpu" else self._uploader(device).take(f)
+
+    def _uploader(self, device):
+        if (device, "uploader") not in self._on_device:
+            self._on_device[device, "uploader"] = Uploader(self.frames, device)
+        return self._on_device[device, "uploader"]
+
     def _gain_on(self, device):
-        if self.gain is None or device.type == "cpu":
-            return self.gain
-        if device not in self._on_device:
-            self._on_device[device] = self.gain.to(device)
-        return self._on_device[device]
+        return None if self.gain is None else self._on(device, "gain", self.gain)
+
+    def _on(self, device, name, tensor):
+        """A tensor of this movie on a device, moved there once."""
+        if device.type == "cpu":
+            return tensor
+        if (device, name) not in self._on_device:
+            self._on_device[device, name] = tensor.to(device)
+        return self._on_device[device, name]
 
 
 def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.inf, frame_timeout=0):
@@ -133,7 +149,7 @@ def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.i
         want_total = inputs.hot_pixel_sigma > 0 and known_bad_yx is None
         held = (last - first) * reader.dtype.itemsize * math.prod(reader.shape_yx) <= held_bytes
         frames, total = _decode(reader, *place, want_total) if held else (None, None)
-        bytes_per_px = reader.dtype.itemsize
+        bytes_per_px, whole_numbers = reader.dtype.itemsize, reader.dtype.kind in "iu"
     if not held:
         frames = StreamedFrames(open_movie(metadata.movie_file, grouping, upsampling), *place, frame_timeout)
         total = _total(map(frames.raw, range(len(frames))), len(frames)) if want_total else None
@@ -144,7 +160,7 @@ def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.i
         listed = _unique(np.concatenate([listed, find_outliers(total, inputs.hot_pixel_sigma, listed)]), frames.shape[1:])
     return MovieStack(name=metadata.micrograph, frames=frames, gain=None if gain is None else gain.multiplier, bad_yx=listed,
                       replacement=plan_replacement(listed, tuple(frames.shape[1:])) if len(listed) else None,
-                      pixel_angstrom=metadata.original_pixel_angstrom, first_frame=first, bytes_per_px=bytes_per_px)
+                      pixel_angstrom=metadata.original_pixel_angstrom, first_frame=first, bytes_per_px=bytes_per_px, whole_numbers=whole_numbers)
 
 
 def _eer_grid(metadata, inputs):
@@ -216,7 +232,7 @@ def _unique(yx, shape_yx):
 
 def _decode(reader, first, n_frames, upside_down, threads, want_total):
     """Frames (frame, H, W) as a tensor and, if wanted, their sum as float32."""
-    stack = np.empty((n_frames,) + reader.shape_yx, reader.dtype)
+    stack = block_array((n_frames,) + reader.shape_yx, reader.dtype, "decoded movies")
 
     def decode(index):
         frame = reader.frame(first + index)

@@ -45,7 +45,7 @@ class Reference:
 
     def fsc_at(self, frequency_per_angstrom):
         """FSC at any frequencies in 1/A (a tensor, any shape): linear between shells, zero beyond the last."""
-        position = frequency_per_angstrom / self.fsc_frequency_per_angstrom[1]
+        position = frequency_per_angstrom / float(self.fsc_frequency_per_angstrom[1])
         lower = position.floor().long().clamp(0, len(self.fsc) - 2)
         part = (position - lower).clamp(0.0, 1.0)
         fsc = self.fsc.to(frequency_per_angstrom.device)

@@ -1,7 +1,5 @@
 """Which devices a job runs on, and how many CPU threads."""
-import contextlib
 import ctypes
-import gc
 import logging
 import os
 
@@ -67,9 +65,3 @@ def keep_freed_memory():
     for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
         mallopt(option, KEPT_BLOCK_BYTES)
 
-
-def give_back_memory():
-    """Give freed memory back to the system once: what was needed before the first movie is never needed again."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)

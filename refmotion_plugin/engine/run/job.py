@@ -20,7 +20,7 @@ from refmotion_plugin.contract.results import JobResults
 from refmotion_plugin.contract.verdict import save_verdict
 
 from . import outputs
-from .devices import choose_devices, describe, give_back_memory, keep_freed_memory, set_threads
+from .devices import choose_devices, describe, keep_freed_memory, set_threads
 from .executor import run_here, run_on_workers
 from .found import found_on_disk
 from .inputs import JobInputs, read_inputs
@@ -88,7 +88,6 @@ def run_job(folder, spec, stage="all", recipes=None, listener=None):
 
 
 def _start(spec, layout, recipes, status, run):
-    keep_freed_memory()
     devices, threads = choose_devices(spec.compute.device), set_threads(spec.compute.threads)
     workers = choose_workers(spec.compute, devices, threads)
     log.info(describe(devices, threads))
@@ -102,7 +101,7 @@ def _start(spec, layout, recipes, status, run):
 
 def _run_stages(job, wanted):
     job.prepared = job.recipes.prepare(job.spec, job.inputs.sets, job.devices[0], job.threads)
-    give_back_memory()
+    keep_freed_memory()         # from now on: what the references needed for a moment has gone back to the system
     searched = job.spec.wants_search
     if not searched:
         store.save_hyperparameters(job.layout.hyperparameters, job.prepared.hyperparameters)
@@ -261,11 +260,10 @@ def _workplace(job):
 
 def _remote_workplace(folder, run, spec, weights, processes, device, threads):
     """A worker process's own copy of the prepared job, read from the same files; ``processes`` share the machine's memory."""
-    keep_freed_memory()
     recipes = stage_recipes()
     inputs = read_inputs(spec, recipes.outside_movie)
     prepared = recipes.prepare(spec, inputs.sets, choose_devices(device)[0], set_threads(threads), processes)
-    give_back_memory()
+    keep_freed_memory()
     layout = JobLayout(folder)
     if layout.amplitudes.exists():
         prepared = prepared.with_amplitudes(recipes.load_amplitudes(layout.amplitudes))

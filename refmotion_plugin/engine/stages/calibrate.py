@@ -53,7 +53,7 @@ def calibrate(movies, particles_of, prepared: Prepared):
     """
     sums, faults, used = None, [], 0
     turn, wanted = in_turn(movies, particles_of)
-    for movie in turn:
+    for movie in turn[:wanted][::-1] + turn[wanted:]:      # backwards: the one that was looked at last is still decoded, as the first will be
         if used == wanted:
             break
         try:

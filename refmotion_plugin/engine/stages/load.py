@@ -10,11 +10,12 @@ from ..maths.fourier import good_fft_size
 from ..motion.correlate import Window
 from ..movies.patience import patiently
 from ..movies.stack import load_movie
+from .budget import give_back
 from .memory import Load, MemoryPlan, halvings_of, is_out_of_memory, plan_memory, release, say_once
 from .patches import plan_frames
 from .prepared import Prepared
 
-KEPT_BYTES = 400 * 2 ** 20     # decoded movies kept for the next stage that asks for them
+KEPT_BYTES = 160 * 2 ** 20     # decoded movies kept for the next stage that asks for them
 KNOWN_BYTES = 64 * 2 ** 20     # lists of bad pixels kept
 USUAL_PARTICLES = 300          # of a movie whose particles are not known
 
@@ -36,16 +37,24 @@ def load_stack(movie, prepared: Prepared, keep=False, n_particles=None):
         if key in _kept:
             return _kept[key] if keep else _kept.pop(key)
     plan = movie_memory(movie, n_particles or USUAL_PARTICLES, prepared)
+    limit = min(KEPT_BYTES, plan.held_bytes * (2 if plan.ahead else 1))
+    if keep:
+        _make_room(limit - plan.movie_bytes)
+    give_back()         # what the last movie left behind would add to what this one needs elsewhere; it costs a hundredth of decoding
     stack = _load(movie, prepared, _bad_pixels.get(key), plan.held_bytes)
     _remember(key, movie, stack)
-    if not keep:
-        return stack
-    limit = min(KEPT_BYTES, plan.held_bytes * (2 if plan.ahead else 1))
+    if keep:
+        with _lock:
+            _kept[key] = stack
+        _make_room(limit)
+    return stack
+
+
+def _make_room(limit):
+    """Forget the movies looked at longest ago until the kept ones take no more than ``limit`` bytes."""
     with _lock:
-        _kept[key] = stack
         while _kept and sum(s.held_bytes for s in _kept.values()) > limit:
             _kept.popitem(last=False)
-    return stack
 
 
 def _load(movie, prepared, known_bad, held_bytes):

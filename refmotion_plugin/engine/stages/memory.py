@@ -30,7 +30,7 @@ class MemoryPlan:
 
     ``particles_cut``: patches of a frame cut and transformed at a time; ``particles_summed``: polished at a time; ``cache_bytes``: spectra
     kept between passes; ``held_bytes``: a movie that decodes to no more is held, a larger one decoded anew in each pass; ``ahead``:
-    the next movie is decoded meanwhile.
+    the next movie is decoded meanwhile. ``movie_bytes`` of the movie itself, as far as its type is known.
     """
 
     particles_cut: int
@@ -38,6 +38,7 @@ class MemoryPlan:
     cache_bytes: int
     held_bytes: int
     ahead: bool
+    movie_bytes: int = 0
     text: str = ""
 
 
@@ -82,7 +83,7 @@ class Load:
     @property
     def cache_bytes(self):
         """All spectra of the movie."""
-        return self.frames * self.particles * self.spectrum_bytes
+        return self.frames * self.particles * self.spectrum_bytes // 2      # kept in half precision
 
     @property
     def cut_bytes(self):
@@ -120,7 +121,7 @@ def plan_memory(budget: Budget, load: Load, device_type="cpu", halvings=0):
     kept = 0 if load.movie_bytes > held else load.movie_bytes * (2 if ahead else 1)
     summed = (budget.host_room - kept - load.decoding_bytes if on_host else budget.device) - 2 * load.frame_bytes - cut * load.cut_bytes
     plan = MemoryPlan(cut, _at_a_time(max(0, summed) / 2, load.polished_bytes, load.particles, halvings), cache, held, ahead)
-    return replace(plan, text=_sentence(budget, load, plan))
+    return replace(plan, movie_bytes=load.movie_bytes, text=_sentence(budget, load, plan))
 
 
 def plan_averaging(budget: Budget, size_yx, frames):

@@ -1,4 +1,4 @@
-"""From a decoded movie to spectra of patches, frame by frame; kept if they fit the memory, made again if not."""
+"""From a decoded movie to spectra of patches, frame by frame; kept as far as memory allows, else made again."""
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.contract.records import MovieMetadata, ParticleTable
 
 from ..maths.fourier import FourierGrid, crop_half_spectrum
+from ..movies.buffers import block_array
 from ..movies.patches import corner_for, cut_patches
 
 
@@ -90,29 +91,30 @@ def cut_at(center_yx_angstrom, grid: FourierGrid, device):
 
 
 class PatchSpectra:
-    """Half spectra of the patches of each frame, called as ``spectra(f)`` -> complex64 (P, h, w); not to be changed by the caller.
+    """Half spectra of the patches of each frame, called as ``spectra(f)`` -> complex64 (P, h, w).
 
-    ``cache_bytes``: the first frames asked for are kept up to that; ``at_a_time``: patches cut and transformed together (all).
+    ``at_a_time``: patches cut and transformed together (all). ``cache_bytes``: the first frames asked for are kept up to that;
+    None: nothing is kept and values are exact. What may be kept is rounded to bfloat16, whether it is or not: an error of a
+    thousandth of the noise in each component, a millionth of its power.
     """
 
-    def __init__(self, stack, cut: Cut, grid: FourierGrid, device, cache_bytes=0, at_a_time=None):
-        self.stack, self.cut, self.grid, self.device = stack, cut, grid, device
+    def __init__(self, stack, cut: Cut, grid: FourierGrid, device, cache_bytes=None, at_a_time=None):
+        self.stack, self.cut, self.grid, self.device = stack, cut, grid, torch.device(device)
         self.at_a_time = at_a_time or max(1, len(cut.corner_yx))
-        self.cache, self.room = {}, cache_bytes
+        self.cache = None if cache_bytes is None else SpectraCache((len(cut.corner_yx),) + grid.shape, cut.corner_yx.shape[1], cache_bytes, self.device)
         self.corner_yx = cut.corner_yx.cpu()
         self.frame = None       # one buffer for all frames: fresh memory costs more than the arithmetic
 
     def __call__(self, frame):
-        if frame in self.cache:
-            return self.cache[frame]
+        if self.cache is None:
+            return self._made(frame)
+        return self.cache.get(frame) if frame in self.cache else self.cache.put(frame, self._made(frame))
+
+    def _made(self, frame):
         spectrum = torch.empty((len(self.corner_yx),) + self.grid.shape, dtype=torch.complex64, device=self.device)
         for part, transformed in self._transforms(frame):
             crop_half_spectrum(transformed, self.grid.kept_px, out=spectrum[part])
-        size = spectrum.numel() * spectrum.element_size()
-        if size <= self.room:
-            self.cache[frame], self.room = spectrum, self.room - size
         return spectrum
-
 
     def parts(self, frame):
         """The same a few particles at a time: yields (slice, complex64 (p, h, w)). Nothing is kept."""
@@ -125,6 +127,36 @@ class PatchSpectra:
         for begin in range(0, len(corners), self.at_a_time):
             part = slice(begin, min(begin + self.at_a_time, len(corners)))
             yield part, torch.fft.rfft2(cut_patches(self.frame, corners[part], self.grid.size_px))
+        self.stack.expect(frame + 1, self.device)      # the work above is under way on a GPU
+
+
+class SpectraCache:
+    """Spectra of some frames in bfloat16: as many as fit into ``most_bytes``. ``shape`` (P, h, w) of one frame."""
+
+    def __init__(self, shape, frames, most_bytes, device):
+        self.place = {}         # frame -> slot
+        each = 4 * int(np.prod(shape))
+        slots = min(frames, int(most_bytes // each)) if each else 0
+        size = (slots,) + tuple(shape) + (2,)
+        if device.type == "cpu":
+            self.kept = torch.from_numpy(block_array(size, np.int16, "spectra")).view(torch.bfloat16)
+        else:
+            self.kept = torch.empty(size, dtype=torch.bfloat16, device=device)
+
+    def __contains__(self, frame):
+        return frame in self.place
+
+    def get(self, frame):
+        """Spectra of a frame that is kept."""
+        return torch.view_as_complex(self.kept[self.place[frame]].float())
+
+    def put(self, frame, spectrum):
+        """Keep the spectra of a frame if there is room; returns them rounded."""
+        if len(self.place) < len(self.kept):
+            self.place[frame] = len(self.place)
+            self.kept[self.place[frame]].copy_(torch.view_as_real(spectrum))
+            return self.get(frame)
+        return torch.view_as_complex(torch.view_as_real(spectrum).to(torch.bfloat16).float())
 
 
 def outside_movie(movie: MovieMetadata, particles: ParticleTable):

@@ -1,0 +1,28 @@
+"""Frames on their way to a GPU: the next one is copied while this one is worked on."""
+import torch
+
+
+class Uploader:
+    """Frames of a movie in their narrow type on ``device``, copied by a stream of their own."""
+
+    def __init__(self, frames, device):
+        self.frames, self.device, self.stream = frames, device, torch.cuda.Stream(device)
+        self.coming = {}        # frame -> (tensor, event of its arrival); one at most
+
+    def take(self, f):
+        """Frame ``f`` (H, W); work that is given to the current stream from now on waits for it, the host does not."""
+        narrow, arrived = self.coming.pop(f, None) or self._send(f)
+        current = torch.cuda.current_stream(self.device)
+        current.wait_event(arrived)
+        narrow.record_stream(current)
+        return narrow
+
+    def send(self, f):
+        """Begin to copy frame ``f``, if there is one."""
+        if f < len(self.frames) and f not in self.coming:
+            self.coming = {f: self._send(f)}
+
+    def _send(self, f):
+        with torch.cuda.stream(self.stream):
+            narrow = self.frames[f].to(self.device, non_blocking=True)
+            return narrow, self.stream.record_event()
