@@ -52,11 +52,11 @@ def test_a_movie_of_super_resolution_is_streamed_by_default_and_its_spectra_kept
 
 def test_the_gpu_keeps_the_spectra_and_the_host_the_frames():
     plan = plan_memory(Budget(host=4 * GIB, device=8 * GIB), K3, "cuda")
-    small = plan_memory(Budget(host=4 * GIB, device=3 * GIB // 2), K3, "cuda")
+    small = plan_memory(Budget(host=4 * GIB, device=GIB), K3, "cuda")
     assert plan.ahead and plan.held_bytes >= K3.movie_bytes and plan.cache_bytes == K3.cache_bytes
     assert small.held_bytes == plan.held_bytes and small.cache_bytes < K3.cache_bytes
-    assert small.particles_cut * K3.cut_bytes + small.cache_bytes + K3.fixed_bytes <= 3 * GIB // 2
-    assert "4.00 GiB of the host and 1.50 GiB of the GPU" in small.text
+    assert small.particles_cut * K3.cut_bytes + small.cache_bytes + K3.fixed_bytes <= GIB
+    assert "4.00 GiB of the host and 1.00 GiB of the GPU" in small.text
 
 
 def test_halving():
