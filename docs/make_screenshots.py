@@ -3,8 +3,8 @@
     make demo
     xvfb-run -s '-screen 0 1600x1300x24' .venv/bin/python docs/make_screenshots.py demo_output/scipion demo OUT
 
-Arguments: the folder in which Scipion lives, the project's name, the folder for the pictures. Nothing in the project is changed: the form
-is one of a copy that is never saved. Needs a display (here Xvfb) and Python's tkinter.
+Arguments: the folder in which Scipion lives, the project's name, the folder for the pictures. The form
+is one of a copy of the run. While the run goes on (start make demo in another terminal) only the window with its live summary is photographed. Needs a display (here Xvfb) and Python's tkinter.
 """
 import sys
 from pathlib import Path
@@ -34,20 +34,18 @@ class Camera:
 
 def scenes(window, camera):
     """One scene after the other; each yield lets the window draw itself."""
-    from refmotion_plugin.contract.layout import JobLayout
     view, root = window.getViewWidget(), window.root
-    root.geometry("1080x900+0+0")
+    root.geometry("1340x960+0+0")
     yield
     runs = {run.getClassName(): run for run in window.project.getRuns()}
     correction = runs["ProtReferenceMotionCorrection"]
     _open_tree(view)
     _select(view, correction)
     yield
-    camera.shoot(root, "scipion_project")
-    job = JobLayout(Path(window.project.path) / correction._getExtraPath("job"))
-    print("results of", job.folder)
-    for name, run in (("form", window.project.copyProtocol(correction)), ("average", _new(window.project, correction))):
-        yield from _form(view, root, run, name, camera)
+    camera.shoot(root, "scipion_running" if correction.isActive() else "scipion_project")
+    if not correction.isActive():
+        yield from _form(view, window.project.copyProtocol(correction), "form", camera)
+        yield from _form(view, _new(window.project, correction), "average", camera)
     root.destroy()
 
 
@@ -69,6 +67,8 @@ def _open_tree(view):
     tree = view.protTree
     for top in tree.get_children():
         walk(top)
+    divider = next(w for w in _below(view) if w.winfo_class() in ("TPanedwindow", "Panedwindow"))
+    getattr(divider, "sashpos", lambda i, x: divider.sash_place(i, x, 1))(0, 490)
 
 
 def _new(project, correction):
@@ -81,7 +81,7 @@ def _new(project, correction):
     return average
 
 
-def _form(view, root, run, name, camera):
+def _form(view, run, name, camera):
     """Every tab of a form at both levels, and a wizard's list."""
     from pyworkflow.gui.form import FormWindow
     for level, suffix in ((0, ""), (1, "_advanced")):
@@ -93,11 +93,11 @@ def _form(view, root, run, name, camera):
         form.root.geometry("+0+0")
         form.root.lift()
         tabs = next(w for w in _below(form.root) if w.winfo_class() == "TNotebook")
-        for index, tab in enumerate(tabs.tabs()):
+        for tab in tabs.tabs():
             tabs.select(tab)
             form.root.lift()
             yield
-            camera.shoot(form.root, "scipion_%s%s_%d" % (name, suffix, index + 1))
+            camera.shoot(form.root, "scipion_%s_%s%s" % (name, tabs.tab(tab, "text").split()[0].lower(), suffix))
         if name == "form" and level == 1:
             yield from _wizard(form, camera)
         form.root.destroy()

@@ -1,4 +1,5 @@
 """How a protocol runs the engine: which devices, the process, and what a failure means."""
+import os
 import threading
 import time
 from subprocess import CalledProcessError
@@ -34,11 +35,19 @@ def run_engine(protocol, arguments, job_folder):
     plugin, status = protocol.getPlugin(), JobLayout(job_folder).status
     before, exit_code = len(read_status(status)), None
     try:
-        protocol.runJob(plugin.getEngineProgram(), arguments, env=plugin.getEnviron(), numberOfMpi=1)
+        protocol.runJob(plugin.getEngineProgram(), arguments, env=_environment(protocol), numberOfMpi=1)
     except CalledProcessError as error:
         exit_code = error.returncode
     if exit_code not in (None, SOME_MOVIES_FAILED) or _ending(status, before) != "finished":
         raise RuntimeError(run_summary.reason_of_failure(job_folder, exit_code, before))
+
+
+def _environment(protocol):
+    """The engine's environment; its temporary files go to the run's folder for such, which SCIPION_SCRATCH may have put on a fast disk."""
+    environ, scratch = protocol.getPlugin().getEnviron(), os.path.realpath(protocol._getTmpPath())
+    if os.path.isdir(scratch):
+        environ["TMPDIR"] = scratch
+    return environ
 
 
 def _ending(status, before):

@@ -6,6 +6,7 @@ Which stages were run is appended to calls.txt in the job's folder.
 import argparse
 import os
 import sys
+import tempfile
 
 import mrcfile
 import numpy as np
@@ -93,6 +94,7 @@ def main():
     with open(job.layout.folder / "calls.txt", "a", encoding="utf-8") as file:
         file.write("%s %s threads=%d visible=%s\n" % (values.stage, job.spec.compute.device, job.spec.compute.threads,
                                                       os.environ.get("CUDA_VISIBLE_DEVICES")))
+    (job.layout.folder / "scratch.txt").write_text(tempfile.gettempdir())
     job.layout.job.write_text(job.spec.to_json())
     wanted = os.environ.get("FAKE_ENGINE", "")
     if "input-error" in wanted:

@@ -143,6 +143,20 @@ def test_gpu_numbers_count_among_those_the_run_sees(correction, in_project, fake
     assert calls(correction) == ["align cuda:1,cuda:0 threads=1 visible=4,5"]
 
 
+def test_temporary_files_go_to_the_scratch_disk(correction, in_project, fake_engine, tmp_path, monkeypatch):
+    scratch = tmp_path / "fast disk"
+    scratch.mkdir()
+    monkeypatch.setenv("SCIPION_SCRATCH", str(scratch))             # for the run's own process
+    monkeypatch.setattr(pw.Config, "SCIPION_SCRATCH", str(scratch))
+    correction.stopAfter.set(0)
+    run(in_project[0], correction)
+    assert correction.isFinished(), correction.getErrorMessage()
+    with open(correction._getExtraPath("job", "scratch.txt"), encoding="utf-8") as file:
+        used = file.read()
+    assert used.startswith(str(scratch) + os.sep)
+    assert os.listdir(scratch) == [] or os.listdir(used) == []      # the host clears it
+
+
 @pytest.mark.slow
 def test_averages_in_a_queue(in_project, queue, monkeypatch):
     """With the real engine, step by step."""

@@ -36,14 +36,22 @@ def run_all(project, entries):
     return protocols
 
 
+def listing(folder):
+    """{path: (size, time of change)} of everything below a folder."""
+    return {p: (p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.rglob("*"))}
+
+
 @pytest.mark.slow
 def test_self_contained_workflow(simulated):
+    """It ends well, and nothing is written where the movies are: their storage may be read-only."""
+    before = listing(simulated.folder)
     runs = run_all(create_project("template_run"), self_contained(simulated))
     assert runs["40"].outputParticles.getSize() == SPEC.movies * SPEC.particles
     micrographs = runs["50"].outputMicrographsDoseWeighted
     assert micrographs.getSize() == SPEC.movies and micrographs.getDim()[:2] == (256, 256)
     with open(runs["50"]._getExtraPath("averages", "average.json"), encoding="utf-8") as file:
         assert json.load(file)["dose"]["weights_file"] == runs["40"].outputDoseWeights.getFileName()
+    assert listing(simulated.folder) == before
 
 
 @pytest.mark.slow
