@@ -21,6 +21,7 @@ from refmotion_plugin.engine.simulate.projection import (density_map, euler_zyz,
                                                          rotation_zyz)
 from refmotion_plugin.engine.simulate.reference import half_maps, soft_mask
 from refmotion_plugin.engine.simulate.structure import octahedral_cage, octahedral_rotations
+from refmotion_plugin.engine.simulate.tables import Names
 from refmotion_plugin.engine.simulate.write import MovieWriter
 
 SMALL = SimulationSpec(movies=2, particles=5, frames=4, size_yx=(224, 256), box=64, pixel_angstrom=2.0, seed=3,
@@ -331,3 +332,9 @@ def test_every_kind_of_motion_moves_as_named():
         path = draw_motion(dataclasses.replace(SMALL, motion=kind), 0).displacement(place, dose)
         assert np.abs(path[:, 0]).max() < 1e-3, kind
         assert np.ptp(path, axis=1).max() > 0.5, kind
+
+
+def test_a_data_set_elsewhere_has_absolute_paths(tmp_path):
+    names = Names(SimulationSpec(movies=1), tmp_path / "data", tmp_path / "project")
+    assert names.movie(0) == str(tmp_path / "data" / "Movies" / "movie_001.tiff")
+    assert Names(SimulationSpec(movies=1), tmp_path / "data", tmp_path).movie(0) == "data/Movies/movie_001.tiff"

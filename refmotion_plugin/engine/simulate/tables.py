@@ -12,14 +12,15 @@ from .write import write_star
 
 
 class Names:
-    """Paths of a data set as its STAR files give them: below ``relative_to``."""
+    """Paths of a data set as its STAR files give them: below ``relative_to``, absolute if the data set lies elsewhere."""
 
     def __init__(self, spec: SimulationSpec, out: Path, relative_to: Path) -> None:
         self._spec, self._out, self._base = spec, out, relative_to
 
     def relative(self, *parts: str) -> str:
-        """Path below the data set's folder, as written in STAR files."""
-        return (self._out / Path(*parts)).relative_to(self._base).as_posix()
+        """Path of a file of the data set, as written in STAR files."""
+        path = self._out / Path(*parts)
+        return (path.relative_to(self._base) if self._base in path.parents else path).as_posix()
 
     def movie(self, index: int) -> str:
         """The movie file."""
