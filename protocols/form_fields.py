@@ -71,7 +71,16 @@ AVERAGE = (
     _field("evenOdd", "average", "even_odd", "Even and odd sums for denoising", params.EnumParam, False, ("none", "unweighted", "weighted")),
     _field("float16", "average", "float16", "Write 16-bit floating point?", params.BooleanParam),
     _field("localMotion", "average", "local_motion", "Apply local motion?", params.BooleanParam, True))
-COMPUTE = (_field("memory", "compute", "memory_gib", "Memory for one movie (GiB)", params.FloatParam, True),)
+COMPUTE = (
+    _field("memory", "compute", "memory_gib", "Memory of a process (GiB)", params.FloatParam, True),
+    _field("gpuMemory", "compute", "gpu_memory_gib", "Memory of its GPU (GiB)", params.FloatParam, True),
+    _field("moviesPerGpu", "compute", "movies_per_gpu", "Movies at a time on each GPU", params.IntParam, True),
+    _field("oversubscription", "compute", "oversubscription_gib", "Oversubscription threshold (GiB)", params.FloatParam, True),
+    _field("slicingDevice", "compute", "slicing_device", "Device of the references", params.StringParam, True),
+    _field("workers", "compute", "workers", "Worker processes", params.IntParam, True),
+    _field("clusterFile", "compute", "cluster", "File of a SLURM cluster", params.FileParam, True),
+    _field("schedulerAddress", "compute", "scheduler", "Address of a Dask scheduler", params.StringParam, True),
+    _field("readTimeout", "compute", "read_timeout_seconds", "Longest reading of a movie (s)", params.FloatParam, True))
 ALL = STRENGTHS + SEARCH + ALIGNMENT + DOSE + FRAMES + MOVIES + OUTPUT + COMPUTE
 DECIDING = tuple(field for field in ALL if field.part != "compute" and field.key not in ("stop_after", "cache_gib"))
 """Fields that decide what a stage computes; the others say where and how far."""
@@ -82,6 +91,13 @@ _SHOWN = {"gainRotation": ["none", "90° counter-clockwise", "180°", "270° cou
           "evenOdd": ["none", "of the unweighted sum", "of the dose-weighted sum"],
           "searchThoroughness": ["no: use the default prior", "fast", "balanced", "extensive"],
           "stopAfter": ["hyperparameters", "dose weights", "particles"]}
+_EXPLAINED = {       # where the contract's words are about numbers and names that the form does not show
+    "searchThoroughness": "search for the strengths by cross-validation between the half-maps, on few or many rays; no: the given ones or the default",
+    "gainRotation": "turn of the gain, as MotionCor and RELION number it (0 to 3)",
+    "gainFlip": "flip of the gain after its turn, as MotionCor and RELION number it (0 to 2)",
+    "movieFlip": "turn frames upside down on reading; as the format says: TIFF movies are turned, MRC and EER not, as RELION does",
+    "stopAfter": "where the run ends: after the hyperparameters, the dose weights, or the particles",
+    "oversubscription": "memory of a GPU, GiB, from which it works on two movies at a time, unless a number of movies is given"}
 _USUAL = {"velocitySigma": "%.3g" % PRIOR.velocity_sigma, "correlationDistance": "%.0f" % PRIOR.correlation_distance_angstrom,
           "accelerationSigma": "%.3g" % PRIOR.acceleration_sigma}
 
@@ -117,11 +133,12 @@ def default_of(field):
 
 def help_of(field):
     """What a field is, its special values, when to touch it, and its name in other programs."""
-    text = _sentence(_PARTS[field.part].model_fields[field.key].description)
+    text = _sentence(_EXPLAINED.get(field.name) or _PARTS[field.part].model_fields[field.key].description)
     if field.name in _USUAL:
         text += "\nEmpty: the default %s, or what the input hyperparameters say. Give all three strengths or none of them." % _USUAL[field.name]
     elif default_of(field) is None and not field.choices:
         text = text.replace("; none:", "; empty:")
+        text += "" if "empty:" in text else "\nEmpty: none."
     advice, names = guidance.GUIDANCE[field.part, field.key], guidance.elsewhere(field.part, field.key)
     return "\n\n".join(filter(None, [text, "_When_: " + advice.when.replace("e/A^2", "e/Å²"), "_Elsewhere_: %s." % names if names else ""]))
 

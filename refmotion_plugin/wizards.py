@@ -211,9 +211,8 @@ class DeviceWizard(SuggestionWizard):
         cores, gpus = machine.usable_cores(), machine.visible_gpus()
         found = []
         for count in sorted({len(gpus), min(1, len(gpus))} - {0}, reverse=True):
-            threads = max(1, cores // count)
-            found.append(Suggestion("%d GPU%s" % (count, "s" if count > 1 else ""), "%s; %d threads for each" % (_counted(gpus[:count]), threads),
-                                    {"useGpu": 1, "gpuList": " ".join(map(str, range(count))), "numberOfThreads": threads}))
+            found.append(Suggestion("%d GPU%s" % (count, "s" if count > 1 else ""), "%s; %d threads in all" % (_counted(gpus[:count]), cores),
+                                    {"useGpu": 1, "gpuList": " ".join(map(str, range(count))), "numberOfThreads": cores}))
         reason = "%d cores" % cores if gpus else "no GPU is seen here; %d cores" % cores
         found.append(Suggestion("no GPU", reason, {"useGpu": 0, "numberOfThreads": cores}))
         return found

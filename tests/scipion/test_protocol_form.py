@@ -25,7 +25,8 @@ def test_every_field_reaches_the_spec(correction):
                "searchRadius": 6.0, "alignmentPasses": 3, "fitLowResolution": 25.0, "weightNormalisation": 1, "weightsTolerance": 0.002,
                "firstFrame": 2, "lastFrame": 4, "gainFile": "g.mrc", "gainRotation": 3, "gainFlip": 2, "movieFlip": 2, "defectFile": "d.txt",
                "hotPixelSigma": 5.0, "eerGrouping": 30, "preflight": False, "halfSetsFromOrder": True, "stopAfter": 1, "boxSize": 64,
-               "cropBoxSize": 32, "float16": True, "recenter": True, "tracksStar": True, "particleDiameter": 120.0, "memory": 3.0}
+               "cropBoxSize": 32, "float16": True, "recenter": True, "tracksStar": True, "particleDiameter": 120.0, "memory": 3.0, "gpuMemory": 8.0, "moviesPerGpu": 1, "oversubscription": 40.0, "slicingDevice": "cpu",
+               "workers": 2, "clusterFile": "c.json", "schedulerAddress": "tcp://h:1", "readTimeout": 60.0}
     assert set(changed) == {field.name for field in form_fields.ALL}
     for name, value in changed.items():
         getattr(correction, name).set(value)
@@ -49,8 +50,8 @@ def test_every_help_says_unit_special_values_and_when(field):
     text = form_fields.help_of(field)
     assert "_When_: " in text and "A per" not in text and "/A^2" not in text
     if field.kind is params.FloatParam and field.key not in ("fourier_fraction", "max_prior_strength", "binning", "hot_pixel_sigma", "error_tolerance"):
-        assert re.search(r"\(.*(Å|GiB).*\)", field.label), "no unit in %r" % field.label
-    if form_fields.default_of(field) is None and not field.choices and field.key != "gain" and field.key != "defects":
+        assert re.search(r"\((.*(Å|GiB).*|s)\)", field.label), "no unit in %r" % field.label
+    if form_fields.default_of(field) is None and not field.choices:
         assert re.search("[Ee]mpty:", text), text
 
 

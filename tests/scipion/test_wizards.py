@@ -234,9 +234,9 @@ def test_gpus_are_those_the_run_would_see(four_cores_three_gpus, monkeypatch, vi
 
 def test_devices_are_filled_in(four_cores_three_gpus, correction, monkeypatch):
     lines = offered(wizards.DeviceWizard, correction)
-    assert lines["3 GPUs"] == "2 x NVIDIA A100, 1 x NVIDIA L4; 4 threads for each" and lines["1 GPU"] == "1 x NVIDIA A100; 12 threads for each"
+    assert lines["3 GPUs"] == "2 x NVIDIA A100, 1 x NVIDIA L4; 12 threads in all" and lines["1 GPU"] == "1 x NVIDIA A100; 12 threads in all"
     pick(wizards.DeviceWizard, correction, "3 GPUs", monkeypatch)
-    assert correction.usesGpu() and correction.getGpuList() == [0, 1, 2] and correction.numberOfThreads.get() == 4
+    assert correction.usesGpu() and correction.getGpuList() == [0, 1, 2] and correction.numberOfThreads.get() == 12
     assert correction._device() == "cuda:0,cuda:1,cuda:2"
     pick(wizards.DeviceWizard, correction, "no GPU", monkeypatch)
     assert not correction.usesGpu() and correction._device() == "cpu" and correction.numberOfThreads.get() == 12
