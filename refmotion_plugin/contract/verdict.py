@@ -17,13 +17,15 @@ NOT_JUDGED = "not judged"
 class JudgedMovie:
     """Log-likelihood of particles' data under the opposite half-map along two motions, above no signal at all.
 
-    ``held_out``: motion found without the particle's own data, which would flatter; ``start``: the input motion.
+    ``held_out``: motion found without the particle's own data, which would flatter; ``start``: the input motion. ``unknown_A2``: mean
+    square per axis of what that motion leaves unknown, A^2.
     """
 
     reference: np.ndarray     # (n,) index of the particle set
     row: np.ndarray           # (n,) row in that set
     held_out: np.ndarray      # (n,) float64
     start: np.ndarray         # (n,) float64
+    unknown_A2: np.ndarray    # (n,) float64
 
 
 @dataclass(frozen=True)

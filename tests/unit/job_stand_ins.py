@@ -56,6 +56,7 @@ class FakePrepared:
     spec: object
     hyperparameters: object = DEFAULT_HYPERPARAMETERS
     amplitudes: tuple = None
+    warnings: tuple = ()
 
     def with_amplitudes(self, amplitudes):
         return replace(self, amplitudes=tuple(amplitudes))
@@ -93,7 +94,7 @@ class FakeStages:
                                     np.zeros((n, FRAMES), np.float32), 0 * track, dose, "converged")
         shape = (1, FRAMES, SHELLS)
         fcc = FccTable(np.linspace(0, 0.3, SHELLS), dose, np.full(shape, 0.1 + n), np.ones(shape), np.ones(shape), np.ones(shape))
-        judged = JudgedMovie(particles.reference, particles.row, np.full(n, 3.0), np.full(n, 2.0))
+        judged = JudgedMovie(particles.reference, particles.row, np.full(n, 3.0), np.full(n, 2.0), np.zeros(n))
         return SimpleNamespace(trajectories=trajectories, fcc=fcc, notes={}, judged=judged)
 
     def fit_weights(self, tables, prepared):

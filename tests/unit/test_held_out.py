@@ -43,20 +43,23 @@ def maps_of(measured, present=None):
 def test_it_is_what_a_fit_without_the_particle_finds(scene):
     prior, measured = scene
     fit = fit_trajectories(maps_of(measured), prior, tolerance=1e-12)
-    found = without_own_data(fit)[0]
+    found = without_own_data(fit)[0][0]
     weight = (CURVATURE / CURVATURE.sum())[:, None]
     for p in (0, 5):
         others = torch.arange(P) != p
         # the metric of the fit knows one curvature for all: the particle is taken out by a prior without it
-        alone = _fit_of_others(prior, measured, others, p)
+        alone, covariance = _fit_of_others(prior, measured, others, p)
+        free = torch.eye(F, dtype=torch.float64) - weight.T
+        unknown = (free @ covariance @ free.T).diagonal()
         alone = alone + (weight * (fit.deviation[0, p] - alone)).sum(0)
         difference = (found[p] - alone).norm(dim=-1)
         moved = (fit.deviation[0, p] - alone).norm(dim=-1)
+        assert without_own_data(fit)[1][0, p] == pytest.approx(float(weight[:, 0] @ unknown), rel=0.02)
         assert difference.max() < 0.02 * moved.max() + 1e-3, (difference.max(), moved.max())
 
 
 def _fit_of_others(prior, measured, others, p):
-    """Mean of particle p given the others' measurements, by dense Gaussian algebra per axis."""
+    """Mean and covariance of particle p given the others' measurements, by dense Gaussian algebra per axis."""
     n = P * F
     columns = []
     for i in range(n):
@@ -71,7 +74,8 @@ def _fit_of_others(prior, measured, others, p):
     covariance = (root @ root.T).view(P, F, P, F)
     known = torch.nonzero(others).flatten()
     c = covariance[known][:, :, known].reshape(len(known) * F, -1) + torch.diag((1 / CURVATURE).repeat(len(known)))
-    return covariance[p][:, known].reshape(F, -1) @ torch.linalg.solve(c, measured[known].reshape(-1, 2))
+    across = covariance[p][:, known].reshape(F, -1)
+    return across @ torch.linalg.solve(c, measured[known].reshape(-1, 2)), covariance[p][:, p] - across @ torch.linalg.solve(c, across.T)
 
 
 def test_offsets_are_those_of_the_fit(scene):
@@ -79,7 +83,7 @@ def test_offsets_are_those_of_the_fit(scene):
     fit = fit_trajectories(maps_of(measured), prior)
     weight = (CURVATURE / CURVATURE.sum())[:, None]
     mean = lambda d: (d * weight).sum(-2)
-    for motion in (without_own_data(fit), input_motion(fit)):
+    for motion in (without_own_data(fit)[0], input_motion(fit)):
         torch.testing.assert_close(mean(motion[0]), mean(fit.deviation[0]))
     assert input_motion(fit).diff(dim=2).abs().max() < 1e-12
 
@@ -97,6 +101,6 @@ def test_noise_alone_flatters_a_fit_and_not_the_held_out_motion():
         agreement = lambda d: float(spline.evaluate(maps.coefficients.reshape(P * F, WIDTH, WIDTH), (d / STEP + WIDTH // 2).reshape(1, P * F, 2))[0].sum())
         start = agreement(input_motion(fit))
         own.append(agreement(fit.deviation) - start)
-        held.append(agreement(without_own_data(fit)) - start)
+        held.append(agreement(without_own_data(fit)[0]) - start)
     assert np.mean(own) > 5 * np.std(own) / 12 ** 0.5 and np.mean(own) > 5
     assert np.mean(held) < 2 * np.std(held) / 12 ** 0.5

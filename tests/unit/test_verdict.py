@@ -17,14 +17,15 @@ from tests.unit.test_weights import DOSES, K, motion_shape, table_of
 BAND = (K >= 1 / 20) & (K <= 1 / 4)
 
 
-def movies(gain, error, start=100.0, particles=50, count=4, seed=0):
+def movies(gain, error, start=100.0, particles=50, count=4, seed=0, unknown=0.0):
     """Judged movies whose total gain has about the given share and standard error."""
     rng = np.random.default_rng(seed)
     n = particles * count
     won = rng.normal(size=n)
     won = (won - won.mean()) * error * start * n ** 0.5 + gain * start
     at_start = np.full(n, start) + rng.normal(size=n)
-    return [JudgedMovie(np.zeros(particles, np.int32), np.arange(particles), (at_start + won)[i::count], at_start[i::count])
+    return [JudgedMovie(np.zeros(particles, np.int32), np.arange(particles), (at_start + won)[i::count], at_start[i::count],
+                        np.full(particles, unknown))
             for i in range(count)]
 
 
@@ -36,6 +37,13 @@ def test_words_follow_gain_and_error(gain, error, word):
     finding, (b_factor, b_error) = verdict.judge_trajectories(movies(gain, error), SPECTRUM)
     assert finding.word == word and finding.gain == pytest.approx(gain, rel=0.02, abs=1e-4)
     assert 0.5 * error < finding.error < 2 * error and np.sign(b_factor) == np.sign(gain) and b_error > 0
+
+
+def test_no_gain_needs_motion_that_is_known():
+    finding, _ = verdict.judge_trajectories(movies(-0.001, 0.0005, unknown=0.1), SPECTRUM)
+    assert finding.word == CANNOT_TELL and "0.32" in finding.text
+    assert verdict.judge_trajectories(movies(-0.001, 0.0005, unknown=0.01), SPECTRUM)[0].word == NO_GAIN
+    assert verdict.judge_trajectories(movies(0.05, 0.005, unknown=0.1), SPECTRUM)[0].word == GAIN
 
 
 def test_the_b_factor_is_that_of_the_signal_lost():

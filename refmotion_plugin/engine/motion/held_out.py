@@ -11,15 +11,19 @@ from .fit import Fit
 
 
 def without_own_data(fit: Fit):
-    """Deviations (b, P, F, 2), A, each particle's without its own data but for its constant offset, which only they tell.
+    """Each particle's motion without its own data but for its constant offset, which only they tell.
 
+    Returns deviations (b, P, F, 2), A, and what the others leave unknown of them: mean square over frames and per axis (b, P), A^2.
     The offset is the best one for this motion as far as the correlation is quadratic: ``sum_f h_f (d_own - d) = 0``.
     """
     covariance = fit.metric.covariance_blocks(fit.prior)                              # (b, P, F, F)
     weighted = covariance * fit.curvature[:, None, None, :]
     eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
-    step = torch.linalg.solve(eye - weighted, covariance @ fit.force)
-    return with_offset_of(fit.deviation - step, fit)
+    by_others = torch.linalg.solve(eye - weighted, covariance)
+    weight = fit.curvature / fit.curvature.sum(-1, keepdim=True)                      # (b, F)
+    free = eye - weight[:, None, :]
+    unknown = torch.einsum("bf,bfg,bpgh,bfh->bp", weight, free, by_others, free)
+    return with_offset_of(fit.deviation - by_others @ fit.force, fit), unknown.clamp(min=0.0)
 
 
 def input_motion(fit: Fit):

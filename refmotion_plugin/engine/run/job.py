@@ -175,7 +175,7 @@ def _preflight_and_calibrate(job, may_run):
     if may_run and not is_done(job.layout.calibrate_done, mark, job.layout.amplitudes):
         job.prepared = job.recipes.calibrate(job.inputs.movies, job.inputs.particles_of, job.prepared)
         job.recipes.save_amplitudes(job.layout.amplitudes, job.prepared.amplitudes)
-        mark_done(job.layout.calibrate_done, mark)
+        mark_done(job.layout.calibrate_done, mark, warnings=list(job.prepared.warnings))
     elif job.layout.amplitudes.exists():
         job.prepared = job.prepared.with_amplitudes(job.recipes.load_amplitudes(job.layout.amplitudes))
 

@@ -37,8 +37,8 @@ def gather_evidence(layout, keys):
 
 
 def early_warnings(layout):
-    """What the preflight found odd, sentences."""
-    return tuple(read_object(layout.preflight_done).get("warnings", ()))
+    """What the calibration found odd, sentences."""
+    return tuple(read_object(layout.calibrate_done).get("warnings", ()))
 
 
 def say_verdict(layout):

@@ -11,6 +11,7 @@ import torch
 from refmotion_plugin.contract.errors import InputError, MovieError
 
 from .align import MovieView, estimate_deviation, judge, movie_noise, view_movie
+from .half_sets import compare_half_maps
 from .memory import within_memory
 from .prepared import Amplitude, Prepared
 
@@ -47,25 +48,29 @@ def in_turn(movies, particles_of):
 
 
 def calibrate(movies, particles_of, prepared: Prepared):
-    """Amplitudes of all references; returns the job with them. Movies that cannot be read are replaced, with a log line.
+    """Amplitudes of all references; returns the job with them, and with warnings if the half-sets are not those of the half-maps.
 
-    Raises InputError when none of the movies tried can be used or a reference correlates with none of its particles.
+    Movies that cannot be read are replaced, with a log line. Raises InputError when none of the movies tried can be used or a reference correlates with none of its particles.
     """
-    sums, faults, used = None, [], 0
+    sums, halves, faults, used = None, None, [], 0
     turn, wanted = in_turn(movies, particles_of)
     for movie in turn[:wanted][::-1] + turn[wanted:]:      # backwards: the one that was looked at last is still decoded, as the first will be
         if used == wanted:
             break
         try:
-            table = _first_pass(movie, particles_of(movie), prepared)
+            table, compared = _first_pass(movie, particles_of(movie), prepared)
         except MovieError as error:
             faults.append(str(error))
             log.warning("%s is left out of the calibration: %s", movie.micrograph, error)
             continue
-        sums, used = _add(sums, table), used + 1
+        sums, halves, used = _add(sums, table), compared if halves is None else halves + compared, used + 1
     if sums is None:
         raise InputError("none of the movies tried for calibration could be used; the first says: %s" % faults[0])
-    return prepared.with_amplitudes([_amplitude(sums, index, prepared) for index in range(len(prepared.references))])
+    log.info("half-sets: own against opposite half-map z = %.1f, single particles scatter %.2f times as much as noise", halves.z,
+             halves.scatter ** 0.5)
+    for sentence in halves.warnings:
+        log.warning(sentence)
+    return prepared.with_amplitudes([_amplitude(sums, index, prepared) for index in range(len(prepared.references))], halves.warnings)
 
 
 @within_memory
@@ -80,9 +85,10 @@ def _first_pass(movie, particles, prepared: Prepared):
     table = judge(view, fit.deviation[0], model.noise, group, n)
     late = _late_frames(view.dose_e_per_A2)
     damage = view.damage.cpu().numpy()[late]
-    return {"frequency": table.frequency_per_angstrom,
+    sums = {"frequency": table.frequency_per_angstrom,
             "cross": (table.cross[:, late] * damage).sum(1),
             "power": (table.power_reference[:, late] * damage ** 2).sum(1)}
+    return sums, compare_half_maps(view, noise)
 
 
 def _add(sums, table):

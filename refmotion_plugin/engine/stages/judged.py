@@ -22,7 +22,8 @@ class Judge:
         device, n = view.own.device, len(view.particles)
         self.rows = np.unique(np.linspace(0, n - 1, min(n, MOST_PARTICLES)).round().astype(int))
         where = torch.from_numpy(self.rows).to(device)
-        motions = torch.stack([part[0, where] for part in (without_own_data(fit), input_motion(fit))], dim=1)
+        held_out, unknown = without_own_data(fit)
+        motions, self.unknown = torch.stack([part[0, where] for part in (held_out, input_motion(fit))], dim=1), unknown[0, where]
         residual = view.residual_yx_angstrom[where, None]
         self.offset_px = (residual + motions) / view.grid.pixel_angstrom                    # (p, 2 motions, F, 2)
         reference = view.particles.reference[self.rows]
@@ -45,4 +46,4 @@ class Judge:
         """:class:`JudgedMovie`."""
         held_out, start = self.total.T.cpu().numpy()
         particles = self.view.particles
-        return JudgedMovie(particles.reference[self.rows], particles.row[self.rows], held_out, start)
+        return JudgedMovie(particles.reference[self.rows], particles.row[self.rows], held_out, start, self.unknown.cpu().numpy())

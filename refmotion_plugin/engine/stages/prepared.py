@@ -37,7 +37,10 @@ class Amplitude:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job ready to process movies. ``amplitudes`` is None until :func:`stages.calibrate.calibrate` has run."""
+    """A job ready to process movies.
+
+    ``amplitudes`` is None until :func:`stages.calibrate.calibrate` has run, which may leave ``warnings`` about the inputs, sentences.
+    """
 
     spec: JobSpec
     references: tuple
@@ -47,10 +50,11 @@ class Prepared:
     threads: int
     amplitudes: Optional[tuple] = None
     budget: Budget = Budget()
+    warnings: tuple = ()
 
-    def with_amplitudes(self, amplitudes):
+    def with_amplitudes(self, amplitudes, warnings=()):
         """The same job with calibrated references."""
-        return replace(self, amplitudes=tuple(amplitudes))
+        return replace(self, amplitudes=tuple(amplitudes), warnings=tuple(warnings))
 
     def band_per_angstrom(self, movie_pixel_angstrom):
         """Where alignment ends: the limit asked for, or where every reference's FSC vanishes, below the movie's Nyquist."""

@@ -90,9 +90,11 @@ def judge_trajectories(judged, spectrum: Spectrum):
     gain, error = float(won.sum()) / start, cautious_error(won, movie) / start
     b_factor = spectrum.b_factor_A2(gain)
     b_error = 4.0 * error / max(spectrum.mean_square, 1e-12)
-    word = _word(b_factor, b_error, NEGLIGIBLE_B_A2)
+    unknown = float(np.concatenate([m.unknown_A2 for m in judged]).mean())
+    word = _word(b_factor, b_error + 8.0 * math.pi ** 2 * unknown / CERTAIN, NEGLIGIBLE_B_A2) if b_factor <= CERTAIN * b_error else GAIN
     numbers = "%.1f ± %.1f Å² off the B-factor (%.0f ± %.0f log-likelihood units on %d particles of %d movies)" % (
         b_factor, b_error, won.sum(), error * start, len(won), len(judged))
+    numbers += "" if word == GAIN else "; motion of %.2f Å rms could be unseen" % unknown ** 0.5
     said = {GAIN: "Trajectories help: they take at least %s.", NO_GAIN: "Trajectories bring no gain over the input motion: %s.",
             CANNOT_TELL: "Whether trajectories help cannot be told from so few data: %s."}[word] % numbers
     return Finding(word, gain, error, said), (b_factor, b_error)
