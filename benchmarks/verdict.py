@@ -187,11 +187,11 @@ def upside_down(work, folder, files, options):
 
 
 def wrong_pixel(work, folder, files, options):
-    """Half-maps whose header says a voxel 4 % too small."""
+    """Half-maps whose header says a voxel 15 % too small."""
     for name in ("half1", "half2", "mask"):
         volume, pixel = read_map(files[name])
         files[name] = work / (name + ".mrc")
-        write_map(files[name], volume, 0.96 * pixel)
+        write_map(files[name], volume, 0.85 * pixel)
 
 
 def few_particles(work, folder, files, options):
@@ -230,7 +230,7 @@ CASES = {
     "hand": Case(meaning="other hand", simulated=dict(GENTLE, symmetry="C1"), spoil=other_hand, right=(STOPPED, WRONG)),
     "poses": Case(meaning="poses shuffled", simulated=dict(GENTLE, symmetry="C1"), spoil=shuffled_poses, right=(STOPPED, WRONG)),
     "flipped": Case(meaning="movies upside down", simulated=GENTLE, spoil=upside_down, right=(STOPPED,)),
-    "pixel": Case(meaning="half-maps' voxel size 4 % off", simulated=GENTLE, spoil=wrong_pixel, right=(STOPPED, WRONG)),
+    "pixel": Case(meaning="half-maps' voxel size 15 % off", simulated=GENTLE, spoil=wrong_pixel, right=(STOPPED, WRONG)),
     "few": Case(meaning="18 particles", simulated=GENTLE, spoil=few_particles, right=(CANNOT_TELL,)),
 }
 

@@ -11,6 +11,7 @@ import torch
 from refmotion_plugin.contract.errors import InputError, MovieError
 
 from .align import MovieView, estimate_deviation, judge, movie_noise, view_movie
+from .fine_detail import doubts, fine_detail
 from .half_sets import compare_half_maps
 from .memory import within_memory
 from .prepared import Amplitude, Prepared
@@ -52,25 +53,37 @@ def calibrate(movies, particles_of, prepared: Prepared):
 
     Movies that cannot be read are replaced, with a log line. Raises InputError when none of the movies tried can be used or a reference correlates with none of its particles.
     """
-    sums, halves, faults, used = None, None, [], 0
+    sums, rigid, halves, faults, used = None, None, None, [], 0
     turn, wanted = in_turn(movies, particles_of)
     for movie in turn[:wanted][::-1] + turn[wanted:]:      # backwards: the one that was looked at last is still decoded, as the first will be
         if used == wanted:
             break
         try:
-            table, compared = _first_pass(movie, particles_of(movie), prepared)
+            table, still, compared = _first_pass(movie, particles_of(movie), prepared)
         except MovieError as error:
             faults.append(str(error))
             log.warning("%s is left out of the calibration: %s", movie.micrograph, error)
             continue
-        sums, halves, used = _add(sums, table), compared if halves is None else halves + compared, used + 1
+        sums, rigid, halves, used = _add(sums, table), _add(rigid, still), compared if halves is None else halves + compared, used + 1
     if sums is None:
         raise InputError("none of the movies tried for calibration could be used; the first says: %s" % faults[0])
-    log.info("half-sets: own against opposite half-map z = %.1f, single particles scatter %.2f times as much as noise", halves.z,
-             halves.scatter ** 0.5)
-    for sentence in halves.warnings:
+    return prepared.with_amplitudes([_amplitude(sums, index, prepared) for index in range(len(prepared.references))],
+                                    _warnings(rigid, halves, prepared))
+
+
+def _warnings(rigid, halves, prepared):
+    """What looks wrong with the inputs, sentences, which are logged too."""
+    log.info("half-sets: own against opposite half-map z = %.1f, single particles scatter %.2f times as much as by chance", halves.z,
+             halves.scatter)
+    sentences = halves.warnings
+    for index, reference in enumerate(prepared.references):
+        found = fine_detail(rigid, index, reference)
+        if found is not None:
+            log.info("reference %d: %.2f ± %.2f of the detail to %.1f Å is seen along the input motion", index + 1, *found[:2], 1.0 / found[2])
+        sentences += doubts(found)
+    for sentence in sentences:
         log.warning(sentence)
-    return prepared.with_amplitudes([_amplitude(sums, index, prepared) for index in range(len(prepared.references))], halves.warnings)
+    return sentences
 
 
 @within_memory
@@ -85,10 +98,12 @@ def _first_pass(movie, particles, prepared: Prepared):
     table = judge(view, fit.deviation[0], model.noise, group, n)
     late = _late_frames(view.dose_e_per_A2)
     damage = view.damage.cpu().numpy()[late]
-    sums = {"frequency": table.frequency_per_angstrom,
-            "cross": (table.cross[:, late] * damage).sum(1),
-            "power": (table.power_reference[:, late] * damage ** 2).sum(1)}
-    return sums, compare_half_maps(view, noise)
+
+    def sums(part):
+        return {"frequency": part.frequency_per_angstrom, "cross": (part.cross[:, late] * damage).sum(1),
+                "power": (part.power_reference[:, late] * damage ** 2).sum(1)}
+
+    return sums(table), sums(rigid), compare_half_maps(view, noise)
 
 
 def _add(sums, table):

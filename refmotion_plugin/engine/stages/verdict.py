@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from refmotion_plugin.contract.damage import exposure_amplitude
 from refmotion_plugin.contract.verdict import CANNOT_TELL, GAIN, NO_GAIN, NOT_JUDGED, WRONG, Change, Finding, Verdict
@@ -33,7 +32,7 @@ def reach_verdict(evidence, weights, prepared: Prepared, warnings=()):
     spectrum = seen_spectrum(evidence.totals[0], prepared)
     trajectories, b_factor = judge_trajectories(evidence.judged, spectrum)
     fitted, even = judge_weights(evidence, weights, prepared)
-    warnings = tuple(warnings) + tuple(doubts(evidence.totals[0], prepared))
+    warnings = tuple(warnings)
     word = _overall(trajectories, fitted, warnings)
     resolution = None if warnings else _resolution(b_factor, fitted, weights, evidence.totals[0], prepared)
     particles = sum(len(m.row) for m in evidence.judged)
@@ -195,45 +194,3 @@ def _sentence(word, trajectories, fitted, b_factor, resolution, warnings):
 
 def _voltage(prepared: Prepared):
     return next(iter(prepared.optics[0].values())).voltage_kilovolt
-
-
-# ---- doubts about the inputs ----------------------------------------------------------------------------------------------------
-
-LOW_BAND = (1 / 40.0, 1 / 15.0)     # 1/A: seen whatever is wrong with the fine detail
-EXPECTED = 8.0              # standard errors that fine detail should have before its absence means something
-ABSENT = 0.25               # of the expected amplitude: fine detail that is not there
-
-
-def doubts(table, prepared: Prepared):
-    """Sentences on what looks wrong: fine detail on which the half-maps agree but which the movies do not show."""
-    found = fine_detail(table, prepared)
-    if found is None:
-        return []
-    ratio, error, frequency = found
-    if error < 1.0 / EXPECTED and ratio + CERTAIN * error < ABSENT:
-        return ["the half-maps agree to %.1f Å and beyond, but the movies show %.0f ± %.0f %% of the detail expected there from 40 to 15 Å: "
-                "another structure or hand, or poses of other particles; give the maps and poses of one refinement of these movies"
-                % (1.0 / frequency, 100 * ratio, 100 * error)]
-    return []
-
-
-def fine_detail(table, prepared: Prepared):
-    """(amplitude of fine detail relative to coarse detail, standard error, frequency to which the half-maps agree well), or None.
-
-    Fine: from 0.6 to 1 times the frequency where the FSC falls below one half. In right data about 1 or more.
-    """
-    k = table.frequency_per_angstrom
-    reference = prepared.references[0]
-    fsc = reference.fsc_at(torch.from_numpy(k)).cpu().numpy()
-    known = np.flatnonzero((k > LOW_BAND[1]) & (fsc < 0.5))
-    end = k[known[0]] if len(known) else k[-1]
-    fine, coarse = (k >= 0.6 * end) & (k <= end) & (k > LOW_BAND[1]), (k >= LOW_BAND[0]) & (k <= LOW_BAND[1])
-    if not fine.any() or not coarse.any():
-        return None
-    damage = exposure_amplitude(table.dose_e_per_A2, k, _voltage(prepared))
-    cross = (table.cross.sum(0) * damage).sum(0) * fsc
-    power = (table.power_reference.sum(0) * damage ** 2).sum(0) * fsc ** 2
-    amplitude = cross[coarse].sum() / max(power[coarse].sum(), 1e-300)
-    if amplitude <= 0 or not power[fine].sum() > 0:
-        return None
-    return (float(cross[fine].sum() / power[fine].sum() / amplitude), float(power[fine].sum() ** -0.5 / amplitude), float(end))
