@@ -81,7 +81,7 @@ def test_fine_detail_that_is_missing(fine, odd):
 
 def test_few_data_are_no_reason_to_worry():
     sums, reference = sums_of(0.0)
-    sums = {name: values if name == "frequency" else values * 1e-4 for name, values in sums.items()}
+    sums = {name: values if name == "frequency" else values * 1e-5 for name, values in sums.items()}
     assert doubts(fine_detail(sums, 0, reference)) == () and doubts(None) == ()
     assert fine_detail(dict(sums, cross=0 * sums["cross"]), 0, reference) is None
 
