@@ -49,13 +49,21 @@ def write_report(results, extension="png", with_data=False):
     hyperparameters, verdict = results.hyperparameters(), results.verdict()
     page = template.render(
         folder=str(results.layout.folder), verdict=verdict.sentences if verdict else [], search=search_finding(results.search()), failed=results.failed(), figures=figures,
-        numbers=[(k.replace("_", " "), "%.2f" % v if isinstance(v, float) else v) for k, v in results.summary().items()
+        numbers=[(k.replace("_", " "), "%.2f" % v if isinstance(v, float) else v) for k, v in _summary(results).items()
                  if k not in ("hyperparameter_search", "verdict")],
         prior=sorted(vars(hyperparameters).items()) if hyperparameters else [], parameters=list(_flat(results.spec.model_dump())),
         version=getattr(refmotion_plugin, "__version__", ""), date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"))
     with atomic_write(results.layout.report, "w") as file:
         file.write(page)
     return results.layout.report
+
+
+def _summary(results):
+    """Numbers of the job, or what cannot be read of it."""
+    try:
+        return results.summary()
+    except InputError as error:
+        return {"fault": str(error)}
 
 
 def search_finding(found):

@@ -23,8 +23,21 @@ Entry = namedtuple("Entry", "name title text draw")
 
 def job_figures(results):
     """Entries of everything there is to show, the most important first; ``results`` is a JobResults."""
-    return ([entry for find in (_verdict, _search, _correlations, _weights, _motion) for entry in find(results)]
-            + _states(results) + _movies(results) + _particles(results) + _prior(results))
+    finders = (("verdict", _verdict), ("search", _search), ("fcc", _correlations), ("weights", _weights), ("motion", _motion), ("movies", _states),
+               ("trajectories", _movies), ("particles", _particles), ("prior", _prior))
+    return [entry for name, find in finders for entry in _found(name, find, results)]
+
+
+def _found(name, find, results):
+    """Entries of one kind; a file that cannot be read is said in the figure's place."""
+    try:
+        return find(results)
+    except InputError as error:
+        fault = error
+
+    def fail():
+        raise fault
+    return [Entry(name, name, "", fail)]
 
 
 def _verdict(results):
