@@ -12,12 +12,12 @@ from pathlib import Path
 
 import mrcfile
 import numpy as np
-from matplotlib.figure import Figure
 
 from refmotion_plugin.contract.results import JobResults
 from refmotion_plugin.engine.simulate import (SimulationSpec, particle_ring_correlation, simulate, trajectory_error, true_projections,
                                               weight_agreement)
 from refmotion_plugin.engine.simulate.score import damage_weights, true_amplitude
+from refmotion_plugin.figures.style import BLUE, GREY, ORANGE, ResultFigure, resolution_axis, styled
 from refmotion_plugin.headless import create_project, prepare_environment, run_protocol
 
 BANDS_ANGSTROM = ((20.0, 10.0), (10.0, 6.0), (6.0, 4.5), (4.5, 3.5))
@@ -144,30 +144,37 @@ class Score:
         inside = (self.frequency >= 1 / coarse) & (self.frequency < 1 / fine)
         return float(curve[inside].mean())
 
+    @styled
     def correlation_figure(self):
         """Ring correlation with the true projections before and after."""
-        figure = Figure(figsize=(6, 4), layout="constrained")
+        figure = ResultFigure(6.5, 4)
         axes = figure.subplots()
-        for label, curve in (("before (rigid shifts)", self.ring_before), ("after", self.ring_after)):
-            axes.plot(self.frequency[1:], curve[1:], label=label)
-        axes.set(xlabel="frequency (1/Å)", ylabel="mean Fourier ring correlation with the truth", xlim=(0, 1 / 3.0), ylim=(0, None))
-        axes.legend()
+        k = self.frequency[1:]
+        for label, curve, colour in (("before (rigid shifts)", self.ring_before, GREY), ("after", self.ring_after, BLUE)):
+            axes.plot(k, curve[1:], label=label, color=colour)
+        axes.set(ylabel="ring correlation with the truth", ylim=(0, None))
+        resolution_axis(axes, k[k <= 1 / 3.0])
+        axes.legend(loc="upper right")
+        figure.headline("Single particles against their true projections")
         return figure
 
+    @styled
     def trajectory_figure(self, shown=16):
         """True, rigid and estimated tracks of some particles of the first movie, each from its first frame."""
         true, rigid, estimated, position = self.first
-        figure = Figure(figsize=(9, 9), layout="constrained")
+        figure = ResultFigure(9, 9)
         panels = figure.subplots(4, 4).ravel()
         for particle, axes in zip(range(min(shown, len(true))), panels):
-            for label, tracks, style in (("truth", true, "k-"), ("rigid", rigid, "C0--"), ("estimated", estimated, "C1-")):
+            for label, tracks, style in (("truth", true, dict(color="black", linewidth=2.2)), ("rigid", rigid, dict(color=ORANGE, linestyle="--")),
+                                         ("estimated", estimated, dict(color=BLUE))):
                 track = tracks[particle] - tracks[particle].mean(axis=0)
-                axes.plot(track[:, 1], track[:, 0], style, linewidth=1.2, label=label)
-            axes.set_aspect("equal")
+                axes.plot(track[:, 1], track[:, 0], label=label, **style)
+            axes.set_aspect("equal", adjustable="datalim")
             axes.set_title("at (%.0f, %.0f) nm" % tuple(position[particle][::-1] / 10), fontsize="small")
         panels[0].legend(fontsize="small")
         figure.supxlabel("x (Å)")
         figure.supylabel("y (Å)")
+        figure.headline("True, rigid and estimated tracks of some particles, each around its mean")
         return figure
 
 

@@ -2,7 +2,7 @@
 
     xvfb-run -s "-screen 0 1600x1200x24" python docs/make_viewer_pictures.py demo_output [--images docs/images] [--size 1000x680]
 
-``demo_output`` is what ``make demo`` wrote. Opens its project, presses *Analyze results* of the correction and every button of the form, and
+``demo_output`` is what ``make demo`` wrote. Opens its project, and the viewer of the latest run of each protocol as *Analyze results* does; presses every button of the form, and
 takes each window with ImageMagick's import. Needs xvfb and imagemagick.
 """
 import argparse
@@ -30,7 +30,8 @@ def main():
     images = Path(options.images).resolve()
     images.mkdir(parents=True, exist_ok=True)
     window = open_project(demo, options.project)
-    for protocol in window.getViewWidget().project.getRuns():
+    runs = [run for run in window.getViewWidget().project.getRuns() if options.label in (None, run.getObjLabel())]
+    for protocol in {run.getClassName(): run for run in runs}.values():
         for viewer in viewers_of(window, protocol):
             photograph_viewer(window, viewer, protocol, images, options)
 
@@ -40,6 +41,7 @@ def parse_options():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("demo", help="folder that make demo wrote")
     parser.add_argument("--project", default="demo", help="name of the Scipion project in it")
+    parser.add_argument("--label", help="label of the run (none: the latest of each protocol)")
     parser.add_argument("--images", default="docs/images", help="folder to write to")
     parser.add_argument("--size", default=None, help="WIDTHxHEIGHT of the windows (none: as they open)")
     parser.add_argument("--only", nargs="*", help="names of pictures (none: all)")
@@ -86,7 +88,7 @@ def photograph_viewer(window, viewer, protocol, images, options):
     wait(window.root, 1.0)
     photograph(form.root, images / ("viewer_form_%s.png" % type(viewer).__name__), options)
     for button, show in viewer._getVisualizeDict().items():
-        name = BUTTONS.get(button)
+        name = BUTTONS.get(button) if button == "showAverage" or type(viewer).__name__ != "AverageMoviesViewer" else None
         if name is None or (options.only and name not in options.only):
             continue
         for view in show():

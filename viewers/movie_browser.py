@@ -9,7 +9,7 @@ from refmotion_plugin.figures.trajectories import KINDS, LARGEST_EXAGGERATION
 from . import movie_table
 from .figure_view import figure_frame
 
-SIZE = "1240x760"
+SIZE, SHARE_OF_LIST = (1240, 760), 0.45
 REDRAW_AFTER_MS = 250           # after the last move of the slider
 
 
@@ -50,7 +50,7 @@ class _Window:
         self.order, self.descending = "number", False
         self.window = tkinter.Toplevel(root)
         self.window.title(browser.title)
-        self.window.geometry(SIZE)
+        self.window.geometry("%dx%d" % SIZE)
         panes = ttk.PanedWindow(self.window, orient="horizontal")
         panes.pack(fill="both", expand=True)
         self.left, self.right = ttk.Frame(panes), ttk.Frame(panes)
@@ -58,6 +58,8 @@ class _Window:
         panes.add(self.right, weight=3)
         self._make_list(tkinter, ttk)
         self._make_controls(tkinter, ttk)
+        self.window.update_idletasks()
+        panes.sashpos(0, int(SHARE_OF_LIST * SIZE[0]))
         self.fill()
 
     def _make_list(self, tkinter, ttk):
@@ -102,10 +104,14 @@ class _Window:
 
     def _slid(self, value):
         self.automatic.set(False)
-        self.factor.configure(text="× %.0f" % float(value))
+        self._show_factor(float(value))
         if self._waiting is not None:
             self.window.after_cancel(self._waiting)
         self._waiting = self.window.after(REDRAW_AFTER_MS, self.draw)
+
+    def _show_factor(self, value):
+        self.exaggeration.set(value)
+        self.factor.configure(text="× %.3g" % value)
 
     def sort(self, name):
         """Sort by a column; a second time the other way round."""
@@ -141,3 +147,5 @@ class _Window:
             child.destroy()
         figure_frame(self.frame, figure).pack(fill="both", expand=True)
         self.shown = figure
+        if self.automatic.get() and getattr(figure, "exaggerations", None):
+            self._show_factor(figure.exaggerations[0])

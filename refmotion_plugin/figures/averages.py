@@ -6,7 +6,7 @@ import numpy as np
 
 from .images import LONGEST_SIDE_PX, bin_image, frequency, log, stretched
 from .movies import SHOWN_REASONS, draw_reasons, draw_states
-from .style import BLUE, GREEN, GREY, ORANGE, VERMILION, ResultFigure, resolution_axis, say, styled, things
+from .style import BLUE, GREEN, GREY, ORANGE, VERMILION, ResultFigure, plain_log_ticks, resolution_axis, say, styled, things
 
 TITLES = {"weighted": "dose-weighted", "unweighted": "unweighted", "even": "even frames", "odd": "odd frames"}
 COLOURS = {"weighted": BLUE, "unweighted": GREY, "even": GREEN, "odd": ORANGE}
@@ -30,10 +30,12 @@ def average_figure(name, files, pixel_angstrom):
         axes.set_ylabel("")
     for kind, image in images.items():
         k, power = patch_power(image, pixel_angstrom)
-        panels[-1].semilogy(k[2:], np.maximum(power[2:], 1e-30), color=COLOURS[kind], label=TITLES[kind])
-        figure.remember("power " + kind, frequency_per_angstrom=k, power=power)
+        relative = np.maximum(power[2:] / max(float(power[2:5].mean()), 1e-30), 1e-12)
+        panels[-1].semilogy(k[2:], relative, color=COLOURS[kind], label=TITLES[kind])
+        figure.remember("power " + kind, frequency_per_angstrom=k[2:], relative_power=relative)
     if images:
-        panels[-1].set(ylabel="power", title="power spectra, mean of patches")
+        panels[-1].set(ylabel="power, relative to the first shells", title="power spectra, mean of patches")
+        plain_log_ticks(panels[-1])
         panels[-1].legend(loc="upper right")
         resolution_axis(panels[-1], k[2:])
     else:

@@ -1,9 +1,8 @@
 """Particles before and after: a gallery for the eye, and what changed at which resolution."""
 import numpy as np
-from matplotlib.ticker import LogLocator, NullLocator
 
 from .images import low_pass, ring_sums, stretched
-from .style import BLUE, GREY, VERMILION, ResultFigure, resolution_axis, say, smooth, styled, things
+from .style import BLUE, GREY, VERMILION, ResultFigure, plain_log_ticks, resolution_axis, say, smooth, styled, things
 
 COLUMNS = 6
 LOW_PASS_ANGSTROM = 20.0
@@ -51,9 +50,7 @@ def spectra_figure(before, after, before_pixel_angstrom, after_pixel_angstrom):
             power_axes.semilogy(k[1:], np.maximum(relative, LEAST_POWER), color=colour, label=label)
             figure.remember("power " + label, frequency_per_angstrom=k[1:], relative_power=relative)
     power_axes.set(ylabel="power, relative to the first shells", title="power spectra")
-    power_axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    power_axes.yaxis.set_major_formatter("{x:g}")
-    power_axes.yaxis.set_minor_locator(NullLocator())
+    plain_log_ticks(power_axes)
     power_axes.legend(loc="upper right")
     resolution_axis(power_axes, k[1:])
     comparable = before is not None and before.shape == after.shape and np.isclose(before_pixel_angstrom, after_pixel_angstrom, rtol=1e-3)

@@ -78,7 +78,7 @@ def _finish_rays(gain_axes, activity_axes, rays):
     gain_axes.legend(*zip(*[pair for pair in zip(handles, labels) if pair[1].startswith(("best", "chosen"))]), loc="lower left", fontsize=7)
     if rays:
         activity_axes.legend(*zip(*[pair for pair in zip(*activity_axes.get_legend_handles_labels()) if not pair[1].startswith("best")]),
-                             title="distance, direction", loc="upper right", ncols=1 + len(rays) // 6, fontsize=7, title_fontsize=7)
+                             title="distance, direction", loc="lower left", ncols=1 + len(rays) // 6, fontsize=7, title_fontsize=7)
 
 
 def _draw_margins(axes, found):

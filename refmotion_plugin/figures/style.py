@@ -7,6 +7,7 @@ from matplotlib import colormaps, rc_context
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")     # told apart by the colour-blind too
 BLUE, VERMILION, GREEN, PINK, ORANGE, SKY = OKABE_ITO
@@ -68,6 +69,13 @@ def resolution_axis(axes, frequency_per_angstrom):
             ticks.append(r)
     axes.set_xticks([1.0 / r for r in ticks], ["%g" % r for r in ticks])
     axes.set_xlabel("resolution (Å)")
+
+
+def plain_log_ticks(axes):
+    """Ticks 1, 2, 5 of each decade, as plain numbers, on a logarithmic y axis."""
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def frame_image(axes, values, frequency_per_angstrom, **options):

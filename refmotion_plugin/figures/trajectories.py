@@ -22,7 +22,7 @@ def trajectories_figure(trajectories, exaggeration=None, background=None, kinds=
     """Trajectories over the micrograph, coloured by dose; the mean in red, particles that move unlike their neighbours circled.
 
     Parameters: ``trajectories`` of one movie; ``exaggeration`` of all panels (none: chosen so that long tracks reach a twelfth of
-    the field); ``background`` a Background or None; ``kinds`` one panel each, of KINDS; ``uncertainty`` draws discs of one
+    the field; figure.exaggerations has those of the panels); ``background`` a Background or None; ``kinds`` one panel each, of KINDS; ``uncertainty`` draws discs of one
     posterior standard deviation.
     """
     kinds = kinds if len(trajectories.row) > 1 else ("motion",)              # one particle is its own mean
@@ -30,9 +30,11 @@ def trajectories_figure(trajectories, exaggeration=None, background=None, kinds=
     panels = figure.subplots(1, len(kinds), squeeze=False)[0]
     track = from_first_frame(trajectories)
     odd = outliers(trajectories.position_yx_angstrom, track)
+    figure.exaggerations = []
     for axes, kind in zip(panels, kinds):
         shown = _shown(track, kind)
         factor = exaggeration or fitting_exaggeration(trajectories.position_yx_angstrom, shown)
+        figure.exaggerations.append(factor)
         draw_trajectories(axes, trajectories, shown, factor, background, uncertainty, odd, kind == "motion")
         axes.set_title("%s, × %s" % (KINDS[kind], plain(factor)))
     for axes in panels[1:]:

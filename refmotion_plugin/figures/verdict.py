@@ -14,7 +14,7 @@ def verdict_figure(verdict):
     ``verdict`` is a contract.verdict.Verdict.
     """
     figure = ResultFigure(10.0, 5.6)
-    words, plots = figure.subfigures(2, 1, height_ratios=(1.0, 1.45))
+    words, plots = figure.subfigures(2, 1, height_ratios=(0.8, 1.45))
     _write(words, verdict)
     gain_axes, resolution_axes = plots.subplots(1, 2, width_ratios=(1.5, 1))
     _draw_gains(gain_axes, verdict)
