@@ -24,10 +24,11 @@ MovieRow = namedtuple("MovieRow", "key micrograph n_particles state reason fit s
 its motion in units of the job's prior (None if it has none of its own); the numbers of a MovieMotion, None before the alignment."""
 
 SearchFinding = namedtuple("SearchFinding", "family text worth_it gain gain_error gain_error_over_movies movies_with_gain particles "
-                                            "movies margins activity_at_last_angstrom trials")
+                                            "movies margins evidence errors activity_at_last_angstrom trials")
 """What the search for hyperparameters found. ``gain``: log-likelihood of held-out data won over rigid motion, ``gain_error`` its standard
-error; ``gain_error_over_movies`` is None for one movie; ``margins`` {family: (how much worse than the chosen, error)}; ``trials``: one dict per
-point tried, in order (kind rigid / ray / default / start / refine / own strength, family, gain, gain_error, activity_angstrom, hyperparameters,
+error; ``gain_error_over_movies`` is None for one movie; ``margins`` {family: (how much worse than the chosen, error)};
+``evidence`` {family: how much less probable than the best, natural logarithm}; ``errors`` {parameter: standard error of its natural logarithm};
+``trials``: one dict per point tried, in order (kind rigid / ray / default / most probable, family, gain, gain_error, activity_angstrom, hyperparameters,
 and of rays iteration, ray, strength, theta_degree, correlation_distance_angstrom). ``text`` is the finding as a sentence."""
 
 
@@ -119,7 +120,7 @@ class JobResults:
             margins = OrderedDict((name, (float(margin), float(error))) for name, (margin, error) in found["margins"].items())
             return SearchFinding(found["family"], found["text"], found["worth_it"], float(found["gain_log_likelihood"]), float(found["gain_error"]),
                                  found["gain_error_over_movies"], found["movies_with_gain"], found["particles"], found["movies"], margins,
-                                 found["activity_at_last_angstrom"], read_status(self.layout.search_journal))
+                                 dict(found.get("evidence", {})), dict(found.get("errors", {})), found["activity_at_last_angstrom"], read_status(self.layout.search_journal))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError("%s is damaged (%r): delete it and give the same command again" % (self.layout.search, error)) from None
 

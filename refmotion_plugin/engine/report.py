@@ -1,4 +1,5 @@
 """The report of a job: figures as PNG and one HTML page that holds them all."""
+import math
 import base64
 from datetime import datetime, timezone
 
@@ -78,9 +79,13 @@ def search_finding(found):
     else:
         said = ["No gain. Trajectories from coarse detail and one half-map do not predict the fine detail in the movies by the other half-map "
                 "better than the rigid motion does, beyond what chance gives: %s. Local motion may be left out." % numbers]
-    said.append("The prior is “%s”. Against it, %s." % (found.family, "; ".join(
-        "“%s” is worse by %.0f ± %.0f" % (name, *margin) if margin[0] >= 0 else "“%s” is better by %.0f ± %.0f, which is not enough for "
-        "its greater freedom" % (name, -margin[0], margin[1]) for name, margin in found.margins.items() if name != found.family)))
+    others = ["“%s” is less probable by e^%.0f and predicts %s by %.0f ± %.0f" % (
+        name, found.evidence[name], "worse" if margin[0] >= 0 else "better", abs(margin[0]), margin[1])
+        for name, margin in found.margins.items() if name != found.family and name in found.evidence]
+    said.append("The prior is “%s”%s." % (found.family, "; " + "; ".join(others) if others else ""))
+    if found.errors:
+        said.append("Standard errors of its parameters, as factors: %s." % ", ".join(
+            "%s × %.2f" % (name, math.exp(error)) for name, error in found.errors.items()))
     return said
 
 

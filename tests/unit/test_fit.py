@@ -8,9 +8,9 @@ import torch
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
 from refmotion_plugin.engine.maths.minimise import CONVERGED, ITERATION_LIMIT
 from refmotion_plugin.engine.motion import fit as fit_module
-from refmotion_plugin.engine.motion.adapt import adapt_strength, log_evidence, scaled
+from refmotion_plugin.engine.motion.adapt import adapt_strength, prior_evidence, scaled
 from refmotion_plugin.engine.motion.correlate import CorrelationMaps
-from refmotion_plugin.engine.motion.evidence import evidence_of_scales
+from refmotion_plugin.engine.motion.evidence import Measured, evidence_of_scales, log_evidence, measure
 from refmotion_plugin.engine.motion.fit import fit_trajectories
 from refmotion_plugin.engine.motion.prior import build_prior
 
@@ -196,7 +196,7 @@ def dense_evidence(prior, peak, curvature, b=0):
 def test_the_evidence_is_that_of_the_gaussian_model():
     hypers = [HYPER, replace(HYPER, velocity_sigma=0.05), replace(HYPER, global_angstrom=1.0, jitter_angstrom=0.0)]
     prior, peak = prior_of(*hypers), peaks()
-    found = log_evidence(prior, torch.from_numpy(peak), torch.from_numpy(CURVATURE)).numpy()
+    found = prior_evidence(prior, torch.from_numpy(peak), torch.from_numpy(CURVATURE)).numpy()
     dense = np.array([dense_evidence(prior, peak, curvatures("even"), b) for b in range(3)])
     np.testing.assert_allclose(np.diff(found), np.diff(dense), rtol=1e-6)
 
@@ -208,7 +208,7 @@ def test_the_evidence_of_scales_is_that_of_the_scaled_priors(hyper, frames):
     measured, curvature = torch.from_numpy(peaks())[:, :frames], torch.from_numpy(CURVATURE)[:frames]
     place, dose = torch.from_numpy(positions()), torch.from_numpy(DOSES)[:frames]
     found = evidence_of_scales(hyper, pairs, measured, curvature, place, dose).numpy()
-    expected = log_evidence(build_prior([scaled(hyper, *pair) for pair in pairs], place, dose), measured, curvature).numpy()
+    expected = prior_evidence(build_prior([scaled(hyper, *pair) for pair in pairs], place, dose), measured, curvature).numpy()
     np.testing.assert_allclose(np.diff(found), np.diff(expected), rtol=1e-6, atol=1e-8)
 
 
@@ -217,6 +217,28 @@ def test_independent_accelerations_are_adapted_too():
     maps = quadratic_maps(peaks(), curvatures("even"))
     fit = fit_trajectories(maps, prior_of(hyper))
     assert adapt_strength(hyper, fit, maps, torch.from_numpy(positions()), torch.from_numpy(DOSES)).velocity_sigma != hyper.velocity_sigma
+
+
+def measured_at(peak):
+    return Measured(torch.from_numpy(peak), torch.from_numpy(CURVATURE), torch.from_numpy(positions()), torch.from_numpy(DOSES))
+
+
+def test_the_evidence_of_sets_with_noise_factors_is_that_of_the_gaussian_model():
+    hypers, peak = [HYPER, replace(HYPER, velocity_sigma=0.05, correlation_distance_angstrom=900.0), replace(HYPER, global_angstrom=1.0)], peaks()
+    prior, factor = prior_of(*hypers), np.array([1.0, 1.3, 0.8])
+    found = log_evidence(hypers, measured_at(peak), torch.from_numpy(factor)).numpy()
+    dense = np.array([dense_evidence(prior, peak, curvatures("even") / factor[b], b) for b in range(3)])
+    np.testing.assert_allclose(np.diff(found), np.diff(dense), rtol=1e-6)
+
+
+def test_the_evidence_from_maps_agrees_with_that_of_the_measurements_where_maps_are_quadratic():
+    peak, found = peaks(), []
+    maps = quadratic_maps(peak, curvatures("even"))
+    for hyper in (HYPER, replace(HYPER, velocity_sigma=0.05)):
+        measured, evidence = measure(maps, hyper, torch.from_numpy(positions()), torch.from_numpy(DOSES))
+        np.testing.assert_allclose(measured.deviation.numpy(), peak, atol=1e-3)
+        found.append((evidence, float(log_evidence([hyper], measured)[0])))
+    assert np.diff(found, axis=0)[0, 0] == pytest.approx(np.diff(found, axis=0)[0, 1], rel=1e-3)
 
 
 @pytest.mark.parametrize("scale", [0.1, 0.4, 1.0])

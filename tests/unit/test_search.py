@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from refmotion_plugin.engine.search import compare
-from refmotion_plugin.engine.search.pattern import PatternSearch
+from refmotion_plugin.engine.search.climb import Parameter, climb, errors
 from refmotion_plugin.engine.search.rays import Ray, RaySearch, spread_rays
 
 
@@ -70,53 +70,47 @@ def test_impossible_rays_are_refused(wrong):
     assert Ray(0.1, 2.0).z == 2.0
 
 
-# ---- pattern ----------------------------------------------------------------------------------------------------------------
+# ---- climbing ---------------------------------------------------------------------------------------------------------------
 
-def minimise(function, center, steps, **options):
-    search = PatternSearch(list(center), list(steps), function(center), **options)
-    while not search.over:
-        points = search.ask()
-        scores = [function(p) for p in points]
-        proposed = search.combined(scores)
-        search.tell(points + [proposed], scores + [function(proposed)])
-    return search
+WIDE = (Parameter("a", 1e-3, 1e3, 1.0, 100.0), Parameter("b", 1e-3, 1e3, 1.0, 100.0))
 
 
-def test_a_quadratic_bowl_is_found_at_once():
-    search = minimise(lambda p: (p[0] - 0.6) ** 2 + 3 * (p[1] + 0.4) ** 2, (0.0, 0.0), (0.7, 0.5), smallest=1e-3, max_rounds=12)
-    assert np.allclose(search.center, (0.6, -0.4), atol=1e-9) and search.score == pytest.approx(0.0, abs=1e-12)
+def hill(tops, bends=(200.0, 50.0)):
+    """Each group's log probability: a quadratic hill in the logarithms around its own top."""
+    return lambda points: np.stack([-0.5 * (np.array(bends) / len(tops) * np.square(points - np.log(top))).sum(axis=1) for top in tops])
 
 
-def test_a_far_optimum_is_walked_to():
-    search = minimise(lambda p: abs(p[0] - 5.0) + abs(p[1] - 0.2), (0.0, 0.0), (1.0, 0.5), max_rounds=30, smallest=0.01)
-    assert np.allclose(search.center, (5.0, 0.2), atol=0.05)
+def test_the_top_of_all_groups_together_is_climbed():
+    place, value = climb(hill([(2.0, 0.5), (8.0, 0.5)]), WIDE, {"a": 1.0, "b": 1.0}, 50)
+    assert place["a"] == pytest.approx(4.0, rel=0.01) and place["b"] == pytest.approx(0.5, rel=0.02)
+    assert value == pytest.approx(-0.5 * 200 * np.log(2.0) ** 2, abs=0.1)
 
 
-def test_noise_does_not_lead_far_away():
-    rng = np.random.default_rng(0)
-    ends = [minimise(lambda p: 10 * (p[0] - 0.3) ** 2 + 10 * (p[1] - 0.3) ** 2 + 0.3 * rng.normal(), (0.0, 0.0), (0.7, 0.7)).center
-            for _ in range(20)]
-    assert np.sqrt(np.square(np.array(ends) - 0.3).mean()) < 0.25
+def test_what_data_do_not_say_stays_typical_and_limits_hold():
+    shy = (Parameter("a", 0.5, 3.0, 1.0, 1.0), Parameter("b", 1e-3, 1e3, 7.0, 1.0))
+    place, _ = climb(hill([(100.0, 1.0)], (200.0, 0.0)), shy, {"a": 1.0, "b": 7.0}, 50)
+    assert place["a"] == pytest.approx(3.0) and place["b"] == pytest.approx(7.0, rel=1e-3)
+    assert climb(hill([(9.0, 1.0)], (200.0, 0.0)), shy, {"a": 90.0, "b": 7.0}, 1)[0]["a"] <= 3.0 + 1e-9
+    half, _ = climb(hill([(9.0, 1.0)], (1.0, 0.0)), (Parameter("a", 1e-3, 1e3, 1.0, 1.0), shy[1]), {"a": 1.0, "b": 7.0}, 50)
+    assert half["a"] == pytest.approx(3.0, rel=0.02)              # as much prior as data: half way in the logarithm
 
 
-def test_steps_are_halved_where_nothing_improves_and_the_search_ends():
-    search = PatternSearch([0.0], [1.0], 0.0, smallest=0.3)
-    asked = []
-    while not search.over:
-        asked.append([p[0] for p in search.ask()])
-        assert not search.tell(search.ask(), [1.0, 1.0])
-    assert asked == [[-1.0, 1.0], [-0.5, 0.5]] and search.ask() == [] and search.center == [0.0]
+def test_errors_are_those_of_the_curvature_or_of_the_groups_scatter():
+    alike = hill([(2.0, 0.5)] * 4)
+    found = errors(alike, WIDE, {"a": 2.0, "b": 0.5})
+    assert found["a"] == pytest.approx(200 ** -0.5, rel=0.01) and found["b"] == pytest.approx(50 ** -0.5, rel=0.01)
+    tops = np.exp(np.random.default_rng(0).normal(size=(12, 2)))
+    center = dict(zip("ab", np.exp(np.log(tops).mean(axis=0))))
+    found = errors(hill(tops), WIDE, center)
+    expected = np.log(tops).std(axis=0, ddof=1) / 12 ** 0.5
+    assert [found["a"], found["b"]] == pytest.approx(np.maximum(expected, [200 ** -0.5, 50 ** -0.5]), rel=0.01)
 
 
-def test_the_search_ends_after_its_rounds():
-    search = minimise(lambda p: -p[0], (0.0,), (1.0,), max_rounds=3)
-    assert search.rounds == 3 and search.center == [3.0]
-
-
-def test_scores_that_are_no_numbers_are_not_taken():
-    search = PatternSearch([0.0], [1.0], 5.0)
-    assert search.combined([math.nan, 4.0]) == [1.0]
-    assert search.tell([[-1.0], [1.0]], [math.nan, 4.0]) and search.center == [1.0]
+def test_where_nothing_is_known_the_error_is_that_of_the_prior():
+    shy = (Parameter("a", 1e-3, 1e3, 1.0, 0.7),)
+    assert errors(lambda points: np.zeros((1, len(points))), shy, {"a": 1.0}) == {"a": pytest.approx(0.7)}
+    rising = errors(lambda points: 5.0 * points[None, :, 0] ** 2, shy, {"a": 1.0})
+    assert rising["a"] == pytest.approx(0.7)                      # a hollow is no top
 
 
 # ---- what scores can tell -----------------------------------------------------------------------------------------------------
@@ -143,54 +137,18 @@ def test_with_one_movie_the_error_comes_from_the_particles():
     assert compare.error_over_items(np.array([3.0]), np.array([0])) == 3.0
 
 
-def test_folds_have_a_part_of_every_movie():
-    group = np.repeat([0, 1, 2], [10, 11, 2])
-    fold = compare.folds_of(group, 5)
-    assert [np.bincount(fold[group == g], minlength=5).max() - np.bincount(fold[group == g], minlength=5).min() for g in range(3)] == [0, 1, 1]
+def test_the_most_probable_candidate_is_taken_with_margins_of_all():
+    group, scores = np.repeat([0, 1], 50), np.random.default_rng(0).normal(size=(3, 100))
+    by_name = {"default": scores[0], "smooth": scores[0] - 1.0, "rough": scores[0] + 0.5}
+    chosen, margins = compare.choose({"default": -9.0, "smooth": 5.0, "rough": 4.0}, by_name, group, 2.0)
+    assert chosen == "smooth" and margins["smooth"] == (0.0, 0.0)
+    assert margins["default"][0] == pytest.approx(100.0) and margins["rough"][0] == pytest.approx(150.0)
 
 
-def test_a_choice_among_noise_gains_nothing_where_it_is_held_out():
-    """The best of many columns of noise looks good; judged on particles that did not choose it, it is worth nothing."""
-    rng, group = np.random.default_rng(2), np.zeros(200, int)
-    looks, held = [], []
-    for _ in range(100):
-        scores = rng.normal(size=(200, 40))
-        looks.append(scores.sum(0).min())
-        held.append(compare.held_out_scores(scores, compare.folds_of(group)).sum())
-    assert np.mean(looks) < -25 and abs(np.mean(held)) < 4 * np.std(held) / 10
-
-
-def test_a_clear_winner_is_held_out_as_itself():
-    scores = np.random.default_rng(3).normal(size=(50, 6))
-    scores[:, 4] -= 3.0
-    np.testing.assert_array_equal(compare.held_out_scores(scores, compare.folds_of(np.zeros(50, int))), scores[:, 4])
-    scores[:, 2] = np.nan
-    np.testing.assert_array_equal(compare.held_out_scores(scores, compare.folds_of(np.zeros(50, int))), scores[:, 4])
-    assert compare.held_out_scores(scores[:1], np.zeros(1, int)) == scores[0, [0, 1, 3, 4, 5]].min()
-
-
-def noisy(mean, n=100, seed=0):
-    return mean + np.random.default_rng(seed).normal(size=n)
-
-
-def test_a_richer_candidate_must_win_clearly():
-    group, simple = np.repeat([0, 1], 50), noisy(0.0)
-    better = simple - noisy(0.05, seed=1)           # 5 of 100 particles' scatter of 10
-    chosen, margins = compare.choose({"simple": simple, "rich": better}, group, 2.0)
-    assert chosen == "simple" and margins["simple"] == (0.0, 0.0)
-    assert margins["rich"][0] == pytest.approx((better - simple).sum()) and margins["rich"][1] > 5
-    chosen, margins = compare.choose({"simple": simple, "rich": simple - noisy(1.0, seed=1)}, group, 2.0)
-    assert chosen == "rich" and margins["simple"][0] > 0 and margins["rich"] == (0.0, 0.0)
-
-
-def test_the_third_must_beat_the_second_that_won():
-    group, first = np.repeat([0, 1], 50), noisy(0.0)
-    second = first - noisy(1.0, seed=1)
-    third = second - noisy(0.01, seed=2)
-    assert compare.choose({"a": first, "b": second, "c": third}, group, 2.0)[0] == "b"
-
-
-def test_one_movie_that_gains_much_does_not_choose_for_all():
-    group, simple = np.repeat([0, 1, 2, 3], 25), np.zeros(100)
-    rich = np.where(group == 0, -4.0, 0.0) + 0.1 * noisy(0.0)
-    assert compare.choose({"simple": simple, "rich": rich}, group, 2.0)[0] == "simple"
+def test_the_first_candidate_stays_where_it_predicts_clearly_better():
+    group, noise = np.repeat([0, 1], 50), np.random.default_rng(0).normal(size=100)
+    lost = noise - noise.mean() + 0.15                            # 15 +- about 10 worse than the first
+    evidence = {"default": 0.0, "smooth": 50.0}
+    assert compare.choose(evidence, {"default": np.zeros(100), "smooth": lost}, group, 2.0)[0] == "smooth"
+    chosen, margins = compare.choose(evidence, {"default": np.zeros(100), "smooth": 3 * lost - 2 * (noise - noise.mean())}, group, 2.0)
+    assert chosen == "default" and margins["default"] == (0.0, 0.0) and margins["smooth"][0] == pytest.approx(45.0)

@@ -11,10 +11,10 @@ import torch
 
 from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, SearchSpec
+from refmotion_plugin.engine.motion.adapt import scaled
 from refmotion_plugin.engine.motion.fit import fit_trajectories
 from refmotion_plugin.engine.motion.prior import build_prior
-from refmotion_plugin.engine.search import compare
-from refmotion_plugin.engine.stages import refine, tune, validate
+from refmotion_plugin.engine.stages import probable, refine, tune, validate
 
 FIXED = replace(DEFAULT_HYPERPARAMETERS, movie_spread=0.0)
 
@@ -160,12 +160,12 @@ def test_a_batch_is_as_its_sets_one_by_one(movie):
     np.testing.assert_allclose(together.activity, [a.activity[0] for a in alone], atol=0.02)
 
 
-def test_a_movies_own_strength_is_found_once_and_may_be_held(movie):
+def test_a_set_with_a_spread_is_tried_with_the_movies_own_strength(movie):
     scales = validate.movie_scales(movie, DEFAULT_HYPERPARAMETERS)
     assert scales != (1.0, 1.0)
     own = validate.try_hyperparameters(movie, [DEFAULT_HYPERPARAMETERS]).score
-    np.testing.assert_allclose(validate.try_hyperparameters(movie, [DEFAULT_HYPERPARAMETERS], scales).score, own, atol=1e-6)
-    assert np.abs(validate.try_hyperparameters(movie, [DEFAULT_HYPERPARAMETERS], (1.0, 1.0)).score - own).max() > 1e-3
+    np.testing.assert_allclose(validate.try_hyperparameters(movie, [scaled(FIXED, *scales)]).score, own, atol=1e-6)
+    assert np.abs(validate.try_hyperparameters(movie, [FIXED]).score - own).max() > 1e-3
 
 
 # ---- the cache ----------------------------------------------------------------------------------------------------------------
@@ -225,7 +225,67 @@ def test_an_unusable_movie_is_replaced_and_if_none_is_left_the_reason_is_said(ti
         filled(tiny, job, monkeypatch, broken=names)
 
 
-# ---- refinement -------------------------------------------------------------------------------------------------------------------
+# ---- the most probable parameters -------------------------------------------------------------------------------------------------
+
+DOSES = torch.arange(12, dtype=torch.float64) * 2.0 + 1.0
+
+
+def drawn_movie(hyper, seed, particles=40, sd=0.4):
+    """A stand-in for a movie of the tuning set: measurements of motion that was drawn from a prior, with white noise."""
+    rng = np.random.default_rng(seed)
+    position = torch.from_numpy(rng.uniform(0, 4000, size=(particles, 2)))
+    prior = probable.Measured(None, None, position, DOSES).prior([hyper])
+    z, g = (torch.from_numpy(rng.normal(size=shape)) for shape in ((1, particles, len(DOSES), 2), (1, len(DOSES), 2)))
+    motion = prior.deviation(z, g)[0] + sd * torch.from_numpy(rng.normal(size=(particles, len(DOSES), 2)))
+    return SimpleNamespace(low=motion, curvature=torch.full((len(DOSES),), sd ** -2, dtype=torch.float64), position_yx_angstrom=position,
+                           dose_e_per_A2=DOSES)
+
+
+def searched(monkeypatch, movies, start=FIXED, rounds=2):
+    """most_probable on stand-ins: what is measured is known beforehand, whatever the fit."""
+    curvature = movies[0].curvature
+    monkeypatch.setattr(probable, "measure", lambda maps, hyper, position, dose: (probable.Measured(maps, curvature, position, dose), 0.0))
+    return probable.most_probable(movies, start, rounds)
+
+
+TRUE = replace(FIXED, velocity_sigma=0.2, acceleration_sigma=0.02, correlation_distance_angstrom=2500.0, jitter_angstrom=0.3, global_angstrom=0.2)
+
+
+def test_the_parameters_that_motion_was_drawn_with_are_found_within_their_errors(monkeypatch):
+    found = searched(monkeypatch, [drawn_movie(TRUE, seed) for seed in range(6)])
+    for name in ("velocity_sigma", "correlation_distance_angstrom", "jitter_angstrom", "global_angstrom"):
+        off = math.log(getattr(found.hyperparameters, name) / getattr(TRUE, name))
+        assert abs(off) < 3 * found.errors[name] and found.errors[name] < 1.0, name
+    assert found.noise_factor == pytest.approx(1.0, abs=0.1) and found.hyperparameters.movie_spread == 0.0
+    assert found.errors["global_angstrom"] < 0.3 and set(found.errors) == {p.name for p in probable.PARAMETERS} | {"noise_factor"}
+
+
+def test_movies_that_differ_are_given_a_spread(monkeypatch):
+    movies = [drawn_movie(scaled(TRUE, factor, 1.0), seed) for seed, factor in enumerate((0.2, 1.0, 5.0, 0.3, 4.0))]
+    assert searched(monkeypatch, movies, rounds=1).hyperparameters.movie_spread >= 0.5
+
+
+def test_noise_that_is_more_than_thought_is_not_taken_for_jitter(monkeypatch):
+    """Later frames tell less, as damage has it, and all noise is 1.2 times what the curvature says."""
+    loss, movies = torch.exp(-DOSES / 10.0), []
+    for seed in range(6):
+        movie = drawn_movie(replace(TRUE, jitter_angstrom=0.01), seed, sd=1e-3)
+        noise = torch.from_numpy(np.random.default_rng(99 + seed).normal(size=movie.low.shape))
+        movie.low, movie.curvature = movie.low + 0.4 * 1.2 ** 0.5 * loss.rsqrt()[:, None] * noise, loss * 0.4 ** -2
+        movies.append(movie)
+    found = searched(monkeypatch, movies)
+    assert found.noise_factor > 1.1 and found.hyperparameters.jitter_angstrom < 0.1
+    monkeypatch.setattr(probable, "NOISE", replace(probable.NOISE, width=1e-4))
+    assert searched(monkeypatch, movies).hyperparameters.jitter_angstrom > 0.1
+
+
+def test_what_is_switched_off_stays_off(monkeypatch):
+    off = replace(FIXED, global_angstrom=0.0, early_factor=0.0)
+    found = searched(monkeypatch, [drawn_movie(TRUE, 0)], off, 1)
+    assert found.hyperparameters.global_angstrom == 0.0 and found.hyperparameters.early_factor == 0.0 and "global_angstrom" not in found.errors
+
+
+# ---- families and the ledger ------------------------------------------------------------------------------------------------------
 
 class Bowl:
     """Stands in for a tuning set: a bowl in the logarithm of sigma_V with its bottom at ``bottom``, the same for all particles."""
@@ -233,50 +293,55 @@ class Bowl:
     def __init__(self, bottom, particles=300):
         self.bottom, self.movie_of, self.asked = bottom, np.repeat([0, 1, 2], particles // 3), 0
 
-    def evaluate(self, hypers, scales=None):
+    def evaluate(self, hypers):
         self.asked += len(hypers)
         score = [math.log(h.velocity_sigma / self.bottom) ** 2 if h.velocity_sigma > validate.RIGID_SIGMA else 50.0 for h in hypers]
         noise = np.random.default_rng(0).normal(size=(len(self.movie_of), 1))
         return np.array(score) + noise, np.ones(len(hypers))
 
-    def scales(self, hyper):
-        return [(1.0, 1.0)] * 3
 
-
-def test_every_family_is_refined_to_the_bottom_and_the_default_takes_part_as_it_is():
+def families(monkeypatch, thoroughness, ray_best=replace(FIXED, velocity_sigma=3.0)):
+    """Candidates with stand-ins for climbs: a set is the more probable the nearer its sigma_V is to 0.8; climbs stay where they start."""
+    probability = lambda tuning_set, hyper: -math.log(hyper.velocity_sigma / 0.8) ** 2
+    climbs = []
+    monkeypatch.setattr(refine, "own_probability", probability)
+    monkeypatch.setattr(refine, "most_probable", lambda tuning_set, start, rounds: climbs.append((start, rounds)) or probable.Probable(
+        start, probability(None, start), 1.0, {"velocity_sigma": 0.1}))
     ledger = refine.Ledger(Bowl(0.8))
-    found = {c.family: c for c in refine.refine_families(ledger, FIXED, "balanced", lambda *step: None)}
-    assert list(found) == ["default prior", "constant strengths", "strengths that fall with dose", "field with jitter"]
-    assert found["default prior"].hyperparameters == DEFAULT_HYPERPARAMETERS
-    for name in list(found)[1:]:
-        assert found[name].hyperparameters.velocity_sigma == pytest.approx(0.8, rel=0.02)
-    assert found["constant strengths"].hyperparameters.early_factor == 0.0
+    return refine.refine_families(ledger, ray_best, thoroughness, lambda *step: None), climbs, ledger
 
 
-def test_fast_refines_one_family_and_few_particles_few_parameters(monkeypatch):
-    counts = {}
-    for particles in (150, 300):
-        ledger = refine.Ledger(Bowl(0.8, particles))
-        found = refine.refine_families(ledger, FIXED, "fast", lambda *step: None)
-        assert [c.family for c in found] == ["default prior", "field with jitter"]
-        changed = [t.hyperparameters for t in ledger.tested if t.kind == "refine"]
-        counts[particles] = sum(len({getattr(h, name) for h in changed}) > 1 for name in refine.STEP)
-    assert counts == {150: 3, 300: 7}
+def test_every_family_is_climbed_from_the_more_probable_start_and_the_default_takes_part_as_it_is(monkeypatch):
+    candidates, climbs, _ = families(monkeypatch, "balanced")
+    found = {c.family: c for c in candidates}
+    assert list(found) == ["default prior", "smooth field", "rough field"]
+    assert found["default prior"].hyperparameters == DEFAULT_HYPERPARAMETERS and found["default prior"].found is None
+    assert [start.velocity_sigma for start, _ in climbs] == [FIXED.velocity_sigma] * 2
+    assert [start.kernel for start, _ in climbs] == ["matern", "exponential"]
+    assert climbs[1][0].correlation_distance_angstrom == 2 * climbs[0][0].correlation_distance_angstrom
+    assert families(monkeypatch, "balanced", replace(FIXED, velocity_sigma=0.9))[1][0][0].velocity_sigma == 0.9
 
 
-def test_the_ledger_knows_every_trial_and_its_gain():
-    ledger = refine.Ledger(Bowl(0.8))
-    refine.refine_families(ledger, FIXED, "fast", lambda *step: None)
+def test_fast_leaves_out_the_rough_field_and_extensive_climbs_from_both_starts(monkeypatch):
+    fast, climbs, _ = families(monkeypatch, "fast")
+    assert [c.family for c in fast] == ["default prior", "smooth field"] and len(climbs) == 1 and climbs[0][1] == refine.ROUNDS["fast"]
+    extensive, climbs, _ = families(monkeypatch, "extensive")
+    assert [start.velocity_sigma for start, _ in climbs] == [0.46, 3.0] * 2 and extensive[1].hyperparameters.velocity_sigma == 0.46
+
+
+def test_the_ledger_knows_every_trial_and_its_gain(monkeypatch):
+    _, _, ledger = families(monkeypatch, "fast")
     rows = ledger.journal()
     assert len(rows) == ledger.tuning_set.asked and json.loads(json.dumps(rows)) == rows
-    assert [r["kind"] for r in rows[:3]] == ["rigid", "default", "start"] and rows[0]["gain"] == 0.0
+    assert [r["kind"] for r in rows] == ["rigid", "default", "most probable"] and rows[0]["gain"] == 0.0
     assert rows[1]["gain"] == pytest.approx(300 * (50 - math.log(0.46 / 0.8) ** 2)) and rows[1]["gain_error"] < 1e-6
+    assert rows[1]["log_evidence"] == pytest.approx(-math.log(0.46 / 0.8) ** 2)
 
 
 def test_scores_that_are_no_numbers_leave_the_journal_readable():
     ledger = refine.Ledger(Bowl(0.8))
     ledger.tuning_set.bottom = math.nan
-    trial = ledger.evaluate("refine", "x", [FIXED])[0]
+    trial = ledger.evaluate("ray", "x", [FIXED])[0]
     assert trial.total == math.inf and ledger.journal()[-1]["gain"] is None and "NaN" not in json.dumps(ledger.journal())
 
 
@@ -284,16 +349,17 @@ def test_scores_that_are_no_numbers_leave_the_journal_readable():
 
 def test_a_fast_search_finds_the_motion_of_the_tiny_project(tuned):
     assert tuned.worth_it and tuned.gain > 2 * tuned.gain_error > 0 and tuned.particles == 24 and len(tuned.movies) == 2
-    assert tuned.movies_with_gain == 2 and set(tuned.margins) == {"default prior", "field with jitter"}
+    assert tuned.movies_with_gain == 2 and set(tuned.margins) == {"default prior", "smooth field"} == set(tuned.evidence)
     assert tuned.margins[tuned.family] == (0.0, 0.0) and tuned.activity_at_last_angstrom < 10 * tune.STILL_ANGSTROM
     kinds = [row["kind"] for row in tuned.journal]
-    assert kinds[0] == "rigid" and {"ray", "default", "start", "refine", "own strength"} <= set(kinds)
+    assert kinds[0] == "rigid" and set(kinds) == {"rigid", "ray", "default", "most probable"} and min(tuned.evidence.values()) == 0.0
+    assert (tuned.family == "default prior") != bool(tuned.errors)
     assert "explains held-out data better" in tuned.text and "24 particles, 2 of 2 movies gain" in tuned.text
 
 
 def test_the_search_is_the_same_every_time(tiny, calibrated, tuned):
     again = tune.tune(tiny.movies, tiny.of, with_search(calibrated, cache_gib=0.0))
-    assert again.hyperparameters == tuned.hyperparameters and again.margins == tuned.margins and again.journal == tuned.journal
+    assert again.hyperparameters == tuned.hyperparameters and again.margins == tuned.margins and again.journal == tuned.journal and again.errors == tuned.errors
 
 
 def test_activity_falls_to_nothing_along_a_ray(tuned):
@@ -334,21 +400,12 @@ def all_of_half_1(tiny):
 
 
 def tuning(gain, error):
-    return tune.Tuning(FIXED, "default prior", {}, gain, error, math.inf, 1, 10, ["m"], 0.0, [])
+    return tune.Tuning(FIXED, "default prior", {}, {}, {}, gain, error, math.inf, 1, 10, ["m"], 0.0, [])
 
 
 def test_a_gain_is_one_beyond_two_standard_errors():
     assert tuning(10.0, 4.9).worth_it and not tuning(10.0, 5.1).worth_it and not tuning(-10.0, 1.0).worth_it
     assert "no gain" not in tuning(10.0, 4.9).text and "no gain" in tuning(10.0, 5.1).text
-    assert compare.FOLDS == 5
-
-
-def test_every_movie_is_given_its_own_held_strength(tuning_set):
-    scales = tuning_set.scales(DEFAULT_HYPERPARAMETERS)
-    assert len(scales) == 2 and scales[0] != scales[1]
-    held, free = tuning_set.evaluate([DEFAULT_HYPERPARAMETERS], scales)[0], tuning_set.evaluate([DEFAULT_HYPERPARAMETERS])[0]
-    np.testing.assert_allclose(held, free, atol=1e-6)
-    assert np.abs(tuning_set.evaluate([DEFAULT_HYPERPARAMETERS], scales[::-1])[0] - free).max() > 1e-3
 
 
 def test_what_was_spilled_is_removed_even_when_the_search_stops(tiny, calibrated, monkeypatch):

@@ -27,12 +27,13 @@ def journal():
             rows.append(dict(kind="ray", family="rays", score=-1.0, gain=50.0 - (i - 1.5) ** 2 - ray, gain_error=3.0,
                              activity_angstrom=10.0 / 3 ** i, hyperparameters={}, iteration=i, ray=ray, theta_degree=theta,
                              correlation_distance_angstrom=z, strength=0.2 * 2.5 ** i))
-    return rows + [dict(rows[0], kind="refine", score=None, gain=None, gain_error=None)]
+    return rows + [dict(rows[0], kind="most probable", score=None, gain=None, gain_error=None)]
 
 
 def tuning(gain=52.0, movies=("M/mic_0.mrc", "M/mic_1.mrc")):
-    margins = {"default prior": (4.0, 1.5), "constant strengths": (0.0, 0.0), "field with jitter": (-1.0, 2.0)}
-    return Tuning(FOUND, "constant strengths", margins, gain, 6.0, math.inf if len(movies) == 1 else 11.0, len(movies), 4, list(movies), 0.02,
+    margins = {"default prior": (4.0, 1.5), "smooth field": (0.0, 0.0), "rough field": (-1.0, 2.0)}
+    evidence = {"default prior": 12.0, "smooth field": 0.0, "rough field": 3.0}
+    return Tuning(FOUND, "smooth field", margins, evidence, {"velocity_sigma": 0.1}, gain, 6.0, math.inf if len(movies) == 1 else 11.0, len(movies), 4, list(movies), 0.02,
                   journal())
 
 
@@ -80,7 +81,7 @@ def test_what_is_found_is_used_and_kept(tmp_path):
     assert used == [FOUND] * 3 and results.hyperparameters() == FOUND
     found = results.search()
     assert found.worth_it and found.gain == 52.0 and found.gain_error == 6.0 and found.gain_error_over_movies == 11.0
-    assert found.family == "constant strengths" and found.margins["field with jitter"] == (-1.0, 2.0) and found.trials == journal()
+    assert found.family == "smooth field" and found.margins["rough field"] == (-1.0, 2.0) and found.trials == journal()
     assert found.text == tuning().text and found.movies == ["M/mic_0.mrc", "M/mic_1.mrc"] and found.movies_with_gain == 2
 
 
@@ -171,7 +172,7 @@ def test_the_report_says_whether_local_motion_helps(tmp_path):
     run(tmp_path / "out", job_spec(tmp_path))
     page = report.write_report(JobResults(tmp_path / "out")).read_text()
     assert "<h2>Search for hyperparameters</h2>" in page and "<p>Yes. " in page and "52 ± 6" in page and "2 of 2 movies gain" in page
-    assert "“default prior” is worse by 4 ± 2" in page and "“field with jitter” is better by 1 ± 2, which is not enough" in page
+    assert "“default prior” is worse by 4 ± 2" in page and "“rough field” is better by 1 ± 2, which is not enough" in page
     assert (tmp_path / "out" / "figures" / "search.png").stat().st_size > 10000
 
 
@@ -201,12 +202,12 @@ def test_the_figure_draws_every_ray_and_marks_the_choice(tmp_path):
     assert list(star.get_ydata()) == [49.75] and list(star.get_xdata()) == [0.5]
     assert any(line.get_linestyle() == "--" and set(line.get_ydata()) == {52.0} for line in gain.lines)
     assert [t.get_text().replace("\n", " ") for t in families.get_yticklabels()] == [
-        "default prior", "constant strengths (chosen)", "field with jitter"]
+        "default prior", "smooth field (chosen)", "rough field"]
 
 
 def test_the_figure_is_drawn_of_a_search_without_rays_or_gain():
     from refmotion_plugin.contract.results import SearchFinding
-    empty = SearchFinding("default prior", "", False, 0.0, 0.0, None, 0, 1, ["m"], {"default prior": (0.0, 0.0)}, 0.0, [])
+    empty = SearchFinding("default prior", "", False, 0.0, 0.0, None, 0, 1, ["m"], {"default prior": (0.0, 0.0)}, {}, {}, 0.0, [])
     search_figure(empty).canvas.draw()
     nothing = empty._replace(trials=[dict(t, gain=-5.0) for t in journal() if t["kind"] == "ray"])
     search_figure(nothing).canvas.draw()

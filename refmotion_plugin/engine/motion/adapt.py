@@ -1,10 +1,7 @@
 """How strongly this movie moves: the prior's strength scaled by the movie's own evidence.
 
 Beam-induced motion differs from movie to movie by factors; a strength that fits one lets noise into the tracks of a movie that
-hardly moves. Around a first fit the correlation is close to quadratic with the expected curvature h, so each particle and frame
-acts as one measurement y = d + force / h of the deviation with variance 1 / h. The evidence of a Gaussian prior given such
-measurements is closed form (the determinant comes with the fit's metric), so no further fit is needed to choose.
-Source of the principle: MacKay 1992, Neural Computation 4:415-447 (evidence for strengths of priors).
+hardly moves. The evidence says which factor is the most probable.
 """
 import math
 from dataclasses import replace
@@ -12,13 +9,12 @@ from dataclasses import replace
 import torch
 
 from .correlate import CorrelationMaps
-from .evidence import evidence_of_scales
+from .evidence import Measured, evidence_of_scales, measured_around
 from .fit import Fit, Metric
-from .prior import MotionPrior, build_prior
+from .prior import MotionPrior
 
 MOTION_SCALES = (0.03, 0.1, 0.3, 1.0, 3.0, 9.0)
 GLOBAL_SCALES = (0.1, 0.3, 1.0, 2.0)
-LEAST_CURVATURE = 1e-6     # 1/A^2: frames without signal measure nothing
 
 
 def scaled(hyper, motion, shift):
@@ -27,7 +23,7 @@ def scaled(hyper, motion, shift):
                    jitter_angstrom=hyper.jitter_angstrom * motion, global_angstrom=hyper.global_angstrom * shift)
 
 
-def log_evidence(prior: MotionPrior, measured, curvature):
+def prior_evidence(prior: MotionPrior, measured, curvature):
     """log p(measured | prior) up to a constant, both axes together, (b,).
 
     ``measured`` (P, F, 2) A; ``curvature`` (F,) inverse variances per axis. With the optimum x of the quadratic problem,
@@ -48,14 +44,15 @@ def adapt_strength(hyper, fit: Fit, maps: CorrelationMaps, position_yx_angstrom,
     """
     if hyper.movie_spread <= 0:
         return hyper
-    curvature = maps.curvature.mean(0).to(torch.float64).clamp(min=LEAST_CURVATURE)
-    measured = fit.deviation[0] + fit.force[0] / curvature[:, None]
+    return scaled(hyper, *own_scales(hyper, measured_around(fit, maps, position_yx_angstrom, dose_e_per_A2)))
 
+
+def own_scales(hyper, measured: Measured):
+    """The most probable (motion, shift) of a movie for a set with ``movie_spread`` > 0."""
     def evidence(pairs):
         if hyper.correlated_acceleration:
-            return evidence_of_scales(hyper, pairs, measured, curvature, position_yx_angstrom, dose_e_per_A2)
-        prior = build_prior([scaled(hyper, *pair) for pair in pairs], position_yx_angstrom, dose_e_per_A2)
-        return log_evidence(prior, measured, curvature)
+            return evidence_of_scales(hyper, pairs, measured.deviation, measured.curvature, measured.position_yx_angstrom, measured.dose_e_per_A2)
+        return prior_evidence(measured.prior([scaled(hyper, *pair) for pair in pairs]), measured.deviation, measured.curvature)
 
     def score(pairs):
         penalty = [sum(math.log(v) ** 2 for v in pair) / (2 * hyper.movie_spread ** 2) for pair in pairs]
@@ -64,7 +61,7 @@ def adapt_strength(hyper, fit: Fit, maps: CorrelationMaps, position_yx_angstrom,
     motion = _peak(MOTION_SCALES, score([(m, 1.0) for m in MOTION_SCALES]))
     shift = _peak(GLOBAL_SCALES, score([(motion, g) for g in GLOBAL_SCALES])) if hyper.global_angstrom > 0 else 1.0
     motion = _peak(MOTION_SCALES, score([(m, shift) for m in MOTION_SCALES]))
-    return scaled(hyper, motion, shift)
+    return motion, shift
 
 
 def _peak(scales, scores):

@@ -1,13 +1,73 @@
-"""Evidence of many strengths of one prior at once: a handful of frame x frame decompositions serves all modes.
+"""The evidence of a prior: how probable a movie's correlation maps are under it, with the trajectories integrated out.
 
-With measurements y = deviation + noise of variance 1 / h_f, mode m of the spatial kernel (eigenvalue lambda_m) has the covariance
+Around a fit the correlation is close to quadratic with the expected curvature h, so each particle and frame acts as one
+measurement y = d + force / h of the deviation with variance 1 / h. For a Gaussian prior the evidence is then in closed form, so
+priors are compared without a fit for each. Source of the principle: MacKay 1992, Neural Computation 4:415-447.
+
+A handful of frame x frame decompositions serves all modes: mode m of the spatial kernel (eigenvalue lambda_m) has the covariance
 N + lambda_m T: N = offset + jitter + noise, T the motion's own. One generalised eigendecomposition T = W diag(mu) W^T, N = W W^T makes
 all of them diagonal; the shift common to all particles is one more frame x frame matrix (Woodbury). Only for priors whose velocities
 and accelerations share the kernel.
 """
+from dataclasses import dataclass
+
 import torch
 
-from .prior import motion_covariance, spatial_modes
+from .correlate import CorrelationMaps
+from .fit import Fit, Metric, fit_trajectories
+from .prior import build_prior, motion_covariance, spatial_modes
+
+LEAST_CURVATURE = 1e-6     # 1/A^2: frames without signal measure nothing
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One movie as measurements: ``deviation`` (P, F, 2) A with inverse variances ``curvature`` (F,) per axis, 1/A^2; where and when."""
+
+    deviation: torch.Tensor
+    curvature: torch.Tensor
+    position_yx_angstrom: torch.Tensor
+    dose_e_per_A2: torch.Tensor
+
+    def prior(self, hypers):
+        """The priors of hyperparameter sets at these positions and doses."""
+        return build_prior(hypers, self.position_yx_angstrom, self.dose_e_per_A2)
+
+
+def measured_around(fit: Fit, maps: CorrelationMaps, position_yx_angstrom, dose_e_per_A2):
+    """The measurements that the maps amount to near the first set of a fit."""
+    curvature = maps.curvature.mean(0).to(torch.float64).clamp(min=LEAST_CURVATURE)
+    return Measured(fit.deviation[0] + fit.force[0] / curvature[:, None], curvature, position_yx_angstrom, dose_e_per_A2)
+
+
+def measure(maps: CorrelationMaps, hyper, position_yx_angstrom, dose_e_per_A2):
+    """Fit under one set; returns the measurements around it and the logarithm of the evidence there, from the maps themselves."""
+    prior = build_prior([hyper], position_yx_angstrom, dose_e_per_A2)
+    fit = fit_trajectories(maps, prior)
+    found = measured_around(fit, maps, position_yx_angstrom, dose_e_per_A2)
+    return found, float(-fit.energy[0] - Metric(prior, found.curvature[None]).log_determinant()[0])
+
+
+def log_evidence(hypers, measured: Measured, noise_factor=None):
+    """log p(measured | set) up to a constant, both axes together, float64 (b,), of b sets with correlated accelerations.
+
+    ``noise_factor`` (b,): variances are 1 / h times this (none: 1). Jitter is white as noise is, but does not grow with damage:
+    where the factor is free, an error of a few percent in h is not taken for jitter.
+    """
+    curvature, dose = measured.curvature, measured.dose_e_per_A2
+    factor = torch.ones(len(hypers), dtype=torch.float64) if noise_factor is None else noise_factor
+    noise = torch.diag_embed(factor.to(curvature)[:, None] / curvature)
+    column = lambda name: torch.tensor([getattr(h, name) for h in hypers], dtype=torch.float64, device=curvature.device)
+    eye = torch.eye(len(dose), dtype=torch.float64, device=curvature.device)
+    fixed = column("offset_angstrom")[:, None, None] ** 2 * torch.ones_like(eye) + noise + column("jitter_angstrom")[:, None, None] ** 2 * eye
+    motion = torch.stack([motion_covariance(h, dose) for h in hypers])
+    kernels = [(h.correlation_distance_angstrom, h.kernel) for h in hypers]
+    found = torch.empty(len(hypers), dtype=torch.float64, device=curvature.device)
+    for kernel in dict.fromkeys(kernels):
+        which = [i for i, own in enumerate(kernels) if own == kernel]
+        found[which] = _log_normal(measured.deviation, *spatial_modes(*kernel, measured.position_yx_angstrom), fixed[which], motion[which],
+                                   column("global_angstrom")[which] ** 2)
+    return found
 
 
 def evidence_of_scales(hyper, pairs, measured, curvature, position_yx_angstrom, dose_e_per_A2):
@@ -17,13 +77,21 @@ def evidence_of_scales(hyper, pairs, measured, curvature, position_yx_angstrom, 
     (F,) inverse variances per axis; ``hyper`` with correlated accelerations.
     """
     scales = torch.tensor(pairs, dtype=torch.float64, device=measured.device)
-    n, frames = measured.shape[:2]
-    eye = torch.eye(frames, dtype=torch.float64, device=measured.device)
+    eye = torch.eye(measured.shape[1], dtype=torch.float64, device=measured.device)
     eigenvalue, modes = spatial_modes(hyper.correlation_distance_angstrom, hyper.kernel, position_yx_angstrom)
     motion = scales[:, 0, None, None] ** 2
     fixed = hyper.offset_angstrom ** 2 * torch.ones_like(eye) + torch.diag(1.0 / curvature) + motion * hyper.jitter_angstrom ** 2 * eye
+    return _log_normal(measured, eigenvalue, modes, fixed, motion * motion_covariance(hyper, dose_e_per_A2), (scales[:, 1] * hyper.global_angstrom) ** 2)
+
+
+def _log_normal(measured, eigenvalue, modes, fixed, motion, variance):
+    """Logarithm of the normal density of measurements, without its 2 pi.
+
+    Covariances: ``fixed`` (b, F, F) in all modes, ``motion`` (b, F, F) times each mode's eigenvalue, ``variance`` (b,) of the common shift.
+    """
+    n, eye = len(measured), torch.eye(measured.shape[1], dtype=torch.float64, device=measured.device)
     root = torch.linalg.cholesky(fixed)                                                     # (b, F, F)
-    half = torch.linalg.solve_triangular(root, motion * motion_covariance(hyper, dose_e_per_A2), upper=False)
+    half = torch.linalg.solve_triangular(root, motion, upper=False)
     whitened = torch.linalg.solve_triangular(root, half.transpose(-1, -2), upper=False)
     mu, turn = torch.linalg.eigh(0.5 * (whitened + whitened.transpose(-1, -2)))
     inverse = turn.transpose(-1, -2) @ torch.linalg.solve_triangular(root, eye.expand_as(root), upper=False)        # W^-1
@@ -32,7 +100,6 @@ def evidence_of_scales(hyper, pairs, measured, curvature, position_yx_angstrom, 
     squares = (z ** 2 / size[..., None]).sum((1, 2, 3))
     logarithm = 2.0 * n * root.diagonal(dim1=-2, dim2=-1).log().sum(-1) + size.log().sum((1, 2))
     sums = modes.sum(0)
-    variance = (scales[:, 1] * hyper.global_angstrom) ** 2
     shared = inverse.transpose(-1, -2) @ ((sums[:, None] ** 2 / size).sum(1)[..., None] * inverse)
     schur = torch.linalg.cholesky(eye + variance[:, None, None] * 0.5 * (shared + shared.transpose(-1, -2)))
     force = inverse.transpose(-1, -2) @ (sums[:, None, None] * z / size[..., None]).sum(1)  # (b, F, axis)

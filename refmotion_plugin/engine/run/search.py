@@ -37,7 +37,8 @@ def finding(found):
             "gain_error": found.gain_error, "gain_error_over_movies": number(found.gain_error_over_movies),
             "movies_with_gain": found.movies_with_gain, "particles": found.particles, "movies": found.movies,
             "activity_at_last_angstrom": found.activity_at_last_angstrom,
-            "margins": {name: [margin, error] for name, (margin, error) in found.margins.items()}}
+            "margins": {name: [margin, error] for name, (margin, error) in found.margins.items()}, "evidence": found.evidence,
+            "errors": found.errors}
 
 
 UNITS = {"correlation maps": "particle", "rays": "step", "refinement": "family"}

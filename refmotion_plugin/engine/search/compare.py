@@ -1,4 +1,4 @@
-"""What scores can tell: differences with errors, and choices that are judged on other items than those they were made on.
+"""What scores can tell: differences with errors, and a choice that held-out scores may overrule.
 
 Items (particles) stand in groups (movies). Given the trajectories, the noise that scores carry is independent from item to
 item, so items give the error of what was won on *these* groups; the scatter between groups says how it would differ on others.
@@ -6,8 +6,6 @@ item, so items give the error of what was won on *these* groups; the scatter bet
 import math
 
 import numpy as np
-
-FOLDS = 5
 
 
 def error_over_items(values, group):
@@ -39,42 +37,16 @@ def cautious_error(values, group):
     return max(error_over_items(values, group), between if math.isfinite(between) else 0.0)
 
 
-def folds_of(group, count=FOLDS):
-    """Fold (item,) of each item: every group is dealt out evenly, so each fold has a part of each."""
-    group = np.asarray(group)
-    fold = np.empty(len(group), dtype=int)
-    for name in np.unique(group):
-        members = np.flatnonzero(group == name)
-        fold[members] = np.arange(len(members)) % count
-    return fold
+def choose(evidence, scores, group, standard_errors):
+    """Name of the most probable candidate, unless the first one predicts held-out data clearly better; and the margins.
 
-
-def held_out_scores(scores, fold):
-    """Scores (item,) of the column that is best on the *other* folds: what a choice among columns is worth, without its luck.
-
-    ``scores`` (item, column), lower is better; not a number counts as infinitely bad. With a single item, or one column, there is
-    nothing to hold out.
+    ``evidence`` {name: log probability} from the simplest candidate on; ``scores`` {name: (item,)}, lower is better. Margins
+    {name: (how much worse than the chosen, error)}.
     """
-    scores = np.where(np.isnan(scores), np.inf, scores)
-    held = scores[:, int(np.argmin(scores.sum(axis=0)))].copy()
-    for number in np.unique(fold):
-        inside = fold == number
-        if not inside.all():
-            held[inside] = scores[inside, int(np.argmin(scores[~inside].sum(axis=0)))]
-    return held
-
-
-def choose(candidates, group, standard_errors):
-    """Name of the first candidate that no later one beats clearly, and {name: (margin, error)} of all against it.
-
-    ``candidates`` {name: held-out scores (item,)} from the simplest to the richest; a later one must be better than the one
-    chosen so far by ``standard_errors`` of the difference. Margins are positive where a candidate is worse than the chosen.
-    """
-    names = list(candidates)
-    chosen = names[0]
-    for name in names[1:]:
-        won = candidates[chosen] - candidates[name]
-        if won.sum() > standard_errors * cautious_error(won, group):
-            chosen = name
-    worse = {name: scores - candidates[chosen] for name, scores in candidates.items()}
+    first = next(iter(evidence))
+    chosen = max(evidence, key=evidence.get)
+    lost = scores[chosen] - scores[first]
+    if lost.sum() > standard_errors * cautious_error(lost, group):
+        chosen = first
+    worse = {name: values - scores[chosen] for name, values in scores.items()}
     return chosen, {name: (float(value.sum()), cautious_error(value, group)) for name, value in worse.items()}

@@ -1,8 +1,9 @@
-"""Hyperparameters from the data: rays of prior strength, then a local refinement, judged by cross-validation between the half-maps.
+"""Hyperparameters from the data: rays of prior strength, then the most probable parameters, judged between the half-maps.
 
 Strengths are 1 / sigma in units of the default prior: (1 / sigma_V, 1 / sigma_A) = r sqrt(2) (cos theta, sin theta) in those units, so r = 1 at
 45 degrees is the default; jitter and global shift fall with r beyond 1, so that infinite strength is rigid motion. z is the
-correlation distance. Then all parameters of each family of priors are refined, and the family that predicts best is taken.
+correlation distance. Then all parameters of each family of priors are led to where the low band's evidence is highest; the most
+probable family is taken unless the default prior predicts the high band clearly better.
 """
 import logging
 import math
@@ -19,7 +20,7 @@ from ..search import compare
 from ..search.rays import RaySearch, spread_rays
 from .load import forget_stacks
 from .prepared import Prepared
-from .refine import FAMILY_MARGIN, Ledger, refine_families
+from .refine import Ledger, refine_families
 from .validate import TuningSet, prepare_tuning
 
 RAYS = {"fast": (1, (1500.0,)), "balanced": (3, (700.0, 1500.0, 4000.0)), "extensive": (5, (400.0, 800.0, 1500.0, 3000.0, 6000.0))}
@@ -34,15 +35,18 @@ log = logging.getLogger(__name__)
 class Tuning:
     """Result of a search.
 
-    ``gain``: log-likelihood of held-out data won over rigid motion, each particle judged by a choice in which it had no part;
-    ``gain_error``: its standard error over particles; ``gain_error_over_movies``: what it would scatter by on other movies
-    (infinite for one movie); ``movies_with_gain``: how many movies gain; ``margins``: {family: (how much worse than the chosen,
-    error)}; ``journal``: one record per trial, ready for JSON lines.
+    ``gain``: log-likelihood of the high band, which had no part in the choice, won over rigid motion; ``gain_error``: its standard
+    error over particles; ``gain_error_over_movies``: what it would scatter by on other movies (infinite for one movie);
+    ``movies_with_gain``: how many movies gain; ``margins``: {family: (how much worse than the chosen in the high band, error)};
+    ``evidence``: {family: how much less probable than the best, natural logarithm}; ``errors``: standard errors over movies
+    of the parameters' natural logarithms (none for the default prior); ``journal``: one record per trial, ready for JSON lines.
     """
 
     hyperparameters: Hyperparameters
     family: str
     margins: Dict[str, tuple]
+    evidence: Dict[str, float]
+    errors: Dict[str, float]
     gain: float
     gain_error: float
     gain_error_over_movies: float
@@ -111,9 +115,12 @@ def _base():
 
 def _conclude(ledger, candidates, rays, names):
     by_name = {c.family: c for c in candidates}
-    chosen, margins = compare.choose({n: c.held_out for n, c in by_name.items()}, ledger.movie_of, FAMILY_MARGIN)
-    won = ledger.rigid - by_name[chosen].held_out
-    return Tuning(by_name[chosen].hyperparameters, chosen, margins, float(won.sum()), compare.error_over_items(won, ledger.movie_of),
+    best = max(c.evidence for c in candidates)
+    chosen, margins = compare.choose({n: c.evidence for n, c in by_name.items()}, {n: c.scores for n, c in by_name.items()},
+                                     ledger.movie_of, CERTAIN)
+    found, won = by_name[chosen].found, ledger.rigid - by_name[chosen].scores
+    return Tuning(by_name[chosen].hyperparameters, chosen, margins, {n: best - c.evidence for n, c in by_name.items()},
+                  found.errors if found else {}, float(won.sum()), compare.error_over_items(won, ledger.movie_of),
                   compare.error_over_groups(won, ledger.movie_of), int((compare.group_sums(won, ledger.movie_of) > 0).sum()),
                   len(won), names, rays.last_activity, ledger.journal())
 

@@ -11,8 +11,9 @@ import torch
 from refmotion_plugin.contract.errors import InputError
 
 from ..maths import spline
-from ..motion.adapt import adapt_strength, scaled
+from ..motion.adapt import own_scales, scaled
 from ..motion.correlate import CorrelationMaps, Window, correlation_maps
+from ..motion.evidence import measure
 from ..motion.fit import fit_trajectories
 from ..motion.model import SignalModel, motion_inside_frames
 from ..motion.prior import build_prior
@@ -84,13 +85,13 @@ def rigid(hyper):
                    movie_spread=0.0)
 
 
-def try_hyperparameters(movie: TuningMovie, hypers, scales=None):
+def try_hyperparameters(movie: TuningMovie, hypers):
     """Score and activity of hyperparameter sets on one movie, solved as one batch.
 
     The score is minus the opposite-half correlation of the high band along the low-band trajectories, per particle. A set with
-    ``movie_spread`` > 0 is first adapted to the movie by its low-band evidence, or by ``scales`` (motion, shift) if they are known.
+    ``movie_spread`` > 0 is first adapted to the movie by its low-band evidence.
     """
-    adapted = [_adapted(movie, h, scales) for h in hypers]
+    adapted = [scaled(h, *movie_scales(movie, h)) if h.movie_spread > 0 else h for h in hypers]
     fit = fit_trajectories(movie.low, build_prior(adapted, movie.position_yx_angstrom, movie.dose_e_per_A2))
     length = torch.diff(fit.deviation, dim=2).norm(dim=-1).sum(-1)                    # (b, P)
     activity = torch.quantile(length, ACTIVITY_PERCENTILE / 100.0, dim=1)
@@ -108,16 +109,7 @@ def judged(movie: TuningMovie, deviation):
 
 def movie_scales(movie: TuningMovie, hyper):
     """(motion, shift) by which the movie's low-band evidence scales a set with ``movie_spread`` > 0."""
-    start = fit_trajectories(movie.low, build_prior([hyper], movie.position_yx_angstrom, movie.dose_e_per_A2))
-    own = adapt_strength(hyper, start, movie.low, movie.position_yx_angstrom, movie.dose_e_per_A2)
-    shift = own.global_angstrom / hyper.global_angstrom if hyper.global_angstrom > 0 else 1.0
-    return own.velocity_sigma / hyper.velocity_sigma, shift
-
-
-def _adapted(movie, hyper, scales):
-    if hyper.movie_spread <= 0:
-        return hyper
-    return scaled(hyper, *(movie_scales(movie, hyper) if scales is None else scales))
+    return own_scales(hyper, measure(movie.low, hyper, movie.position_yx_angstrom, movie.dose_e_per_A2)[0])
 
 
 class TuningSet:
@@ -164,19 +156,15 @@ class TuningSet:
         """Particles of all movies."""
         return len(self.movie_of)
 
-    def evaluate(self, hypers, scales=None):
+    def evaluate(self, hypers):
         """Scores (particle, set), in the order of :attr:`movie_of`, and mean activities (set,) of hyperparameter sets.
 
-        ``scales``: per movie what :func:`movie_scales` gave. InputError if the set is empty.
+        InputError if the set is empty.
         """
         if not self.items:
             raise InputError("the hyperparameter search has no usable movie: see the reasons in the log")
-        outcomes = [try_hyperparameters(movie, hypers, scales and scales[i]) for i, movie in enumerate(self)]
+        outcomes = [try_hyperparameters(movie, hypers) for movie in self]
         return np.concatenate([o.score for o in outcomes]), np.mean([o.activity for o in outcomes], axis=0)
-
-    def scales(self, hyper):
-        """What every movie's evidence makes of a set: a list of (motion, shift)."""
-        return [movie_scales(movie, hyper) for movie in self]
 
     def close(self):
         """Remove what was spilled to disk."""
