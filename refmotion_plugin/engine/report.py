@@ -1,6 +1,6 @@
 """The report of a job: figures as PNG and one HTML page that holds them all."""
-import math
 import base64
+import math
 from datetime import datetime, timezone
 
 import jinja2

@@ -172,7 +172,8 @@ def test_the_report_says_whether_local_motion_helps(tmp_path):
     run(tmp_path / "out", job_spec(tmp_path))
     page = report.write_report(JobResults(tmp_path / "out")).read_text()
     assert "<h2>Search for hyperparameters</h2>" in page and "<p>Yes. " in page and "52 ± 6" in page and "2 of 2 movies gain" in page
-    assert "“default prior” is worse by 4 ± 2" in page and "“rough field” is better by 1 ± 2, which is not enough" in page
+    assert "“default prior” is less probable by e^12 and predicts worse by 4 ± 2" in page and "predicts better by 1 ± 2" in page
+    assert "velocity_sigma × 1.11" in page
     assert (tmp_path / "out" / "figures" / "search.png").stat().st_size > 10000
 
 
