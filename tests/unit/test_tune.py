@@ -268,7 +268,7 @@ def test_movies_that_differ_are_given_a_spread(monkeypatch):
 def test_noise_that_is_more_than_thought_is_not_taken_for_jitter(monkeypatch):
     """Later frames tell less, as damage has it, and all noise is 1.2 times what the curvature says."""
     loss, movies = torch.exp(-DOSES / 10.0), []
-    for seed in range(3):
+    for seed in range(6):
         movie = drawn_movie(replace(TRUE, jitter_angstrom=0.01), seed, sd=1e-3)
         noise = torch.from_numpy(np.random.default_rng(99 + seed).normal(size=movie.low.shape))
         movie.low, movie.curvature = movie.low + 0.4 * 1.2 ** 0.5 * loss.rsqrt()[:, None] * noise, loss * 0.4 ** -2
