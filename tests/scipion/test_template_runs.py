@@ -12,7 +12,7 @@ pytest.importorskip("torch", reason="the engine is not installed in this interpr
 
 from refmotion_plugin.engine.simulate import SimulationSpec, simulate  # noqa: E402
 
-SPEC = SimulationSpec(movies=3, particles=14, frames=12, size_yx=(512, 512), box=96, seed=5, dose_per_frame=2.4, contrast_scale=2.0)
+SPEC = SimulationSpec(movies=2, particles=14, frames=10, size_yx=(512, 512), box=96, seed=5, dose_per_frame=2.4, contrast_scale=2.0)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_self_contained_workflow(simulated):
 @pytest.mark.slow
 def test_hyperparameters_then_weights_then_production(simulated):
     """The part of the large workflow that is ours, on imported movies, particles and maps instead of RELION's."""
-    larger = entries_of(load(NAMES[1], usegpu="false", threads=1, weightmovies=2, searchparticles=20, coordinates=SPEC.pixel_angstrom))
+    larger = entries_of(load(NAMES[1], usegpu="false", threads=1, weightmovies=1, searchparticles=10, coordinates=SPEC.pixel_angstrom))
     own = json.dumps([e for e in larger if e["object.id"] in ("300", "350", "400", "450", "500")])
     for theirs, imported in (("50.outputMovies", "2.outputMovies"), ("200.outputParticles", "2.outputParticles"),
                              ("200.outputVolume", "20.outputVolume"), ("250.outputMask", "30.outputMask")):
@@ -68,7 +68,7 @@ def test_hyperparameters_then_weights_then_production(simulated):
     searched, weights, particles = runs["300"], runs["400"], runs["450"]
     assert hasattr(searched, "outputHyperparameters") and not hasattr(searched, "outputDoseWeights")
     assert hasattr(weights, "outputDoseWeights") and not hasattr(weights, "outputParticles")
-    assert len(os.listdir(weights._getExtraPath("job", "movies"))) == 2
+    assert len(os.listdir(weights._getExtraPath("job", "movies"))) == 1
     assert particles.outputParticles.getSize() == SPEC.movies * SPEC.particles
     assert [s.funcName.get() for s in particles.loadSteps()] == ["convertInputStep", "alignAndPolishStep", "createOutputStep"]
     assert runs["500"].outputMicrographsDoseWeighted.getSize() == SPEC.movies
