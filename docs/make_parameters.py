@@ -93,8 +93,9 @@ def section_table(section):
 def guidance_table():
     """When to touch what, and its name in other programs."""
     fields = {(part, name): field for part, name, field in spec_fields()}
-    rows = [["`%s`" % option_of(key[1], fields[key]), known.when, known.cryosparc, known.relion] for key, known in GUIDANCE.items() if key in fields]
-    return table(["option", "when to touch it", "in CryoSPARC", "in RELION"], rows)
+    rows = [["`%s`" % option_of(key[1], fields[key]), known.label, known.when, known.cryosparc, known.relion]
+            for key, known in GUIDANCE.items() if key in fields]
+    return table(["option", "in the form", "when to touch it", "in CryoSPARC", "in RELION"], rows)
 
 
 def reference_table():
@@ -127,8 +128,8 @@ def parameters_page():
     for section in SECTIONS:
         model = JobSpec.model_fields[section].annotation
         parts.append("## %s\n\n%s\n\n%s\n" % (section.replace("_", " ").capitalize(), model.__doc__, section_table(section)))
-    parts.append("## When to touch what\n\nThe help of the Scipion form says the same. The last columns name the field that does the same in CryoSPARC's "
-                 "reference based motion correction and in RELION's Bayesian polishing; an empty one has no counterpart.\n\n"
+    parts.append("## When to touch what\n\nThe help of the Scipion form says the same. The last columns name the field that does the same in "
+                 "CryoSPARC's reference based motion correction and in RELION's Bayesian polishing; an empty one has no counterpart.\n\n"
                  + guidance_table() + "\n")
     parts.append("## Hyperparameters of the prior\n\nThe file that `--hyperparameters` takes and every job writes. All keys or none; "
                  "what they do is in [method.md](method.md#prior).\n\n" + hyperparameter_table() + "\n")

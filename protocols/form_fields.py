@@ -17,70 +17,70 @@ _PARTS = {"inputs": spec.InputSpec, "motion_prior": spec.PriorSpec, "search": sp
           "average": AverageOutputSpec}
 
 
-def _field(name, part, key, label, kind, advanced=False, choices=()):
-    return Field(name, part, key, label, kind, advanced, choices)
+def _field(name, part, key, kind, advanced=False, choices=()):
+    return Field(name, part, key, guidance.GUIDANCE[part, key].label, kind, advanced, choices)
 
 
 STRENGTHS = (
-    _field("velocitySigma", "motion_prior", "velocity_sigma", "Spatial prior strength (Å per e/Å²)", params.FloatParam),
-    _field("correlationDistance", "motion_prior", "correlation_distance_angstrom", "Spatial correlation distance (Å)", params.FloatParam),
-    _field("accelerationSigma", "motion_prior", "acceleration_sigma", "Acceleration prior strength (Å per e/Å²)", params.FloatParam))
+    _field("velocitySigma", "motion_prior", "velocity_sigma", params.FloatParam),
+    _field("correlationDistance", "motion_prior", "correlation_distance_angstrom", params.FloatParam),
+    _field("accelerationSigma", "motion_prior", "acceleration_sigma", params.FloatParam))
 SEARCH = (
-    _field("searchThoroughness", "search", "thoroughness", "Search the strengths", params.EnumParam, False,
+    _field("searchThoroughness", "search", "thoroughness", params.EnumParam, False,
            ("none", "fast", "balanced", "extensive")),
-    _field("targetParticles", "search", "target_particles", "Target number of particles", params.IntParam, True),
-    _field("fourierFraction", "search", "fourier_fraction", "Fraction of Fourier components for alignment", params.FloatParam, True),
-    _field("maxPriorStrength", "search", "max_prior_strength", "Maximum total prior strength", params.FloatParam, True),
-    _field("searchCache", "search", "cache_gib", "In-memory cache of the search (GiB)", params.FloatParam, True))
+    _field("targetParticles", "search", "target_particles", params.IntParam, True),
+    _field("fourierFraction", "search", "fourier_fraction", params.FloatParam, True),
+    _field("maxPriorStrength", "search", "max_prior_strength", params.FloatParam, True),
+    _field("searchCache", "search", "cache_gib", params.FloatParam, True))
 ALIGNMENT = (
-    _field("rigidOnly", "motion_prior", "rigid", "Keep the input motion?", params.BooleanParam, True),
-    _field("resolutionLimit", "alignment", "resolution_limit_angstrom", "Finest resolution for alignment (Å)", params.FloatParam, True),
-    _field("searchRadius", "alignment", "search_radius_angstrom", "Search radius (Å)", params.FloatParam, True),
-    _field("alignmentPasses", "alignment", "passes", "Alignment passes", params.IntParam, True))
+    _field("rigidOnly", "motion_prior", "rigid", params.BooleanParam, True),
+    _field("resolutionLimit", "alignment", "resolution_limit_angstrom", params.FloatParam, True),
+    _field("searchRadius", "alignment", "search_radius_angstrom", params.FloatParam, True),
+    _field("alignmentPasses", "alignment", "passes", params.IntParam, True))
 DOSE = (
-    _field("fitLowResolution", "dose", "fit_low_resolution_angstrom", "Coarsest resolution of the weight fit (Å)", params.FloatParam, True),
-    _field("weightNormalisation", "dose", "normalisation", "Normalisation of the weights", params.EnumParam, True, ("sum", "power", "peak")),
-    _field("weightsTolerance", "dose", "error_tolerance", "Tolerated loss by errors of the weights", params.FloatParam, True))
+    _field("fitLowResolution", "dose", "fit_low_resolution_angstrom", params.FloatParam, True),
+    _field("weightNormalisation", "dose", "normalisation", params.EnumParam, True, ("sum", "power", "peak")),
+    _field("weightsTolerance", "dose", "error_tolerance", params.FloatParam, True))
 FRAMES = (
-    _field("firstFrame", "inputs", "first_frame", "First", params.IntParam),
-    _field("lastFrame", "inputs", "last_frame", "Last", params.IntParam))
+    _field("firstFrame", "inputs", "first_frame", params.IntParam),
+    _field("lastFrame", "inputs", "last_frame", params.IntParam))
 GAIN = (
-    _field("gainFile", "inputs", "gain", "Gain reference", params.FileParam),
-    _field("gainRotation", "inputs", "gain_rotation", "Gain rotation", params.EnumParam, False, (0, 1, 2, 3)),
-    _field("gainFlip", "inputs", "gain_flip", "Gain flip", params.EnumParam, False, (0, 1, 2)))
+    _field("gainFile", "inputs", "gain", params.FileParam),
+    _field("gainRotation", "inputs", "gain_rotation", params.EnumParam, False, (0, 1, 2, 3)),
+    _field("gainFlip", "inputs", "gain_flip", params.EnumParam, False, (0, 1, 2)))
 READING = (
-    _field("movieFlip", "inputs", "movie_flip_y", "Turn frames upside down?", params.EnumParam, True, (None, False, True)),
-    _field("defectFile", "inputs", "defects", "Defect file", params.FileParam, True),
-    _field("hotPixelSigma", "inputs", "hot_pixel_sigma", "Hot pixel threshold (σ)", params.FloatParam, True),
-    _field("eerGrouping", "inputs", "eer_grouping", "EER frames per fraction", params.IntParam, True),
-    _field("preflight", "inputs", "preflight", "Check orientations first?", params.BooleanParam, True),
-    _field("halfSetsFromOrder", "inputs", "half_sets_from_order", "Make up missing half-sets?", params.BooleanParam, True))
+    _field("movieFlip", "inputs", "movie_flip_y", params.EnumParam, True, (None, False, True)),
+    _field("defectFile", "inputs", "defects", params.FileParam, True),
+    _field("hotPixelSigma", "inputs", "hot_pixel_sigma", params.FloatParam, True),
+    _field("eerGrouping", "inputs", "eer_grouping", params.IntParam, True),
+    _field("preflight", "inputs", "preflight", params.BooleanParam, True),
+    _field("halfSetsFromOrder", "inputs", "half_sets_from_order", params.BooleanParam, True))
 MOVIES = GAIN + READING
 OUTPUT = (
-    _field("stopAfter", "output", "stop_after", "Final processing stage", params.EnumParam, False,
+    _field("stopAfter", "output", "stop_after", params.EnumParam, False,
            ("hyperparameters", "dose-weights", "particles")),
-    _field("boxSize", "output", "box_px", "Box size (movie px)", params.IntParam),
-    _field("cropBoxSize", "output", "crop_box_px", "Fourier-crop to box size (px)", params.IntParam),
-    _field("float16", "output", "float16", "Write 16-bit floating point?", params.BooleanParam),
-    _field("recenter", "output", "recenter", "Recentre particles?", params.BooleanParam),
-    _field("tracksStar", "output", "tracks_star", "Write RELION's tracks files?", params.BooleanParam, True),
-    _field("particleDiameter", "output", "particle_diameter_angstrom", "Particle diameter (Å)", params.FloatParam, True))
+    _field("boxSize", "output", "box_px", params.IntParam),
+    _field("cropBoxSize", "output", "crop_box_px", params.IntParam),
+    _field("float16", "output", "float16", params.BooleanParam),
+    _field("recenter", "output", "recenter", params.BooleanParam),
+    _field("tracksStar", "output", "tracks_star", params.BooleanParam, True),
+    _field("particleDiameter", "output", "particle_diameter_angstrom", params.FloatParam, True))
 AVERAGE = (
-    _field("binning", "average", "binning", "Binning", params.FloatParam),
-    _field("unweighted", "average", "unweighted", "Unweighted micrographs too?", params.BooleanParam),
-    _field("evenOdd", "average", "even_odd", "Even and odd sums for denoising", params.EnumParam, False, ("none", "unweighted", "weighted")),
-    _field("float16", "average", "float16", "Write 16-bit floating point?", params.BooleanParam),
-    _field("localMotion", "average", "local_motion", "Apply local motion?", params.BooleanParam, True))
+    _field("binning", "average", "binning", params.FloatParam),
+    _field("unweighted", "average", "unweighted", params.BooleanParam),
+    _field("evenOdd", "average", "even_odd", params.EnumParam, False, ("none", "unweighted", "weighted")),
+    _field("float16", "average", "float16", params.BooleanParam),
+    _field("localMotion", "average", "local_motion", params.BooleanParam, True))
 COMPUTE = (
-    _field("memory", "compute", "memory_gib", "Memory of a process (GiB)", params.FloatParam, True),
-    _field("gpuMemory", "compute", "gpu_memory_gib", "Memory of its GPU (GiB)", params.FloatParam, True),
-    _field("moviesPerGpu", "compute", "movies_per_gpu", "Movies at a time on each GPU", params.IntParam, True),
-    _field("oversubscription", "compute", "oversubscription_gib", "Oversubscription threshold (GiB)", params.FloatParam, True),
-    _field("slicingDevice", "compute", "slicing_device", "Device of the references", params.StringParam, True),
-    _field("workers", "compute", "workers", "Worker processes", params.IntParam, True),
-    _field("clusterFile", "compute", "cluster", "File of a SLURM cluster", params.FileParam, True),
-    _field("schedulerAddress", "compute", "scheduler", "Address of a Dask scheduler", params.StringParam, True),
-    _field("readTimeout", "compute", "read_timeout_seconds", "Longest reading of a movie (s)", params.FloatParam, True))
+    _field("memory", "compute", "memory_gib", params.FloatParam, True),
+    _field("gpuMemory", "compute", "gpu_memory_gib", params.FloatParam, True),
+    _field("moviesPerGpu", "compute", "movies_per_gpu", params.IntParam, True),
+    _field("oversubscription", "compute", "oversubscription_gib", params.FloatParam, True),
+    _field("slicingDevice", "compute", "slicing_device", params.StringParam, True),
+    _field("workers", "compute", "workers", params.IntParam, True),
+    _field("clusterFile", "compute", "cluster", params.FileParam, True),
+    _field("schedulerAddress", "compute", "scheduler", params.StringParam, True),
+    _field("readTimeout", "compute", "read_timeout_seconds", params.FloatParam, True))
 ALL = STRENGTHS + SEARCH + ALIGNMENT + DOSE + FRAMES + MOVIES + OUTPUT + COMPUTE
 DECIDING = tuple(field for field in ALL if field.part != "compute" and field.key not in ("stop_after", "cache_gib"))
 """Fields that decide what a stage computes; the others say where and how far."""
