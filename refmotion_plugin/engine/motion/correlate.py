@@ -109,7 +109,6 @@ def correlation_maps(spectrum_of, model: SignalModel, window: Window, residual_y
 
 
 def renew_frames(maps: CorrelationMaps, spectrum_of, model: SignalModel, window: Window, frames):
-    """The same maps with some frames computed anew (their blur became known); the old maps are not changed."""
-    out = maps.coefficients.clone()
-    correlate_frames(spectrum_of, model, window, frames, out)
-    return replace(maps, coefficients=out, curvature=model.curvature())
+    """The maps with some frames computed anew (their blur became known). The old ones must not be used any more: memory is shared."""
+    correlate_frames(spectrum_of, model, window, frames, maps.coefficients)
+    return replace(maps, curvature=model.curvature())

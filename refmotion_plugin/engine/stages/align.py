@@ -61,7 +61,7 @@ def view_movie(movie, particles, prepared: Prepared, stack=None):
     if not len(particles):
         raise MovieError("%s has no particles inside it: check the coordinates' pixel size" % movie.micrograph)
     memory = movie_memory(movie, len(particles), prepared)
-    stack = load_stack(movie, prepared, keep=True) if stack is None else stack
+    stack = load_stack(movie, prepared, keep=True, n_particles=len(particles)) if stack is None else stack
     plan = plan_frames(movie, prepared.spec.inputs)
     grid = prepared.alignment_grid(movie.original_pixel_angstrom)
     position = particles.position_yx_angstrom

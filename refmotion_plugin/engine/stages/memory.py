@@ -95,7 +95,7 @@ class Load:
         """What an alignment needs whatever the batch: frame and gain, predictions, a frame's spectra, maps, prior and fit."""
         p, f = self.particles, self.frames
         fit = 8 * (6 * p * f * f + 3 * p * p + 3 * p * f * self.kept_px // 2)
-        return 2 * self.frame_bytes + 7 * p * self.spectrum_bytes + 2 * 4 * p * f * self.window_px ** 2 + fit
+        return 2 * self.frame_bytes + 7 * p * self.spectrum_bytes + 4 * p * f * self.window_px ** 2 + fit
 
     @property
     def polished_bytes(self):

@@ -114,7 +114,7 @@ def _read_movie(movie, particles, prepared: Prepared):
     grid = FourierGrid(size, pixel, min(size, kept))
     prediction = predict(reference, particles, prepared.optics[index], particles.half, grid, reference.spectrum.device).to(prepared.device)
     position = particles.position_yx_angstrom
-    averages = _rigid_averages(movie, position.mean(0, keepdims=True), prepared, binning)
+    averages = _rigid_averages(movie, len(position), position.mean(0, keepdims=True), prepared, binning)
     share = 1.0 / binning
     result = {name: _correlate(image, position, prediction, grid, share) for name, image in averages.items()}
     plain = averages[AS_GIVEN]
@@ -134,12 +134,12 @@ def _other_positions(particles, movie, optics):
     return others
 
 
-def _rigid_averages(movie, center_yx_angstrom, prepared: Prepared, binning):
+def _rigid_averages(movie, n_particles, center_yx_angstrom, prepared: Prepared, binning):
     """Averages of the first frames moved back by whole pixels of the rigid motion, for the four ways a frame may be turned.
 
     Frames are averaged over ``binning`` x ``binning`` pixels first: the band needs no more, and four sums of them cost little.
     """
-    stack = load_stack(movie, prepared, keep=True)
+    stack = load_stack(movie, prepared, keep=True, n_particles=n_particles)
     plan = plan_frames(movie, prepared.spec.inputs)
     motion = initial_displacement(movie, center_yx_angstrom, plan)[0] / (movie.original_pixel_angstrom * binning)
     turns = {AS_GIVEN: [], "upside down": [0], "left to right": [1], "turned by 180 degrees": [0, 1]}

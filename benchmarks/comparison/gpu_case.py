@@ -1,0 +1,159 @@
+"""One size of movie on one device: rates of decoding, copying and memory, times of the stages, and the floor they are held against."""
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from refmotion_plugin.contract import star
+from refmotion_plugin.contract.damage import exposure_amplitude
+from refmotion_plugin.contract.layout import JobLayout
+from refmotion_plugin.contract.records import DoseWeights
+from refmotion_plugin.contract.spec import JobSpec
+from refmotion_plugin.contract.store import save_weights
+from refmotion_plugin.engine.movies.stack import load_movie
+from refmotion_plugin.engine.run.devices import set_threads
+from refmotion_plugin.engine.stages.align import align_movie, view_movie
+from refmotion_plugin.engine.stages.calibrate import calibrate
+from refmotion_plugin.engine.stages.polish import output_boxes, polish_movie
+from refmotion_plugin.engine.stages.prepared import prepare
+
+from .mosaic import Mosaic
+
+ENGINE = Path(__file__).resolve().parents[2] / "refmotion_plugin" / "start_engine.py"
+REPEATS = 3
+
+
+def timed(work, device: torch.device, repeats: int = REPEATS):
+    """(median seconds between two events of the device, last result) after one unmeasured call."""
+    work()
+    seconds, result = [], None
+    for _ in range(repeats):
+        if device.type == "cuda":
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            result = work()
+            end.record()
+            torch.cuda.synchronize(device)
+            seconds.append(begin.elapsed_time(end) / 1e3)
+        else:
+            start = time.perf_counter()
+            result = work()
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds), result
+
+
+def device_rates(device: torch.device, size: int) -> dict:
+    """Bytes per second: memory traffic (read and written) of a copy on the device, and copies from the host, pageable and pinned."""
+    source = torch.ones(size // 4, device=device)
+    target = torch.empty_like(source)
+    seconds, _ = timed(lambda: target.copy_(source), device, 10)
+    rates = {"memory traffic": 2 * size / seconds}
+    if device.type == "cuda":
+        for name, host in (("copy, pageable", torch.ones(size // 4)), ("copy, pinned", torch.ones(size // 4).pin_memory())):
+            seconds, _ = timed(lambda host=host: target.copy_(host, non_blocking=True), device, 5)
+            rates[name] = size / seconds
+    return rates
+
+
+def traffic_bytes(size_yx, frames: int, particles: int, patch: int, kept: int, polished: int) -> int:
+    """Bytes that must pass through the device's memory for one movie, each datum read and written once where it is made anew.
+
+    Frames arrive (1 B per px) and are read for cutting twice, by alignment and polishing. Patches (4 B per px) are written, read by the
+    transform, and their half spectra (8 B) written; alignment reads them cropped to the band for the correlation and for the FCC;
+    polishing reads them whole and reads and writes its sums once a frame.
+    """
+    half = lambda n: 8 * n * (n // 2 + 1)
+    pixels = size_yx[0] * size_yx[1]
+    align = 4 * patch ** 2 * 2 + half(patch) * 2 + half(kept) * 3
+    polish = 4 * polished ** 2 * 2 + half(polished) * 2 + half(polished) * 2
+    return frames * (3 * pixels + particles * (align + polish))
+
+
+@dataclasses.dataclass
+class Case:
+    """A project of large movies with so many particles each, on a device."""
+
+    mosaic: Mosaic
+    particles: int
+    device: torch.device
+    threads: int
+    rates: dict
+
+    def measure(self, folder: Path) -> dict:
+        """All numbers of the case."""
+        set_threads(self.threads)
+        spec = self._spec()
+        movies = [star.read_movie_metadata(m.metadata_star, m.name) for m in star.read_corrected_micrographs(spec.inputs.movies)[0]]
+        table = star.read_particles(spec.references[0].particles, 0, movies[0].original_pixel_angstrom)
+        of = lambda movie: table.table[np.flatnonzero(table.table.micrograph == movie.micrograph)]
+        job = calibrate(movies[:2], of, prepare(spec, [table], self.device, self.threads))
+        numbers = self._stages(job, movies[0], of(movies[0]))
+        numbers["pipeline"] = self._pipeline(folder)
+        decode = numbers["seconds"]["decode"]
+        return numbers | {
+            "movies_per_hour": 3600 / numbers["pipeline"]["seconds_per_movie"], "decode_only_per_hour": 3600 / decode,
+            "share_of_decode_only": decode / numbers["pipeline"]["seconds_per_movie"],
+            "device_part_over_floor": (numbers["seconds"]["align"] + numbers["seconds"]["polish"]) / numbers["floor_s"]}
+
+    def _spec(self):
+        options = dict(zip(*[iter(self.mosaic.command(self.particles))] * 2))
+        reference = {name: options[f"--{name}"] for name in ("particles", "half1", "half2", "mask")}
+        return JobSpec.build({"inputs": {"movies": options["--movies"]}, "references": [reference],
+                              "compute": {"device": str(self.device), "threads": self.threads}})
+
+    def _stages(self, job, movie, particles) -> dict:
+        """Seconds of each stage of one decoded movie, most memory of the device, and the floor."""
+        seconds = {}
+        start = time.perf_counter()
+        stack = load_movie(movie, job.spec.inputs, threads=self.threads)
+        seconds["decode, first time"] = time.perf_counter() - start
+        start = time.perf_counter()
+        load_movie(movie, job.spec.inputs, threads=self.threads)
+        seconds["decode"] = time.perf_counter() - start
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        weights = exposure_weights(movie)
+        seconds["frames to the device"], _ = timed(lambda: [stack.to_cut(f, self.device) for f in range(stack.n_frames)], self.device)
+        view = view_movie(movie, particles, job, stack)
+        seconds["cut and transform"], _ = timed(lambda: [view.spectra._made(f) for f in range(stack.n_frames)], self.device)
+        seconds["align"], aligned = timed(lambda: align_movie(movie, particles, job, stack), self.device)
+        seconds["polish"], _ = timed(lambda: polish_movie(movie, particles, aligned.trajectories, weights, job, stack), self.device)
+        box = output_boxes(job, 0, movie.original_pixel_angstrom)[0]
+        traffic = traffic_bytes(self.mosaic.size_yx, self.mosaic.frames, self.particles, view.grid.size_px, view.grid.kept_px, box)
+        peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
+        return {"seconds": seconds, "traffic_bytes": traffic, "floor_s": traffic / self.rates["memory traffic"], "peak_device_bytes": peak,
+                "stop_reason": aligned.trajectories.stop_reason}
+
+    def _pipeline(self, folder: Path) -> dict:
+        """Seconds per movie of the whole command once it is under way: aligned and polished in one decode, with given weights."""
+        out = folder / f"job_{self.particles}"
+        movie = star.read_movie_metadata(self.mosaic.folder / "MotionCorr" / f"{self.mosaic.names[0]}.star", self.mosaic.names[0])
+        save_weights(folder / "weights.npz", exposure_weights(movie))
+        command = [sys.executable, str(ENGINE), "run", str(out), *self.mosaic.command(self.particles), "--device", str(self.device),
+                   "--threads", str(self.threads), "--dose-weights", str(folder / "weights.npz")]
+        start = time.perf_counter()
+        with open(out.with_suffix(".log"), "w") as log:
+            subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+        wall = time.perf_counter() - start
+        events = [json.loads(line) for line in JobLayout(out).status.read_text().splitlines()]
+        ends = sorted(e["time"] for e in events if e["event"] == "polish" and e.get("state") == "done")
+        each = (ends[-1] - ends[0]) / (len(ends) - 1) if len(ends) > 1 else wall
+        return {"wall_s": wall, "movies": len(ends), "seconds_per_movie": max(each, 1e-3)}
+
+
+def exposure_weights(movie) -> DoseWeights:
+    """Weights of the standard exposure curve: the pipeline needs some, whichever."""
+    dose = movie.dose_per_frame_e_per_A2 * (np.arange(movie.n_frames) + 0.5)
+    k = np.linspace(0, 0.5 / movie.original_pixel_angstrom, 200)
+    weight = exposure_amplitude(dose, k, movie.voltage_kilovolt)
+    zero = np.zeros((1, movie.n_frames))
+    return DoseWeights(weight=(weight / weight.sum(0))[None], frequency_per_angstrom=k, dose_e_per_A2=dose, b_factor_A2=zero, scale=zero,
+                       b_factor_error_A2=zero, scale_error=zero, normalisation="sum", source="exposure curve")

@@ -1,0 +1,120 @@
+"""Large movies at little cost: a small simulated movie repeated side by side, with its particles, under several names.
+
+Particles, noise, rigid shifts and metadata are those of the simulator, so every stage does its real work. Only the repetition is
+not real: motion repeats from tile to tile, so results of these movies say nothing about accuracy.
+"""
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from refmotion_plugin.contract.startable import read_tables, write_tables
+from refmotion_plugin.engine.simulate import SimulationSpec, simulate
+
+CAMERAS = {     # name: (tile (y, x), tiles (y, x), frames, pixel in A, box in px)
+    "K2": ((1855, 1919), (2, 2), 40, 1.06, 200),
+    "K3": ((1364, 1440), (3, 4), 40, 0.83, 256),
+    "super-resolution": ((1364, 1440), (6, 8), 48, 0.415, 512),
+    "small": ((480, 512), (2, 2), 12, 2.0, 96)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Mosaic:
+    """A project of large movies: ``particles_star(n)`` writes the list with n particles per movie."""
+
+    folder: Path
+    tile: Path
+    camera: str
+    movies: int
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the movies."""
+        return [f"large_{i + 1:03d}" for i in range(self.movies)]
+
+    @property
+    def size_yx(self) -> tuple[int, int]:
+        """Pixels of a movie."""
+        tile, count = CAMERAS[self.camera][:2]
+        return tile[0] * count[0], tile[1] * count[1]
+
+    @property
+    def frames(self) -> int:
+        """Frames of a movie."""
+        return CAMERAS[self.camera][2]
+
+    def particles_star(self, count: int) -> Path:
+        """Particle STAR file with ``count`` particles in each movie; particles of a tile are used again in each tile."""
+        optics, particles = read_tables(self.tile / "particles.star").values()
+        (height, width), (rows, columns) = CAMERAS[self.camera][:2]
+        tile = np.arange(count) % (rows * columns)
+        source = (np.arange(count) // (rows * columns)) % len(particles)
+        table = {name: [values[i] for i in source] * self.movies for name, values in particles.columns.items()}
+        for column, shift in (("rlnCoordinateX", tile % columns * width), ("rlnCoordinateY", tile // columns * height)):
+            moved = particles.numbers(column)[source] + shift
+            table[column] = ["%.6f" % v for v in moved] * self.movies
+        table["rlnMicrographName"] = [self._micrograph(name) for name in self.names for _ in range(count)]
+        table["rlnImageName"] = [f"{i + 1:06d}@Particles/{name}.mrcs" for name in self.names for i in range(count)]
+        path = self.folder / f"particles_{count}.star"
+        write_tables(path, [optics, dataclasses.replace(particles, columns=table)])
+        return path
+
+    def command(self, count: int) -> list[str]:
+        """Options of ``refmotion run`` for this project."""
+        return ["--movies", str(self.folder / "MotionCorr" / "corrected_micrographs.star"), "--particles", str(self.particles_star(count)),
+                *(part for name in ("half1", "half2", "mask") for part in (f"--{name}", str(self.tile / f"{name}.mrc")))]
+
+    def _micrograph(self, name: str) -> str:
+        return str(self.folder / "MotionCorr" / f"{name}.mrc")
+
+
+def make_mosaic(folder: Path, camera: str, movies: int, particles_per_tile: int, compression: str | None = "lzw") -> Mosaic:
+    """Simulate the tile and write the movies, one file under several names; what is there already is used again."""
+    folder = Path(folder).resolve()
+    tile, count, frames, pixel, box = CAMERAS[camera]
+    mosaic = Mosaic(folder, folder / "tile", camera, movies)
+    if not (mosaic.tile / "truth" / "spec.json").exists():
+        simulate(mosaic.tile, SimulationSpec(movies=1, particles=particles_per_tile, frames=frames, size_yx=tile, pixel_angstrom=pixel, box=box,
+                                             contrast_scale=1.5, seed=3))
+    for name in ("Movies", "MotionCorr"):
+        (folder / name).mkdir(exist_ok=True)
+    first = folder / "Movies" / f"{mosaic.names[0]}.tiff"
+    if not first.exists():
+        _write_movie(mosaic.tile / "Movies" / "movie_001.tiff", first, count, compression)
+    for name in mosaic.names[1:]:
+        other = first.with_name(f"{name}.tiff")
+        if not other.exists():
+            os.link(first, other)
+    _write_metadata(mosaic)
+    return mosaic
+
+
+def _write_movie(source: Path, target: Path, count, compression):
+    temporary = target.with_suffix(".part")
+    with tifffile.TiffFile(source) as small, tifffile.TiffWriter(temporary, bigtiff=True) as large:
+        for page in small.pages:
+            large.write(np.tile(page.asarray(), count), compression=compression, contiguous=False, metadata=None, photometric="minisblack",
+                        rowsperstrip=64)
+    temporary.rename(target)
+
+
+def _write_metadata(mosaic: Mosaic):
+    folder = mosaic.folder / "MotionCorr"
+    tables = read_tables(mosaic.tile / "MotionCorr" / "movie_001.star")
+    height, width = mosaic.size_yx
+    for name in mosaic.names:
+        general = dict(tables["general"].columns, rlnImageSizeX=[str(width)], rlnImageSizeY=[str(height)],
+                       rlnMicrographMovieName=[str(mosaic.folder / "Movies" / f"{name}.tiff")])
+        write_tables(folder / f"{name}.star", [dataclasses.replace(tables["general"], columns=general),
+                                               *(t for key, t in tables.items() if key != "general")], single_row=("general",))
+    tables = read_tables(mosaic.tile / "MotionCorr" / "corrected_micrographs.star")
+    rows = tables["micrographs"].columns
+    rows = {column: [values[0]] * mosaic.movies for column, values in rows.items()}
+    rows["rlnMicrographName"] = [mosaic._micrograph(name) for name in mosaic.names]
+    rows["rlnMicrographMetadata"] = [str(folder / f"{name}.star") for name in mosaic.names]
+    write_tables(folder / "corrected_micrographs.star", [dataclasses.replace(t, columns=rows) if key == "micrographs" else t
+                                                         for key, t in tables.items()])

@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""Speed on one GPU: movies of the usual cameras with 100, 300 and 500 particles each.
+
+    python benchmarks/gpu.py OUT                    # K2, K3 and super-resolution on cuda:0
+    python benchmarks/gpu.py OUT --device cpu --small   # a run through everything without a GPU
+
+Movies are made from small simulated ones (see comparison/mosaic.py). Printed per case: movies per hour of the whole command once it is
+under way, its share of the rate of decoding alone, seconds of the stages by the device's own events, the floor that the device's memory
+traffic sets (bytes that must move, over the rate measured on this device), and the most memory used. Written to results/gpu-DEVICE.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import torch  # noqa: E402
+
+from comparison.gpu_case import Case, device_rates  # noqa: E402
+from comparison.mosaic import make_mosaic  # noqa: E402
+from comparison.report import cpu_model, markdown_table, write_results  # noqa: E402
+
+GIB = 2**30
+PER_TILE = {"K2": 60, "K3": 25, "super-resolution": 6, "small": 12}
+STAGES = ("decode", "frames to the device", "cut and transform", "align", "polish")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; returns the exit code."""
+    options = _options(argv)
+    device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        print(f"torch {torch.__version__} sees no GPU here: check nvidia-smi and that torch was installed with CUDA, or use --device cpu --small")
+        return 2
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({cpu_model()})"
+    rates = device_rates(device, 16 * 2**20 if options.small else GIB)
+    data = {"device": name, "threads": options.threads, "rates_bytes_per_s": rates, "cases": {}}
+    for camera in options.cameras:
+        mosaic = make_mosaic(options.out / camera, camera, options.movies, PER_TILE[camera])
+        for particles in options.particles:
+            print(f"… {camera}, {particles} particles", flush=True)
+            data["cases"][f"{camera} {particles}"] = Case(mosaic, particles, device, options.threads, rates).measure(options.out / camera)
+    file = options.name or "gpu-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    path = write_results(options.results, file, f"Speed on {name}", _sections(data, options.movies), data)
+    print(path.read_text(), flush=True)
+    return 0
+
+
+def _sections(data, movies):
+    cases = data["cases"].items()
+    memory = lambda size: None if size is None else size / GIB
+    speed = [[name, c["movies_per_hour"], c["decode_only_per_hour"], c["share_of_decode_only"], c["pipeline"]["wall_s"],
+              memory(c["peak_device_bytes"])] for name, c in cases]
+    stages = [[name, *(c["seconds"][s] for s in STAGES), c["traffic_bytes"] / 1e9, c["floor_s"], c["device_part_over_floor"]] for name, c in cases]
+    rates = [[name, rate / 1e9] for name, rate in data["rates_bytes_per_s"].items()]
+    return [(f"Whole command, {movies} movies, {data['threads']} CPU threads", markdown_table(
+                ["camera, particles", "movies / hour", "decoding alone / hour", "share", "wall s of the command", "peak device GiB"], speed)),
+            ("Seconds per movie and the floor of memory traffic", markdown_table(
+                ["camera, particles", *STAGES, "must move, GB", "floor s", "(align + polish) / floor"], stages)),
+            ("Rates of this device", markdown_table(["", "GB/s"], rates))]
+
+
+def _options(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, metavar="OUT", help="working folder; movies that are there are used again")
+    parser.add_argument("--device", default="cuda:0", help="cuda:0 or cpu (default %(default)s)")
+    parser.add_argument("--small", action="store_true", help="tiny movies with few particles: does everything run?")
+    parser.add_argument("--cameras", nargs="+", choices=sorted(PER_TILE), help="sizes of movies (default K2 K3 super-resolution)")
+    parser.add_argument("--particles", type=int, nargs="+", help="particles per movie (default 100 300 500)")
+    parser.add_argument("--movies", type=int, help="movies of the whole command (default 8)")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads (default: all)")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the result files (default benchmarks/results)")
+    parser.add_argument("--name", help="name of the result files (default gpu-DEVICE)")
+    given = parser.parse_args(argv)
+    given.cameras = given.cameras or (["small"] if given.small else ["K2", "K3", "super-resolution"])
+    given.particles = given.particles or ([24] if given.small else [100, 300, 500])
+    given.movies = given.movies or (2 if given.small else 8)
+    return given
+
+
+if __name__ == "__main__":
+    sys.exit(main())
