@@ -9,6 +9,7 @@ import torch
 
 from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.contract.spec import ComputeSpec
+from refmotion_plugin.engine.run.workers import choose_workers
 from refmotion_plugin.engine.stages import align, budget, load, memory, polish
 from refmotion_plugin.engine.stages.budget import GIB, Budget
 from refmotion_plugin.engine.stages.memory import Load, plan_memory
@@ -117,6 +118,26 @@ def test_gpu_memory_is_divided_by_the_movies_that_share_it(monkeypatch):
     assert device(oversubscription_gib=48) == int(0.9 * 39 * GIB) and device(gpu_memory_gib=5) == 5 * GIB
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3 * GIB, 40 * GIB))
     assert device(movies_per_gpu=1) == int(0.9 * 3 * GIB)                       # another program has the rest
+
+
+@pytest.mark.parametrize("gib, options, expected", [(24, {}, 2), (16, {}, 1), (16, {"movies_per_gpu": 3}, 3), (80, {"movies_per_gpu": 1}, 1),
+                                                    (16, {"oversubscription_gib": 12}, 2)])
+def test_large_gpus_work_on_two_movies_each_by_a_worker(monkeypatch, gib, options, expected):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, (gib if device == "cuda:0" else 100) * GIB))
+    workers = choose_workers(ComputeSpec(**options), ["cuda:0", "cuda:1"], 8)
+    assert sorted(workers.local) == sorted(("cuda:0", "cuda:1") * expected) and workers.threads == max(1, 8 // (2 * expected))
+    alone = choose_workers(ComputeSpec(**options), ["cuda:0"], 8)
+    assert (alone is None) == (expected == 1) and (alone is None or alone.local == ("cuda:0",) * expected)
+    assert choose_workers(ComputeSpec(**options), ["cpu"], 8) is None                           # the CPU knows no such thing
+    assert choose_workers(ComputeSpec(workers=2, **options), ["cuda:0"], 8).local == ("cuda:0",) * 2
+    assert budget.movies_at_once(ComputeSpec(workers=4, device="cuda:0,cuda:1"), 1) == 2
+
+
+def test_without_dask_a_large_gpu_works_on_one_movie(monkeypatch):
+    monkeypatch.setattr(budget.importlib.util, "find_spec", lambda name: None)
+    assert budget.movies_at_once(ComputeSpec(), 80 * GIB) == 1 and budget.movies_at_once(ComputeSpec(movies_per_gpu=2), 80 * GIB) == 2
 
 
 # ---- out of memory ----------------------------------------------------------------------------------------------------------

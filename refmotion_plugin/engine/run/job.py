@@ -19,6 +19,7 @@ from refmotion_plugin.contract.layout import JobLayout, content_hash, file_stamp
 from refmotion_plugin.contract.results import JobResults
 from refmotion_plugin.contract.verdict import save_verdict
 
+from ..stages.memory import release
 from . import outputs
 from .devices import choose_devices, describe, keep_freed_memory, set_threads
 from .executor import run_here, run_on_workers
@@ -241,6 +242,7 @@ def _run(job, tasks):
     if job.crew is None:
         results = run_here(tasks, place, ahead=job.threads > 1 or job.devices[0] != "cpu")
     else:
+        release(job.devices[0])                             # the workers have the GPU now
         processes = 1 + len(job.crew.workers.local)         # this one keeps what it has prepared
         results = run_on_workers(tasks, job.crew, functools.partial(_remote_workplace, job.layout.folder, job.run, job.spec, job.weights, processes))
     for result in results:

@@ -10,6 +10,8 @@ from typing import Optional, Tuple
 from refmotion_plugin.contract.cluster_spec import ClusterSpec
 from refmotion_plugin.contract.errors import InputError
 
+from ..stages.budget import movies_per_gpu
+
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 30
@@ -59,7 +61,7 @@ def choose_workers(compute, devices, threads):
         if not re.match(r"(tcp|tls|ucx|ws|wss)://[^\s/]+:\d+$", compute.scheduler):
             raise InputError("the scheduler's address is %r: tcp://host:port was expected, as 'dask scheduler' prints it" % compute.scheduler)
         return Workers(elsewhere, compute.threads, scheduler=compute.scheduler)
-    count = compute.workers or len(devices)
+    count = compute.workers or len(devices) * movies_per_gpu(compute, devices)
     if count == 1:
         return None
     local = tuple(devices[i % len(devices)] for i in range(count))

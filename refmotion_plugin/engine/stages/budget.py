@@ -2,6 +2,7 @@
 import contextlib
 import ctypes
 import gc
+import importlib.util
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,10 +62,21 @@ def _device_bytes(compute, device):
 
 
 def movies_at_once(compute, device_bytes):
-    """Movies that share a GPU of this size: what was asked for, or two if each gets enough."""
+    """Movies that share a GPU of this size: what was asked for, or two if each gets enough and worker processes are possible."""
+    if compute.workers:
+        return -(-compute.workers // len(compute.device.split(",")))
     if compute.movies_per_gpu:
         return compute.movies_per_gpu
-    return 2 if device_bytes >= compute.oversubscription_gib * GIB else 1
+    possible = importlib.util.find_spec("distributed") is not None
+    return 2 if possible and device_bytes >= compute.oversubscription_gib * GIB else 1
+
+
+def movies_per_gpu(compute, devices):
+    """Movies at a time on each of ``devices``; 1 on the CPU. The smallest GPU decides."""
+    on_gpus = torch.cuda.is_available() and all(device.startswith("cuda") for device in devices)
+    if not hasattr(compute, "movies_per_gpu") or not on_gpus:
+        return 1
+    return movies_at_once(compute, min(torch.cuda.mem_get_info(device)[1] for device in devices))
 
 
 def give_back():
