@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from comparison.report import markdown_table, write_results  # noqa: E402
-from reliability import fuzz, kills  # noqa: E402
+from reliability import fuzz, kills, surroundings  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True)
     for name, command, text in (("kills", kills_command, "kill -9 of job, worker, scheduler at random moments, then resume"),
+                                ("surroundings", surroundings_command, "full disk, read-only folders, hanging file system, clocks, two runs"),
                                 ("fuzz", fuzz_command, "damaged movies, STAR, MRC, NPZ, JSON and text files")):
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("out", type=Path, metavar="OUT", help="folder to work in")
@@ -35,6 +36,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         if name == "kills":
             sub.add_argument("--times", type=int, default=100, help="kills in all (default: %(default)s)")
+        if name == "surroundings":
+            sub.add_argument("--times", type=int, default=20, help="disks that are full at a random moment (default: %(default)s)")
         if name == "fuzz":
             sub.add_argument("--cases", type=int, default=10000, help="damaged files read (default: %(default)s)")
             sub.add_argument("--programs", type=int, default=48, help="damaged files given to the program besides (default: %(default)s)")
@@ -60,6 +63,17 @@ def kills_command(options) -> int:
     values = {"kills": sum(found.where.values()), "rounds": found.rounds, "faults": found.faults, "needed": found.needed, "done": found.done,
               "where": [[*key, count] for key, count in sorted(found.where.items())], "seed": options.seed}
     path = write_results(options.results, "kills", "Kills at random moments, then resume", tables, values)
+    say(path.read_text())
+    return 1 if found.faults else 0
+
+
+def surroundings_command(options) -> int:
+    """``surroundings``."""
+    kills.import_all()
+    found = surroundings.Surroundings(options.out.resolve(), options.seed, say)
+    found.all(options.times)
+    table = markdown_table(["what fails", "times", "the run, and the outputs after the same command again", "what the run said last"], found.rows)
+    path = write_results(options.results, "surroundings", "Surroundings that fail", [("What happened", table)], {"rows": found.rows, "faults": found.faults})
     say(path.read_text())
     return 1 if found.faults else 0
 

@@ -178,13 +178,18 @@ def shares(times: int) -> tuple[int, int, int]:
     return max(1, times - workers - schedulers), workers, schedulers
 
 
-def run(folder: Path, times: int, seed: int, say) -> Kills:
-    """All kills; returns what was found."""
+def import_all() -> None:
+    """Import what a job needs, so that forks begin at once."""
     torch.set_num_threads(1)
-    from refmotion_plugin.engine import report                          # noqa: F401, imported before the forks
+    from refmotion_plugin.engine import report                          # noqa: F401
     from refmotion_plugin.engine.run import job                         # noqa: F401
     from refmotion_plugin.engine.run.recipes import stage_recipes
     stage_recipes()
+
+
+def run(folder: Path, times: int, seed: int, say) -> Kills:
+    """All kills; returns what was found."""
+    import_all()
     kills = Kills(folder, seed, say)
     kills.undisturbed()
     for name, work, count in zip(("job", "worker", "scheduler"), (kills.parents, kills.workers, kills.schedulers), shares(times)):

@@ -33,9 +33,9 @@ def arguments(job: Path, source: Path, *more: str) -> list[str]:
             "--half1", str(source / "half1.mrc"), "--half2", str(source / "half2.mrc"), "--mask", str(source / "mask.mrc"), "--device", "cpu", *more]
 
 
-def start_fork(job_arguments: list[str], output: Path) -> int:
+def start_fork(job_arguments: list[str], output: Path, prepare=None) -> int:
     """Run ``refmotion`` in a fork of this process, where everything is imported already, without the report's figures, which take
-    longer than such a job; returns its process id."""
+    longer than such a job; returns its process id. ``prepare()`` is called in the fork first."""
     from refmotion_plugin.engine import cli, report
     sys.stdout.flush()
     process = os.fork()
@@ -44,6 +44,8 @@ def start_fork(job_arguments: list[str], output: Path) -> int:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
         report.write_report = lambda results: None
+        if prepare is not None:
+            prepare()
         os._exit(cli.main(job_arguments))
     return process
 

@@ -25,6 +25,7 @@ WEIGHT_FORMATS = {".npz": "weights.npz", ".json": "weights.json", ".star": "bfac
 HYPERPARAMETER_FORMATS = {".json": "hyperparameters.json", ".txt": "opt_params_all_groups.txt"}
 CRYOSPARC_NYQUISTS = 2      # the table's last bin is at this many times Nyquist
 ODD_DAMAGE_RATE = 1.7       # a frequency axis wrong by 2 makes a factor of 2 or more
+LARGEST_B_FACTOR_A2 = 1e5
 CRYOSPARC_FCC = "refm_fcc.npy"
 
 
@@ -174,6 +175,8 @@ def _one_group(table, k, doses, description, normalisation, source):
 def _read_relion_weights(path, doses, normalisation):
     b_factor, scale = read_bfactors_star(path)
     k = B_FACTOR_AXIS_PER_ANGSTROM
+    if not len(b_factor) or not np.isfinite(scale).all() or np.abs(b_factor).max() > LARGEST_B_FACTOR_A2 or not (scale > 0).all():
+        raise InputError("%s holds no frames, or B-factors or scales that cannot be: give the bfactors.star of a polishing job" % path)
     return _one_group(relative_amplitude(b_factor, scale, k), k, _frame_doses(doses, len(b_factor), path), (b_factor, scale), normalisation,
                       "bfactors.star of RELION")
 

@@ -107,7 +107,7 @@ def atomic_path(path):
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise InputError("no space left on disk while writing %s: free some and run the same command again, "
                              "what is finished is kept" % path) from error
         raise

@@ -30,9 +30,18 @@ class EerFrames:
         if upsampling not in (1, 2, 4):
             raise MovieError("EER upsampling %s asked for movie %s is not possible: use 1, 2 or 4" % (upsampling, path))
         self._tif, pages = read_pages(path)
+        try:
+            self._check(pages, path, upsampling)
+        except MovieError:
+            self.close()
+            raise
+        except Exception as error:      # tags of another kind than they should be
+            self.close()
+            raise MovieError("movie %s is damaged: its tags make no sense (%s); copy it again" % (path, error)) from None
+
+    def _check(self, pages, path, upsampling):
         self._pages = [p for p in pages if int(p.compression) in EER_BITS]
         if not self._pages:
-            self.close()
             raise MovieError("movie %s holds no electron events: check that it is an EER file" % path)
         self._superres = {1: 0, 2: 1, 4: 2}[upsampling]
         first = self._pages[0]
@@ -43,10 +52,8 @@ class EerFrames:
         self.dtype = np.dtype(np.uint8 if self.grouping < 256 else np.uint16)   # at most one electron per pixel and frame
         self._bits = EER_BITS[int(first.compression)] or tuple(first.tags.valueof(t, d) for t, d in EER_BIT_TAGS)
         if not (self._bits[0] in range(1, 13) and all(bits in range(1, 5) for bits in self._bits[1:])):
-            self.close()
             raise MovieError("movie %s says its events have %s bits, which cannot be: copy it again" % (path, " + ".join(map(str, self._bits))))
         if not self.n_frames:
-            self.close()
             raise MovieError("movie %s has %d detector frames, fewer than the %d of one fraction: lower the EER grouping"
                              % (path, self.n_detector_frames, self.grouping))
 

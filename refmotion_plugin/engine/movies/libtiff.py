@@ -18,13 +18,13 @@ def decode_lzw_strips(strips, shape_yx, dtype, rows_per_strip, predictor=1, byte
     """Pixels (H, W) of the given ``dtype``, or None where libtiff finds fault with the strips.
 
     Parameters: ``strips`` list of bytes from top to bottom; ``predictor`` 1 none, 2 differences; ``byte_order`` of the movie
-    file, < or >. None means: decode strip by strip with a tolerant codec, which either succeeds or can say where it fails.
+    file, < or >. None means that the strips are damaged, or of a kind that is decoded strip by strip.
     """
     if sum(map(len, strips)) >= LARGEST or predictor not in (1, 2):
         return None
     try:
         image = imagecodecs.tiff_decode(_container(strips, shape_yx, np.dtype(dtype), rows_per_strip, predictor, byte_order))
-    except (RuntimeError, ValueError):      # the codecs' own errors derive from RuntimeError
+    except Exception:       # damaged strips: the codec's own error, or an IndexError of its wrapping
         return None
     return image if image.shape == tuple(shape_yx) and image.dtype == dtype else None
 

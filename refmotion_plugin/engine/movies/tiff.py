@@ -1,5 +1,6 @@
 """TIFF movies, page by page."""
 import os
+import zlib
 
 import imagecodecs
 import numpy as np
@@ -9,15 +10,31 @@ from refmotion_plugin.contract.errors import MovieError
 
 from .libtiff import LZW, decode_lzw_strips
 
+
 def _inflate(data, out):
     """zlib data of ``out`` bytes; libdeflate is three times faster than zlib, which is more tolerant of odd lengths."""
     try:
         return imagecodecs.deflate_decode(data, out=out)
     except imagecodecs.DeflateError:
-        return imagecodecs.zlib_decode(data)
+        return _inflate_patiently(data, out)
 
 
-COMPRESSIONS = {1: None, 5: imagecodecs.lzw_decode, 8: _inflate, 32946: _inflate, 32773: imagecodecs.packbits_decode}
+def _inflate_patiently(data, out):
+    try:
+        return zlib.decompressobj().decompress(data, out)       # no more than that, whatever damaged data promise
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+
+
+def _unlzw(data, out):
+    """LZW data of ``out`` bytes by libtiff: the codec of imagecodecs writes where it must not when they are damaged."""
+    raw = decode_lzw_strips([data], (1, out), np.uint8, 1)
+    if raw is None:
+        raise ValueError("LZW codes end too early or make no sense")
+    return raw.tobytes()
+
+
+COMPRESSIONS = {1: None, 5: _unlzw, 8: _inflate, 32946: _inflate, 32773: imagecodecs.packbits_decode}
 LARGEST_RATIO = 4000        # of pixels to compressed data that a codec can reach
 DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
 
@@ -70,6 +87,9 @@ class TiffFrames:
         except MovieError:
             self.close()
             raise
+        except Exception as error:      # tags of another kind than they should be
+            self.close()
+            raise MovieError("movie %s is damaged: its tags make no sense (%s); copy it again" % (path, error)) from None
         first = self._pages[0]
         self.n_frames, self.shape_yx, self.dtype = len(self._pages), first.shape, np.dtype(first.dtype)
 
