@@ -14,7 +14,7 @@ from refmotion_plugin.engine.simulate.score import true_amplitude
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-from comparison import compare, extras, floor, maps, measure, project, relion, report, scoring  # noqa: E402
+from comparison import compare, cost, extras, floor, maps, measure, project, relion, report, scoring  # noqa: E402
 
 TINY = SimulationSpec(movies=2, particles=6, frames=7, size_yx=(320, 320), box=96, pixel_angstrom=1.6, dose_per_frame=2.0,
                       contrast_scale=1.5, seed=3)
@@ -93,6 +93,50 @@ def test_the_floor_times_every_part(work):
     timed = floor.project_floor(work, threads=1)
     assert timed["movies"] == 2 and all(seconds > 0 for seconds in timed["parts_s"].values())
     assert sum(timed["parts_s"].values()) <= timed["wall_s"]
+
+
+def test_a_second_transform_raises_the_floor(work):
+    timed = floor.project_floor(work, threads=1)
+    assert floor.second_pass(timed["parts_cpu_s"]) == timed["parts_cpu_s"]["cut"] + timed["parts_cpu_s"]["transform"] > 0
+
+
+class FakeCost(cost.Cost):
+    """Programs that cost a fixed time and a time per movie."""
+
+    def relion(self, case, threads, movies):
+        return {"cpu_s": 20.0 + 15.0 * movies, "wall_s": 21.0 + 15.0 * movies, "peak_GiB": 3.0}
+
+    def ours(self, case, threads, movies, last_frame=-1):
+        frames = self.frames if last_frame == -1 else last_frame
+        return {"cpu_s": 5.0 + 0.1 * frames * movies, "wall_s": 6.0 + 2.0 * movies, "peak_GiB": 0.6}
+
+    def floor(self, case, threads):
+        return {"cpu_s": 8.0, "wall_s": 8.0, "movies": 8, "parts_cpu_s": {"cut": 1.0, "transform": 3.0}}
+
+
+def test_what_a_further_movie_costs_is_the_slope(tmp_path):
+    measured = FakeCost(folder=tmp_path, journal=None, threads=(1, 2), frames=20, counts=(4, 8), relion_counts=(1, 2),
+                        cases=(cost.PLAIN, "50 particles", "box 400"))
+    rows, growth = measured.rows(), measured.growth()
+    assert len(rows) == 6 and rows[0]["case"] == cost.PLAIN
+    expected = {"relion cpu_s": 15, "relion before cpu_s": 20, "ours cpu_s": 2, "ours before cpu_s": 5, "floor cpu_s": 1, "floor of two cpu_s": 1.5}
+    assert {name: rows[0][name] for name in expected} == pytest.approx(expected)
+    line = cost.movie_table(rows).splitlines()[2].split("|")
+    assert [float(x) for x in line[7:12]] == pytest.approx([7.5, 2.0, 2 / 1.5, 7.5, 0.2], abs=1e-3)
+    assert float(cost.job_table(rows).splitlines()[2].split("|")[7]) == pytest.approx((20 + 15 * 1000) / (5 + 2 * 1000), abs=1e-3)
+    assert growth["movies"] == [[4, 13.0], [6, 17.0], [8, 21.0]]
+    assert "5.0 + 2.000 × movies" in cost.growth_table(growth["movies"], "movies")
+    cost.plot(tmp_path / "cost.png", rows, growth)
+    assert (tmp_path / "cost.png").stat().st_size > 10000
+
+
+def test_standard_weights_are_those_of_the_exposure_curve(work):
+    from refmotion_plugin.contract.store import load_weights
+    weights = load_weights(work.folder / cost.standard_weights(work, 5))
+    k, truth, _ = scoring.true_tables(work)
+    assert weights.weight.shape[1] == 5
+    shape = scoring.resample_weights(weights.weight[0], weights.frequency_per_angstrom, k)
+    np.testing.assert_allclose(shape[:, 10] / shape[0, 10], truth[:5, 10] / truth[0, 10], rtol=0.01)
 
 
 def test_particle_lists_of_some_movies(work):

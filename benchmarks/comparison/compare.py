@@ -8,7 +8,7 @@ from collections.abc import Callable
 from refmotion_plugin.contract import store
 
 from . import engine, relion, scoring
-from .floor import project_floor
+from .floor import project_floor, second_pass
 from .project import Journal, Project
 from .references import prepare_reference
 from .report import markdown_table
@@ -171,6 +171,9 @@ def speed_table(comparison: Comparison) -> str:
     rows.append(["floor", floor["wall_s"], floor["cpu_s"], floor["wall_s"] / movies, None, floor.get("load")])
     above = middle["ours"][0] / floor["wall_s"]
     rows.append(["ours / floor", above, middle["ours"][1] / floor["cpu_s"], above, None, None])
+    two_wall, two_cpu = floor["wall_s"] + second_pass(floor["parts_s"]), floor["cpu_s"] + second_pass(floor.get("parts_cpu_s", floor["parts_s"]))
+    rows.append(["floor of two transforms", two_wall, two_cpu, two_wall / movies, None, floor.get("load")])
+    rows.append(["ours / floor of two", middle["ours"][0] / two_wall, middle["ours"][1] / two_cpu, middle["ours"][0] / two_wall, None, None])
     what = f"{movies} movies, threads: {comparison.threads}"
     return markdown_table([what, "wall s", "CPU s", "wall s / movie", "peak GiB", "load of the machine"], rows)
 

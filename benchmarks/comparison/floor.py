@@ -1,6 +1,8 @@
 """The floor: what no program of this kind can avoid, timed alone.
 
-Each movie decoded once, patches cut, Fourier transformed, one weighted sum over frames, one transform back.
+Each movie decoded once, patches cut, Fourier transformed, one weighted sum over frames, one transform back; with the engine's own
+readers, and a few patches at a time so that they stay in the cache. Whoever cuts patches along the input motion to find the true one, and
+anew along that to sum them, cuts and transforms twice: the *floor of two transforms* is this floor with both counted twice.
 """
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ import torch
 
 from refmotion_plugin.contract import star
 from refmotion_plugin.contract.spec import InputSpec
+from refmotion_plugin.engine.maths.fourier import cache_parts
 from refmotion_plugin.engine.movies.patches import corner_for, cut_patches
 from refmotion_plugin.engine.movies.stack import load_movie
 
@@ -27,44 +30,55 @@ def time_floor(movies, positions_yx_px, box: int, threads: int) -> dict:
     threads : CPU threads of decoding and transforms.
     """
     torch.set_num_threads(threads)
-    parts = dict.fromkeys(("decode", "cut", "transform", "sum", "inverse"), 0.0)
+    names = "decode", "cut", "transform", "sum", "inverse"
+    parts, parts_cpu = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     wall, cpu = time.perf_counter(), os.times()
     for movie, positions in zip(movies, positions_yx_px):
-        _one_movie(movie, positions, box, threads, parts)
+        _one_movie(movie, positions, box, threads, _Clock(parts, parts_cpu))
     now = os.times()
     return {"wall_s": time.perf_counter() - wall, "cpu_s": now.user + now.system - cpu.user - cpu.system,
-            "movies": len(movies), "parts_s": parts, "load": os.getloadavg()[0]}
+            "movies": len(movies), "parts_s": parts, "parts_cpu_s": parts_cpu, "load": os.getloadavg()[0]}
 
 
-def _one_movie(movie, positions, box, threads, parts):
-    """Adds the seconds of each part to ``parts``; returns the images, so that nothing is left out."""
-    clock = _Clock(parts)
+def _one_movie(movie, positions, box, threads, clock):
+    """Tells ``clock`` the parts; returns the images, so that nothing is left out."""
     stack = load_movie(movie, InputSpec(movies="", hot_pixel_sigma=0.0), threads)
     clock.lap("decode")
     corners, _ = corner_for(torch.as_tensor(np.asarray(positions), dtype=torch.float64), box)
     weight = torch.linspace(1.0, 0.2, box * (box // 2 + 1)).reshape(box, box // 2 + 1)
     total = torch.zeros((len(corners), box, box // 2 + 1), dtype=torch.complex64)
-    patches = torch.empty((len(corners), box, box))
+    weight = weight.to(total.dtype)
     for frame in range(stack.n_frames):
-        cut_patches(stack.corrected(frame), corners, box, out=patches)
-        clock.lap("cut")
-        spectrum = torch.fft.rfft2(patches)
-        clock.lap("transform")
-        total.addcmul_(spectrum, weight.to(spectrum.dtype))
-        clock.lap("sum")
+        pixels = stack.to_cut(frame)
+        for part in cache_parts(len(corners), total[0].numel() * 8, "cpu"):
+            patches = cut_patches(pixels, corners[part], box)
+            clock.lap("cut")
+            spectrum = torch.fft.rfft2(patches)
+            clock.lap("transform")
+            total[part].addcmul_(spectrum, weight)
+            clock.lap("sum")
     images = torch.fft.irfft2(total, s=(box, box))
     clock.lap("inverse")
     return images
 
 
 class _Clock:
-    def __init__(self, parts):
-        self._parts, self._last = parts, time.perf_counter()
+    """Seconds of wall clock and of CPU since the last lap, added to the lap's part."""
+
+    def __init__(self, parts, parts_cpu):
+        self._parts, self._parts_cpu = parts, parts_cpu
+        self._last = time.perf_counter(), time.process_time()
 
     def lap(self, name):
-        now = time.perf_counter()
-        self._parts[name] += now - self._last
+        now = time.perf_counter(), time.process_time()
+        self._parts[name] += now[0] - self._last[0]
+        self._parts_cpu[name] += now[1] - self._last[1]
         self._last = now
+
+
+def second_pass(parts: dict) -> float:
+    """Seconds of a second cut and transform: motion is not known when patches are cut to find it."""
+    return parts["cut"] + parts["transform"]
 
 
 def project_floor(project, threads: int) -> dict:
