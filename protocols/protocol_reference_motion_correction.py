@@ -84,8 +84,8 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
         write_json(self._getExtraPath("inputs", "inputs.json"), {"movies": star, "references": maps})
 
     def alignStep(self, key):
-        """Trajectories of all particles, and what the weights need."""
-        self._runEngine("align")
+        """Trajectories of all particles, and what the weights need; images of those whose movie was read when the weights were known."""
+        self._runEngine("movies" if self._lastStage() == LAST_STAGE else "align")
         return self._publishHyperparameters()
 
     def weighStep(self, key):

@@ -100,7 +100,8 @@ def _parser(arguments):
     run.add_argument("out", metavar="OUT", help="folder of the job; made if absent")
     run.add_argument("--job", metavar="FILE", help="job.json with the parameters; options given besides replace single ones "
                                                    "(none and no options: OUT/job.json)")
-    run.add_argument("--stage", choices=("align", "weigh", "polish", "all"), default="all", help="run one stage only (default: all)")
+    run.add_argument("--stage", choices=("align", "movies", "weigh", "polish", "all"), default="all",
+                     help="run one stage only; movies: align, and polish in the same decode once there are weights; then weigh, polish (default: all)")
     add_job_options(run)
     run.set_defaults(command=run_command)
     _add_average(commands)

@@ -100,7 +100,8 @@ def main():
     if "input-error" in wanted:
         job.event(event="stopped", reason="half-map 1 half1.mrc holds 3 voxels that are not numbers: give an intact map")
         return 2
-    for stage in ("align", "weigh", "polish") if values.stage == "all" else (values.stage,):
+    stages = {"all": ("align", "weigh", "polish"), "movies": ("align",)}
+    for stage in stages.get(values.stage, (values.stage,)):
         if "crash:" + stage in wanted:
             return 1
         getattr(job, stage)()

@@ -32,7 +32,7 @@ def test_outputs_relations_and_summary(correction, in_project, fake_engine):
     project = in_project[0]
     launch(project, correction)
     assert correction.isFinished(), correction.getErrorMessage()
-    assert calls(correction) == ["align", "weigh", "polish"]
+    assert calls(correction) == ["movies", "weigh", "polish"]
     assert correction.outputHyperparameters.getStrengths() == (
         PRIOR.velocity_sigma, PRIOR.correlation_distance_angstrom, PRIOR.acceleration_sigma)
     assert correction.outputDoseWeights.getFrames() == 5
@@ -82,7 +82,7 @@ def test_continue_keeps_finished_steps_and_early_outputs(correction, in_project,
     fake_engine("")
     launch(in_project[0], correction)
     assert correction.isFinished(), correction.getErrorMessage()
-    assert calls(correction) == ["align", "weigh", "polish", "polish"] and correction.outputParticles.getSize() == 12
+    assert calls(correction) == ["movies", "weigh", "polish", "polish"] and correction.outputParticles.getSize() == 12
 
 
 def test_a_changed_parameter_runs_the_stages_again(correction, in_project, fake_engine):
@@ -91,7 +91,7 @@ def test_a_changed_parameter_runs_the_stages_again(correction, in_project, fake_
     fake_engine("")
     correction.searchRadius.set(7.0)
     launch(in_project[0], correction)
-    assert calls(correction) == ["align", "weigh", "polish", "align", "weigh", "polish"]
+    assert calls(correction) == ["movies", "weigh", "polish", "movies", "weigh", "polish"]
 
 
 def test_going_further_keeps_what_is_done(correction, in_project, fake_engine):
@@ -100,7 +100,7 @@ def test_going_further_keeps_what_is_done(correction, in_project, fake_engine):
     correction.stopAfter.set(2)
     correction.numberOfThreads.set(2)
     launch(in_project[0], correction)
-    assert calls(correction) == ["align", "weigh", "polish"] and correction.outputParticles.getSize() == 12
+    assert calls(correction) == ["movies", "weigh", "polish"] and correction.outputParticles.getSize() == 12
 
 
 @pytest.mark.parametrize("stage, outputs", [(0, ["outputHyperparameters"]), (1, ["outputDoseWeights", "outputHyperparameters"])])

@@ -101,6 +101,19 @@ def test_stage_by_stage_finds_the_same_weights_and_images(tmp_path, spec):
     assert go(tmp_path / "staged", spec)[0].calls == [] and go(tmp_path / "whole", spec, "weigh")[0].calls == []
 
 
+def test_movies_weigh_polish_read_followers_once_too(tmp_path, spec):
+    fake, _ = go(tmp_path / "OUT", spec, "movies")
+    assert fake.count("align") == fake.count("load") == MOVIES and fake.count("polish") == MOVIES - 4
+    fake, _ = go(tmp_path / "OUT", spec, "weigh")
+    assert fake.calls == ["reach_verdict"]                              # the weights are those found before
+    fake, outcome = go(tmp_path / "OUT", spec, "polish")
+    assert fake.count("polish") == 4 and outcome == ({}, 2 * MOVIES, 0)
+    go(tmp_path / "whole", spec)
+    assert content_hash(JobResults(tmp_path / "OUT").layout.weights) == content_hash(JobResults(tmp_path / "whole").layout.weights)
+    only_aligned = spec.model_copy(update={"output": spec.output.model_copy(update={"stop_after": "dose-weights"})})
+    assert go(tmp_path / "weights", only_aligned, "movies")[0].count("polish") == 0
+
+
 @pytest.mark.parametrize("number, where", [(8, "align"), (2, "align"), (1, "align"), (7, "polish"), (0, "polish")])
 def test_a_run_that_was_killed_goes_on_to_the_same_weights(tmp_path, spec, number, where):
     go(tmp_path / "undisturbed", spec)

@@ -38,6 +38,8 @@ from .workers import Crew, choose_workers
 log = logging.getLogger(__name__)
 
 STAGES = ("align", "weigh", "polish")
+CHOICES = {"all": STAGES, "movies": STAGES[:1], **{stage: (stage,) for stage in STAGES}}
+"""What may be run at once. ``movies`` aligns and, as soon as there are weights, polishes in the same decode; weigh and polish finish the job."""
 JobOutcome = namedtuple("JobOutcome", "failed particles_written particles_left_out")
 """``failed`` {micrograph: reason}; particle counts are None if no particles were written in this run."""
 
@@ -65,7 +67,7 @@ class _Job:
 def run_job(folder, spec, stage="all", recipes=None, listener=None):
     """Run a job, or one stage of it, in ``folder`` (made if absent); returns :class:`JobOutcome`.
 
-    Parameters: ``stage`` align, weigh, polish or all; ``recipes`` the stages' functions (none: the engine's own);
+    Parameters: ``stage`` one of ``CHOICES``; ``recipes`` the stages' functions (none: the engine's own);
     ``listener(progress)`` is called after every movie.
     Raises InputError when the job cannot go on; what is finished is kept.
     """
@@ -74,11 +76,11 @@ def run_job(folder, spec, stage="all", recipes=None, listener=None):
         files.remove_leftovers(layout.folder)
         with files.atomic_write(layout.job, "w") as file:
             file.write(spec.to_json() + "\n")
-        status, wanted = StatusLog(layout, listener), STAGES if stage == "all" else (stage,)
+        status = StatusLog(layout, listener)
         try:
             job = _start(spec, layout, recipes or stage_recipes(), status, run)
             with job.crew or contextlib.nullcontext():
-                outcome = _run_stages(job, wanted)
+                outcome = _run_stages(job, CHOICES[stage], stage in ("all", "movies") and spec.output.stop_after == "particles")
         except BaseException as error:
             with contextlib.suppress(OSError):          # a full disk must not hide why the job stopped
                 status.event("stopped", reason=str(error) or type(error).__name__)
@@ -100,7 +102,7 @@ def _start(spec, layout, recipes, status, run):
                 getattr(refmotion_plugin, "__version__", "0"))
 
 
-def _run_stages(job, wanted):
+def _run_stages(job, wanted, in_one_decode):
     job.prepared = job.recipes.prepare(job.spec, job.inputs.sets, job.devices[0], job.threads)
     keep_freed_memory()         # from now on: what the references needed for a moment has gone back to the system
     searched = job.spec.wants_search
@@ -115,7 +117,7 @@ def _run_stages(job, wanted):
         job.prepared = find_hyperparameters(job, mark, "align" in wanted)
         if job.spec.output.stop_after == "hyperparameters":
             return _outcome(job)
-    _align(job, "align" in wanted, set(wanted) == set(STAGES) and job.spec.output.stop_after == "particles")
+    _align(job, "align" in wanted, in_one_decode)
     if job.spec.output.tracks_star:
         outputs.write_tracks(job.layout, _aligned(job))
     if "weigh" in wanted:
