@@ -38,14 +38,12 @@ def evaluate(coefficients, position_yx):
     weight, slope = tap_weights(held - base)              # (..., n, yx, tap)
     first = base.long() - 1                               # (..., n, yx)
     tap = torch.arange(TAPS, device=coefficients.device)
-    rows, columns = first[..., 0, None] + tap, first[..., 1, None] + tap      # (..., n, tap)
-    index = rows[..., :, None] * width + columns[..., None, :]
-    index = index + (torch.arange(n, device=coefficients.device) * (width * width))[:, None, None]
-    near = coefficients.reshape(-1)[index].to(position_yx.dtype)              # (..., n, tap y, tap x)
-    along_x, steep_x = (near * weight[..., 1, None, :]).sum(-1), (near * slope[..., 1, None, :]).sum(-1)
-    value = (along_x * weight[..., 0, :]).sum(-1)
-    gradient = torch.stack([(along_x * slope[..., 0, :]).sum(-1), (steep_x * weight[..., 0, :]).sum(-1)], dim=-1)
-    return value, gradient * passed
+    corner = first[..., 0] * width + first[..., 1] + torch.arange(n, device=coefficients.device) * (width * width)
+    index = corner[..., None] + (tap[:, None] * width + tap).flatten()
+    near = coefficients.reshape(-1).index_select(0, index.flatten()).view(corner.shape + (TAPS, TAPS)).to(position_yx.dtype)
+    in_x, in_y = (torch.stack([weight[..., axis, :], slope[..., axis, :]], dim=-1) for axis in (1, 0))       # (..., n, tap, value or slope)
+    both = in_y.transpose(-1, -2) @ (near @ in_x)                             # (..., n, 2, 2)
+    return both[..., 0, 0], torch.stack([both[..., 1, 0], both[..., 0, 1]], dim=-1) * passed
 
 
 def _drawn_back(position, low, high):
