@@ -26,7 +26,7 @@ from comparison.mosaic import make_mosaic  # noqa: E402
 from comparison.report import cpu_model, markdown_table, write_results  # noqa: E402
 
 GIB = 2**30
-PER_TILE = {"K2": 60, "K3": 25, "super-resolution": 6, "small": 12}
+PER_TILE = {"K2": 60, "K3": 25, "super-resolution": 25, "small": 12, "small super-resolution": 12}
 STAGES = ("decode", "frames to the device", "cut and transform", "align", "polish")
 
 
@@ -77,7 +77,7 @@ def _options(argv):
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the result files (default benchmarks/results)")
     parser.add_argument("--name", help="name of the result files (default gpu-DEVICE)")
     given = parser.parse_args(argv)
-    given.cameras = given.cameras or (["small"] if given.small else ["K2", "K3", "super-resolution"])
+    given.cameras = given.cameras or (["small", "small super-resolution"] if given.small else ["K2", "K3", "super-resolution"])
     given.particles = given.particles or ([24] if given.small else [100, 300, 500])
     given.movies = given.movies or (2 if given.small else 8)
     return given

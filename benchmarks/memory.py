@@ -55,7 +55,7 @@ def _parser():
     parser.add_argument("out", type=Path, metavar="OUT", help="working folder")
     parser.add_argument("--camera", choices=sorted(CAMERAS), default="super-resolution", help="size of the movies (default %(default)s)")
     parser.add_argument("--particles", type=int, default=192, help="particles per movie (default %(default)s)")
-    parser.add_argument("--particles-per-tile", type=int, default=4, help="particles simulated per tile (default %(default)s)")
+    parser.add_argument("--particles-per-tile", type=int, default=16, help="particles simulated per tile (default %(default)s)")
     parser.add_argument("--movies", type=int, default=1, help="movies (default %(default)s)")
     parser.add_argument("--limits", type=float, nargs="+", default=[8.0], metavar="GB", help="budgets, GB of 10^9 bytes (default 8)")
     parser.add_argument("--threads", type=int, default=2, help="threads (default %(default)s)")

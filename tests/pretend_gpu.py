@@ -55,7 +55,7 @@ class PretendGpu(TorchFunctionMode):
         super().__init__()
         self.capacity, self.peak = capacity, 0
         self.waits, self.double = collections.Counter(), collections.Counter()
-        self._alive, self._bytes = {}, 0
+        self._alive, self._bytes, self.runtime = {}, 0, _Runtime()
 
     def __enter__(self):
         PretendGpu.active = self
@@ -153,7 +153,23 @@ def cuda_functions(gpu):
     return dict(is_available=lambda: True, device_count=lambda: 1, get_device_name=lambda device=None: "a pretended GPU",
                 mem_get_info=lambda device=None: (total, total), empty_cache=lambda: None, Stream=_Stream, Event=_Event,
                 current_stream=lambda device=None: _Stream(), stream=lambda stream: contextlib.nullcontext(),
-                synchronize=lambda device=None: None)
+                synchronize=lambda device=None: None, cudart=lambda: gpu.runtime)
+
+
+class _Runtime:
+    """What is asked of the CUDA runtime itself; ``pinned`` {address: size}."""
+
+    def __init__(self):
+        self.pinned = {}
+
+    def cudaHostRegister(self, address, size, flags):
+        """0: accepted."""
+        self.pinned[address] = size
+        return 0
+
+    def cudaHostUnregister(self, address):
+        """0, or 1 for memory that is not pinned."""
+        return 0 if self.pinned.pop(address, None) else 1
 
 
 class _Event:

@@ -51,7 +51,7 @@ def test_a_mosaic_repeats_movie_and_particles(folder):
     from refmotion_plugin.contract.spec import InputSpec
     from refmotion_plugin.engine.movies.stack import load_movie
     mosaic = make_mosaic(folder / "small", "small", 2, 12)
-    (height, width), _, frames, pixel, _ = CAMERAS["small"]
+    (height, width), frames, pixel = CAMERAS["small"].tile_yx, CAMERAS["small"].frames, CAMERAS["small"].pixel_angstrom
     rows = star.read_particles(mosaic.particles_star(40), 0, pixel).table
     movie = star.read_movie_metadata(mosaic.folder / "MotionCorr" / "large_002.star", str(mosaic.folder / "MotionCorr" / "large_002.mrc"))
     stack = load_movie(movie, InputSpec(movies="x"))

@@ -92,7 +92,7 @@ class Case:
         set_threads(self.threads)
         spec = self._spec()
         movies = [star.read_movie_metadata(m.metadata_star, m.name) for m in star.read_corrected_micrographs(spec.inputs.movies)[0]]
-        table = star.read_particles(spec.references[0].particles, 0, movies[0].original_pixel_angstrom)
+        table = star.read_particles(spec.references[0].particles, 0, movies[0].original_pixel_angstrom * movies[0].binning)
         of = lambda movie: table.table[np.flatnonzero(table.table.micrograph == movie.micrograph)]
         job = calibrate(movies[:2], of, prepare(spec, [table], self.device, self.threads))
         numbers = self._stages(job, movies[0], of(movies[0]))

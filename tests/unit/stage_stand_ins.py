@@ -15,5 +15,8 @@ class Changed:
         """The same: patches are cut from it."""
         return self.corrected(frame, device)
 
+    def keep_on(self, device, most_bytes):
+        """Nothing is kept."""
+
     def expect(self, frame, device):
         """Nothing is fetched ahead."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from refmotion_plugin.contract.errors import MovieError
+from refmotion_plugin.engine.movies import buffers, upload
 from refmotion_plugin.engine.stages import align, average, calibrate, load, memory, polish, preflight, prepared, validate
 from tests.pretend_gpu import OnDevice, PretendGpu
 from tests.unit.test_stages_polish import exposure_weights
@@ -63,6 +64,29 @@ def test_the_host_never_waits_frame_by_frame(tiny, calibrated):
             polish.polish_movie(movie, particles, found.trajectories, exposure_weights(frames=last), job)
         counts.append({place: n for place, n in gpu.per_place().items() if not place.startswith(PER_FIT)})
     assert counts[0] == counts[1] and sum(counts[1].values()) < 120
+
+
+def test_frames_go_up_once_from_pinned_memory_and_stay_if_there_is_room(tiny, calibrated, monkeypatch):
+    movie, particles, sent = tiny.movies[0], tiny.of(tiny.movies[0]), []
+    send = upload.Uploader._send
+    monkeypatch.setattr(upload.Uploader, "_send", lambda self, f: sent.append(f) or send(self, f))
+    with PretendGpu() as gpu:
+        job = on_gpu(tiny).with_amplitudes(calibrated.amplitudes)
+        monkeypatch.setattr(buffers, "_spare", {})
+        stack = load.load_stack(movie, job)
+        assert list(gpu.runtime.pinned.values()) == [stack.held_bytes]
+        found = align.align_movie(movie, particles, job, stack=stack)
+        polish.polish_movie(movie, particles, found.trajectories, exposure_weights(), job, stack=stack)
+        assert sorted(sent) == list(range(16))
+        plan = load.movie_memory(movie, len(particles), job)
+        assert plan.frames_on_device_bytes == plan.movie_bytes
+        tight = replace(job, budget=replace(job.budget, device=1))
+        sent.clear()
+        align.align_movie(movie, particles, tight, stack=load.load_stack(tiny.movies[0], job))
+        assert len(sent) > 16
+        del stack
+        buffers._spare.clear()
+        assert len(gpu.runtime.pinned) < 2
 
 
 def test_averaging_on_the_gpu(tiny):

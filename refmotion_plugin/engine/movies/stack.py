@@ -93,6 +93,11 @@ class MovieStack:
         if torch.device(device).type == "cuda":
             self._uploader(torch.device(device)).send(f)
 
+    def keep_on(self, device, most_bytes):
+        """A GPU may keep that many bytes of frames once they have been copied to it."""
+        if torch.device(device).type == "cuda":
+            self._uploader(torch.device(device)).room = most_bytes
+
     def _narrow(self, f, device):
         return self.frames[f] if device.type == "cpu" else self._uploader(device).take(f)
 
@@ -113,7 +118,7 @@ class MovieStack:
         return self._on_device[device, name]
 
 
-def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.inf, frame_timeout=0):
+def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.inf, frame_timeout=0, pin=False):
     """Decode a movie once and prepare its correction.
 
     Parameters
@@ -124,6 +129,7 @@ def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.i
     known_bad_yx : ``bad_yx`` of an earlier load of the same movie with the same inputs, which saves looking for them again.
     held_bytes : a movie that decodes to more is not held: its frames are decoded whenever they are asked for,
         each given up after ``frame_timeout`` seconds (0: never).
+    pin : keep held frames in memory that a GPU copies from without the host's help.
 
     Returns
     -------
@@ -148,7 +154,7 @@ def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.i
         place = first_of_file + first, last - first, upside_down, threads
         want_total = inputs.hot_pixel_sigma > 0 and known_bad_yx is None
         held = (last - first) * reader.dtype.itemsize * math.prod(reader.shape_yx) <= held_bytes
-        frames, total = _decode(reader, *place, want_total) if held else (None, None)
+        frames, total = _decode(reader, *place, want_total, pin) if held else (None, None)
         bytes_per_px, whole_numbers = reader.dtype.itemsize, reader.dtype.kind in "iu"
     if not held:
         frames = StreamedFrames(open_movie(metadata.movie_file, grouping, upsampling), *place, frame_timeout)
@@ -230,9 +236,9 @@ def _unique(yx, shape_yx):
     return np.stack(np.divmod(flat, shape_yx[1]), axis=1).astype(np.int64)
 
 
-def _decode(reader, first, n_frames, upside_down, threads, want_total):
+def _decode(reader, first, n_frames, upside_down, threads, want_total, pin=False):
     """Frames (frame, H, W) as a tensor and, if wanted, their sum as float32."""
-    stack = block_array((n_frames,) + reader.shape_yx, reader.dtype, "decoded movies")
+    stack = block_array((n_frames,) + reader.shape_yx, reader.dtype, "decoded movies", pin)
 
     def decode(index):
         frame = reader.frame(first + index)

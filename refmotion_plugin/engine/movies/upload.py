@@ -1,4 +1,4 @@
-"""Frames on their way to a GPU: the next one is copied while this one is worked on."""
+"""Frames on their way to a GPU: the next one is copied while this one is worked on; they stay there if there is room."""
 import torch
 
 
@@ -7,20 +7,31 @@ class Uploader:
 
     def __init__(self, frames, device):
         self.frames, self.device, self.stream = frames, device, torch.cuda.Stream(device)
-        self.coming = {}        # frame -> (tensor, event of its arrival); one at most
+        self.coming = {}        # frame -> (tensor, event of its arrival); one at most, or as many as may stay
+        self.kept, self.room = {}, 0        # frames that stay on the device, of at most so many bytes
 
     def take(self, f):
         """Frame ``f`` (H, W); work that is given to the current stream from now on waits for it, the host does not."""
+        if f in self.kept:
+            return self.kept[f]
         narrow, arrived = self.coming.pop(f, None) or self._send(f)
         current = torch.cuda.current_stream(self.device)
         current.wait_event(arrived)
         narrow.record_stream(current)
+        if self._room_for_another(narrow):
+            self.kept[f] = narrow
         return narrow
 
     def send(self, f):
         """Begin to copy frame ``f``, if there is one."""
-        if f < len(self.frames) and f not in self.coming:
-            self.coming = {f: self._send(f)}
+        if f < len(self.frames) and f not in self.coming and f not in self.kept:
+            tensor, arrived = self._send(f)
+            if not self._room_for_another(tensor):
+                self.coming.clear()
+            self.coming[f] = tensor, arrived
+
+    def _room_for_another(self, frame):
+        return (len(self.kept) + len(self.coming) + 1) * frame.numel() * frame.element_size() <= self.room
 
     def _send(self, f):
         with torch.cuda.stream(self.stream):

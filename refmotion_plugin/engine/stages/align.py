@@ -67,6 +67,7 @@ def view_movie(movie, particles, prepared: Prepared, stack=None):
     position = particles.position_yx_angstrom
     initial = initial_displacement(movie, position, plan)
     cut = cut_at(position[:, None] + initial, grid, prepared.device)
+    stack.keep_on(prepared.device, memory.frames_on_device_bytes)
     spectra = PatchSpectra(stack, cut, grid, prepared.device, memory.cache_bytes, memory.particles_cut)
     own, opposite = predictions(particles, prepared, grid)
     dose = plan.dose_e_per_A2

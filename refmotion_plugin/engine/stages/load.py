@@ -63,7 +63,7 @@ def _load(movie, prepared, known_bad, held_bytes):
 
     def load(most):
         return patiently(lambda: load_movie(movie, prepared.spec.inputs, threads=prepared.threads, known_bad_yx=known_bad, held_bytes=most,
-                                            frame_timeout=timeout), timeout, "movie " + movie.movie_file)
+                                            frame_timeout=timeout, pin=prepared.device.type == "cuda"), timeout, "movie " + movie.movie_file)
 
     try:
         return load(held_bytes)

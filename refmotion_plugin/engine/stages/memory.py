@@ -30,7 +30,8 @@ class MemoryPlan:
 
     ``particles_cut``: patches of a frame cut and transformed at a time; ``particles_summed``: polished at a time; ``cache_bytes``: spectra
     kept between passes; ``held_bytes``: a movie that decodes to no more is held, a larger one decoded anew in each pass; ``ahead``:
-    the next movie is decoded meanwhile. ``movie_bytes`` of the movie itself, as far as its type is known.
+    the next movie is decoded meanwhile. ``movie_bytes`` of the movie itself, as far as its type is known;
+    ``frames_on_device_bytes``: frames a GPU keeps from one pass to the next.
     """
 
     particles_cut: int
@@ -39,6 +40,7 @@ class MemoryPlan:
     held_bytes: int
     ahead: bool
     movie_bytes: int = 0
+    frames_on_device_bytes: int = 0
     text: str = ""
 
 
@@ -119,9 +121,10 @@ def plan_memory(budget: Budget, load: Load, device_type="cpu", halvings=0):
     ahead = 2 * load.movie_bytes + load.searching_bytes <= host
     held = int(max(0, host) / (2 if ahead else 1))
     kept = 0 if load.movie_bytes > held else load.movie_bytes * (2 if ahead else 1)
-    summed = (budget.host_room - kept - load.decoding_bytes if on_host else budget.device) - 2 * load.frame_bytes - cut * load.cut_bytes
+    summed = (budget.host_room - kept - load.decoding_bytes if on_host else budget.device - min(max(0, room - cache), load.movie_bytes)) - 2 * load.frame_bytes - cut * load.cut_bytes
     plan = MemoryPlan(cut, _at_a_time(max(0, summed) / 2, load.polished_bytes, load.particles, halvings), cache, held, ahead)
-    return replace(plan, movie_bytes=load.movie_bytes, text=_sentence(budget, load, plan))
+    spare = 0 if on_host else int(max(0, room - cache)) >> halvings
+    return replace(plan, movie_bytes=load.movie_bytes, frames_on_device_bytes=min(spare, load.movie_bytes), text=_sentence(budget, load, plan))
 
 
 def plan_averaging(budget: Budget, size_yx, frames):
