@@ -1,0 +1,82 @@
+"""Which movies of growing sets are taken when; and what is read of sets while another process writes them."""
+import sqlite3
+from types import SimpleNamespace
+
+import pytest
+
+from refmotion_plugin.convert import Batches, Watch, growing
+
+
+def look(closed=False, **counts):
+    return SimpleNamespace(counts={int(name[1:]): count for name, count in counts.items()}, closed=closed)
+
+
+@pytest.fixture
+def batches(tmp_path):
+    """Function that makes (or takes up again) the batches of a run."""
+    def make(size=1, patience=1e9, first_particles=1, key="k"):
+        return Batches(str(tmp_path / "inputs" / "batches.json"), key, size, patience, first_particles)
+    return make
+
+
+def test_a_movie_is_taken_when_no_more_of_its_particles_came(batches):
+    taking = batches()
+    assert taking.take(look(m1=3)) == [] and taking.take(look(m1=5, m2=1)) == []
+    assert taking.take(look(m1=5, m2=2)) == [[1]]
+    assert taking.take(look(m1=5, m2=2)) == [[2]] and taking.take(look(m1=5, m2=2)) == []
+    assert taking.take(look(m1=6, m2=2)) == [] and taking.take(look(m1=6, m2=2)) == [[1]]      # a late particle
+    assert not taking.exhausted(look(m1=6, m2=2)) and taking.exhausted(look(closed=True, m1=6, m2=2))
+
+
+def test_closed_sets_are_complete(batches):
+    taking = batches(size=2, first_particles=100)
+    end = look(closed=True, m1=1, m2=1, m3=1, m4=0)
+    assert not taking.exhausted(end)
+    assert taking.take(end) == [[1, 2], [3]] and taking.take(end) == [] and taking.exhausted(end)
+
+
+def test_a_batch_waits_until_it_is_full_or_nothing_comes(batches):
+    taking = batches(size=3)
+    taking.take(look(m1=1, m2=1))
+    assert taking.take(look(m1=1, m2=1)) == []
+    taking.patience = -1
+    assert taking.take(look(m1=1, m2=1)) == [[1, 2]]
+    taking.patience = 1e9
+    counts = dict(m1=1, m2=1, m3=1, m4=1, m5=1)
+    taking.take(look(**counts))
+    assert taking.take(look(**counts)) == [[3, 4, 5]]
+
+
+def test_the_first_batch_waits_for_particles(batches):
+    taking = batches(first_particles=10)
+    for _ in range(3):
+        assert taking.take(look(m1=4, m2=5)) == []
+    taking.take(look(m1=4, m2=6))
+    assert taking.take(look(m1=4, m2=6)) == [[1], [2]]
+    taking.take(look(m1=4, m2=6, m3=1))
+    assert taking.take(look(m1=4, m2=6, m3=1)) == [[3]]
+
+
+def test_batches_survive_a_stop_and_other_parameters_begin_anew(batches):
+    first = batches()
+    first.take(look(closed=True, m2=4, m1=7))
+    again = batches()
+    assert again.taken == [{1: 7}, {2: 4}] and Batches.belong_to(again.path, "k") and not Batches.belong_to(again.path, "other")
+    assert again.take(look(closed=True, m1=7, m2=4)) == [] and batches(key="other").taken == []
+
+
+def test_a_set_that_is_being_written_is_looked_at_later(monkeypatch, tmp_path):
+    path = tmp_path / "set.sqlite"
+    path.write_text("")
+    answers = [sqlite3.OperationalError("database is locked"), "a look", "another"]
+
+    def answer(*_):
+        found = answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+    monkeypatch.setattr(growing, "Look", answer)
+    watch = Watch(SimpleNamespace(getFileName=lambda: str(path)))
+    assert watch.look() is None and watch.look() == "a look" and watch.look() == "a look"      # an unchanged file is not read again
+    path.write_text("more")
+    assert watch.look() == "another"
