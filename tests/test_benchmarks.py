@@ -14,6 +14,7 @@ from refmotion_plugin.engine.simulate.score import true_amplitude
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import beside_relion_protocol as beside  # noqa: E402
 from comparison import compare, cost, extras, floor, maps, measure, project, relion, report, scoring  # noqa: E402
 
 TINY = SimulationSpec(movies=2, particles=6, frames=7, size_yx=(320, 320), box=96, pixel_angstrom=1.6, dose_per_frame=2.0,
@@ -229,3 +230,21 @@ def test_both_programs_run_and_beat_rigid_motion(tmp_path):
 def engine_oracle(comparison):
     from comparison.engine import polish_along_truth
     return polish_along_truth(comparison.project, comparison.folder("ours"), "oracle/tracks")
+
+
+def test_without_relions_plugin_nothing_is_done(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(beside.importlib.util, "find_spec", lambda name: None)
+    assert beside.main([str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.startswith("nothing was done: the RELION plugin of Scipion is not installed")
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_are_compared_band_by_band():
+    """Two stacks that share what is coarser than 10 A only."""
+    rng, size, pixel = np.random.default_rng(5), 64, 1.5
+    k = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)) / pixel
+    common, one, other = (np.fft.rfft2(rng.normal(size=(4, size, size))) for _ in range(3))
+    first, second = (np.fft.irfft2(np.where(k <= 0.1, common, own), s=(size, size)) for own in (one, other))
+    found = beside.image_correlation(first, 3.0 * second, pixel)
+    assert found[40.0, 10.0] == pytest.approx(np.ones(4), abs=1e-6)
+    assert np.abs(found[10.0, 5.0]).max() < 0.2
