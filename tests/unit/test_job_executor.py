@@ -6,12 +6,13 @@ import threading
 from dataclasses import replace
 
 import pytest
+import torch
 
 import refmotion_plugin
 from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.spec import ComputeSpec
-from refmotion_plugin.engine.run.devices import choose_devices, describe, set_threads
+from refmotion_plugin.engine.run.devices import choose_devices, describe, set_threads, slicing_in_worker
 from refmotion_plugin.engine.run.executor import run_here, run_on_workers
 from refmotion_plugin.engine.run.inputs import read_inputs
 from refmotion_plugin.engine.run.tasks import MovieTask, Workplace
@@ -113,6 +114,16 @@ def test_a_worker_sees_its_device_alone():
     assert environment_of("cuda:1", {}) == {"CUDA_VISIBLE_DEVICES": "1"}
     assert environment_of("cuda:1", {"CUDA_VISIBLE_DEVICES": "4, 7"}) == {"CUDA_VISIBLE_DEVICES": "7"}      # a queue's numbers
     assert environment_of("cuda:0", {"CUDA_VISIBLE_DEVICES": "GPU-ab,GPU-cd"}) == {"CUDA_VISIBLE_DEVICES": "GPU-ab"}
+
+
+def test_references_may_have_a_gpu_of_their_own_in_a_worker(monkeypatch):
+    assert environment_of("cuda:1", {}, "cuda:0") == {"CUDA_VISIBLE_DEVICES": "1,0"}
+    assert environment_of("cuda:1", {}, "cuda:1") == environment_of("cuda:1", {}, "cpu") == {"CUDA_VISIBLE_DEVICES": "1"}
+    assert environment_of("cuda:0", {"CUDA_VISIBLE_DEVICES": "4,7"}, "cuda:1") == {"CUDA_VISIBLE_DEVICES": "4,7"}
+    assert choose_workers(compute(workers=2, slicing_device="cuda:1"), ["cuda:0"], 2).slicing == "cuda:1"
+    for count, expected in ((1, "cuda:0"), (2, "cuda:1")):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        assert slicing_in_worker("cuda:3") == expected and slicing_in_worker("cpu") == "cpu" and slicing_in_worker(None) is None
 
 
 class FakePlaceMaker:

@@ -40,6 +40,13 @@ def _check(device, asked):
                          "CUDA, or use --device cpu" % (asked, torch.__version__, "%d GPU(s)" % count if count else "no GPU"))
 
 
+def slicing_in_worker(name):
+    """The device of the references, ``name`` in the job, as a worker process sees it that has its own GPU as cuda:0."""
+    if not name or not name.startswith("cuda"):
+        return name
+    return "cuda:1" if torch.cuda.device_count() > 1 else "cuda:0"
+
+
 def set_threads(threads):
     """Use ``threads`` CPU threads in torch (0: all cores this process may use); returns the number."""
     threads = threads or len(os.sched_getaffinity(0))

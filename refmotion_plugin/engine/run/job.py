@@ -21,7 +21,7 @@ from refmotion_plugin.contract.verdict import save_verdict
 
 from ..stages.memory import release
 from . import outputs
-from .devices import choose_devices, describe, keep_freed_memory, set_threads
+from .devices import choose_devices, describe, keep_freed_memory, set_threads, slicing_in_worker
 from .executor import run_here, run_on_workers
 from .found import found_on_disk
 from .inputs import JobInputs, read_inputs
@@ -92,6 +92,8 @@ def run_job(folder, spec, stage="all", recipes=None, listener=None):
 
 def _start(spec, layout, recipes, status, run):
     devices, threads = choose_devices(spec.compute.device), set_threads(spec.compute.threads)
+    if spec.compute.slicing_device and len(choose_devices(spec.compute.slicing_device)) > 1:
+        raise InputError("slicing device %r names several devices: one was expected, such as cuda:1 or cpu" % spec.compute.slicing_device)
     workers = choose_workers(spec.compute, devices, threads)
     log.info(describe(devices, threads))
     inputs = read_inputs(spec, recipes.outside_movie)
@@ -265,6 +267,8 @@ def _workplace(job):
 def _remote_workplace(folder, run, spec, weights, processes, device, threads):
     """A worker process's own copy of the prepared job, read from the same files; ``processes`` share the machine's memory."""
     recipes = stage_recipes()
+    slicing = slicing_in_worker(spec.compute.slicing_device)
+    spec = spec.model_copy(update={"compute": spec.compute.model_copy(update={"slicing_device": slicing})})
     inputs = read_inputs(spec, recipes.outside_movie)
     prepared = recipes.prepare(spec, inputs.sets, choose_devices(device)[0], set_threads(threads), processes)
     keep_freed_memory()

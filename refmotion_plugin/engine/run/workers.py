@@ -25,13 +25,15 @@ DASK_SETTINGS = {
 class Workers:
     """Where the worker processes of a run come from, and what each of them uses.
 
-    ``local``: devices of this machine, one worker each (a device may be named several times); empty for workers elsewhere.
+    ``local``: devices of this machine, one worker each (a device may be named several times); empty for workers elsewhere;
+    ``slicing``: device of this machine that holds the references, if not their own.
     ``device``: what a worker asks :func:`~.devices.choose_devices` for. ``threads``: of each worker, 0: all its cores.
     """
 
     device: str
     threads: int
     local: Tuple[str, ...] = ()
+    slicing: Optional[str] = None
     scheduler: Optional[str] = None
     cluster: Optional[ClusterSpec] = None
 
@@ -65,19 +67,21 @@ def choose_workers(compute, devices, threads):
     if count == 1:
         return None
     local = tuple(devices[i % len(devices)] for i in range(count))
-    return Workers("cpu" if devices == ["cpu"] else "cuda:0", max(1, threads // count), local)
+    return Workers("cpu" if devices == ["cpu"] else "cuda:0", max(1, threads // count), local, getattr(compute, "slicing_device", None))
 
 
-def environment_of(device, environment):
-    """Variables that bind a worker process to a device of this machine, which is its only one and so its ``cuda:0``.
+def environment_of(device, environment, slicing=None):
+    """Variables that bind a worker process to a device of this machine, which is its ``cuda:0``; ``slicing``, the device of the
+    references, is its ``cuda:1`` if that is another GPU.
 
     A CUDA_VISIBLE_DEVICES that ``environment`` has already (a queue sets it) says which devices the numbers mean.
     """
     if not device.startswith("cuda"):
         return {}
     seen = [name.strip() for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    number = int(device.partition(":")[2] or 0)
-    return {"CUDA_VISIBLE_DEVICES": seen[number] if seen else str(number)}
+    wanted = [device] + [slicing] * bool(slicing and slicing.startswith("cuda"))
+    numbers = dict.fromkeys(int(name.partition(":")[2] or 0) for name in wanted)       # each once, the worker's own first
+    return {"CUDA_VISIBLE_DEVICES": ",".join(seen[number] if seen else str(number) for number in numbers)}
 
 
 class Crew:
@@ -125,7 +129,7 @@ def _local(workers):
     """One single-threaded worker process per device; they end when this process does, however it ends."""
     from dask.distributed import Nanny, Scheduler, SpecCluster
     options = dict(nthreads=1, memory_limit=0, dashboard=False)      # no limit: dask would kill workers, movies are large
-    specs = {i: {"cls": Nanny, "options": dict(options, env=environment_of(device, os.environ))}
+    specs = {i: {"cls": Nanny, "options": dict(options, env=environment_of(device, os.environ, workers.slicing))}
              for i, device in enumerate(workers.local)}
     scheduler = {"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1", "port": 0}}
     return SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.ERROR)
