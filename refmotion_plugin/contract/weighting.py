@@ -81,15 +81,41 @@ def resample(weights: DoseWeights, group, dose_e_per_A2, frequency_per_angstrom)
     """Weights (frame, shell) of one group for other frames and frequencies, with the normalisation they were stored with.
 
     The logarithm of the relative amplitude is interpolated linearly in dose and frequency. Frames beyond the stored doses
-    continue with the last slope, never rising; frequencies beyond the last stored one keep its value.
+    continue with the last slope, never rising; frequencies beyond the last stored one keep its value. Motion inside a frame grows with the
+    frame's dose, so what early frames lack beside damage (a logarithm quadratic in that motion) grows with its square.
     """
     if np.array_equal(weights.dose_e_per_A2, dose_e_per_A2):
         along_dose = weights.weight[group]
     else:
-        stored = np.log(np.maximum(weights.weight[group], 1e-12))
-        along_dose = np.exp(_interpolate_dose(weights.dose_e_per_A2, stored, np.asarray(dose_e_per_A2, dtype=np.float64)))
+        stored, dose = np.log(np.maximum(weights.weight[group], 1e-12)), np.asarray(dose_e_per_A2, dtype=np.float64)
+        blur = _early_blur(weights.dose_e_per_A2, stored, weights.frequency_per_angstrom, dose)
+        plain = _interpolate_dose(weights.dose_e_per_A2, stored, dose)
+        along_dose = np.exp(_falling_as(plain, plain + blur))
     table = np.stack([np.interp(frequency_per_angstrom, weights.frequency_per_angstrom, row) for row in along_dose])
     return normalise(table, weights.normalisation)
+
+
+def _falling_as(plain, table):
+    """The table (frame, shell) without rises where ``plain`` has none, once it has passed its own peak."""
+    peak, plain_peak, out = table.argmax(0), plain.argmax(0), table.copy()
+    for f in range(1, len(table)):
+        no_rise = (plain[f] <= plain[f - 1]) | (f <= plain_peak)        # before its peak ``plain`` rises, but that is no second rise
+        out[f] = np.where((f > peak) & no_rise, np.minimum(out[f], out[f - 1]), out[f])
+    return out
+
+
+def _early_blur(stored_dose, table, frequency_per_angstrom, dose):
+    """What is added to the logarithm of interpolated weights (frame, shell) since motion inside the frames is more or less than stored."""
+    if len(stored_dose) < 2 or len(dose) < 2:
+        return 0.0
+    step = np.interp(dose, stored_dose, np.gradient(stored_dose))
+    more = (np.gradient(dose) / step) ** 2 - 1.0
+    departure = table - np.log(np.maximum(exposure_amplitude(stored_dose, frequency_per_angstrom), SMALLEST))
+    late = stored_dose - stored_dose[0] >= MOTION_ENDS_AT_DOSE
+    usual = departure[late].mean(0) if late.any() else departure[-1]
+    lost = np.minimum(_interpolate_dose(stored_dose, departure, dose) - usual, 0.0)
+    early = np.clip(2.0 * (1.0 - (dose - stored_dose[0]) / MOTION_ENDS_AT_DOSE), 0.0, 1.0)      # whole to half that dose, then fading
+    return lost * (more * early)[:, None]
 
 
 def _interpolate_dose(stored_dose, table, dose):

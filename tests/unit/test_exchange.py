@@ -165,7 +165,7 @@ def test_resampling_to_the_same_frames_changes_nothing():
 def test_other_frames_follow_the_dose():
     finer = Exposure(0.625, 2.0)
     moved = exchange.for_exposure(weights(), finer, 48)
-    wanted = weights(doses=finer.doses(48), initial_b=60.0)
+    wanted = weights(doses=finer.doses(48), initial_b=60.0 * (0.625 / DOSE.dose_per_frame_e_per_A2) ** 2)     # half the path, a quarter of the blur
     assert moved.weight.shape == (1, 48, 301) and np.allclose(moved.weight.sum(1), 1.0)
     np.testing.assert_allclose(moved.weight[0][8:, BAND], wanted.weight[0][8:, BAND], atol=3e-3)
 

@@ -1,10 +1,10 @@
 """Empirical dose weights: a regularised, error-weighted fit of how the signal changes from frame to frame.
 
 Model of the regression amplitude t_f(k) = cross / power_reference:
-    t_f(k) = S(k) G_f(k) C_f exp(-B_f k^2 / 4)
+    t_f(k) = S(k) G_f(k)^a C_f exp(-(B_f + b N_f) k^2 / 4)
 S free per shell, G the standard exposure curve, C_f and B_f per frame with a prior: B_f departs from 0 (and both from their
-neighbours) only as far as the data say so. Weights are the relative amplitudes G_f C_f exp(-B_f k^2 / 4), never rising again
-after their peak. With t's own standard errors, few particles give back the exposure curve instead of noise.
+neighbours) only as far as the data say so; a and b let damage as a whole be faster or of another kind. Weights are the relative
+amplitudes, all but S, never rising again after their peak. With t's own standard errors, few particles give back the exposure curve instead of noise.
 """
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ __all__ = ["amplitude_and_error", "fit_dose_weights", "fit_frames", "normalise",
 EARLY_DOSE = 6.0            # e/A^2 during which motion makes frames differ from the exposure curve
 SD_B_EARLY, SD_B_LATE = 60.0, 6.0        # A^2, prior of B_f at the first frame and late
 SD_LOG_C_EARLY, SD_LOG_C_LATE = 0.5, 0.05
+SD_DAMAGE, SD_B_RATE = 0.2, 0.5   # of a around 1; of b, A^2 per e/A^2
 SD_LOG_KIND = 0.3           # of the overall scale between kinds of movies
 USUAL_FRAME_DOSE = 1.2      # e/A^2 between frames for which the smoothness is stated
 LATEST_PEAK_DOSE = 10.0     # e/A^2: signal does not grow by itself after that
@@ -27,13 +28,14 @@ LATEST_PEAK_DOSE = 10.0     # e/A^2: signal does not grow by itself after that
 
 @dataclass(frozen=True)
 class FrameFit:
-    """C and B per frame with standard errors, each (frame,), and S (shell,)."""
+    """C and B (with b N) per frame with standard errors, each (frame,), S (shell,) and the power a of the exposure curve."""
 
     scale: np.ndarray
     b_factor_A2: np.ndarray
     scale_error: np.ndarray
     b_error_A2: np.ndarray
     amplitude: np.ndarray
+    damage: float = 1.0
 
 
 def amplitude_and_error(cross, power_movie, power_reference, components):
@@ -49,7 +51,7 @@ def amplitude_and_error(cross, power_movie, power_reference, components):
 
 
 def fit_frames(t, error, exposure, dose_e_per_A2, frequency_per_angstrom, kind=None):
-    """C_f and B_f by penalised least squares; S(k) is eliminated in closed form (variable projection).
+    """C_f, B_f, a and b by penalised least squares; S(k) is eliminated in closed form (variable projection).
 
     ``t``, ``error``, ``exposure`` (frame, shell) within the fitted band; frames in order of dose. ``kind`` (frame,) int: frames of
     movies of different kinds share the curve but each kind after the first has its own overall scale. Returns a
@@ -66,9 +68,13 @@ def fit_frames(t, error, exposure, dose_e_per_A2, frequency_per_angstrom, kind=N
     jump = np.sqrt(early[1:]) if n > 1 else np.zeros(0)
     stride = np.sqrt(np.maximum(np.diff(dose_e_per_A2), 1e-3) / USUAL_FRAME_DOSE)
 
+    later = dose_e_per_A2 - dose_e_per_A2[0]
+    log_exposure = np.log(np.maximum(exposure, 1e-30))
+
     def shapes(x):
-        own = np.concatenate([[0.0], x[2 * n:]])[kind]
-        return exposure * np.exp((x[:n] + own)[:, None] - x[n:2 * n, None] * decay)
+        own = np.concatenate([[0.0], x[2 * n:-2]])[kind]
+        power, b_factor = max(1.0 + x[-2], 0.0), x[n:2 * n] + x[-1] * later
+        return np.exp(power * log_exposure + (x[:n] + own)[:, None] - b_factor[:, None] * decay)
 
     def profile(shape):
         weight = (inverse * shape) ** 2
@@ -80,14 +86,17 @@ def fit_frames(t, error, exposure, dose_e_per_A2, frequency_per_angstrom, kind=N
         data = (inverse * (t - profile(shape) * shape)).ravel()
         smooth_b = np.diff(x[n:2 * n]) / ((1.0 + SD_B_EARLY * jump) * stride)
         smooth_c = np.diff(x[:n]) / ((0.02 + SD_LOG_C_EARLY * jump) * stride)
-        return np.concatenate([data, x[:n] / sd_c, x[n:2 * n] / sd_b, smooth_b, smooth_c, x[2 * n:] / SD_LOG_KIND])
+        return np.concatenate([data, x[:n] / sd_c, x[n:2 * n] / sd_b, smooth_b, smooth_c, x[2 * n:-2] / SD_LOG_KIND,
+                               [x[-2] / SD_DAMAGE, x[-1] / SD_B_RATE]])
 
-    scale = np.concatenate([np.full(n, 0.1), np.full(n, 5.0), np.full(n_scales, 0.1)])
-    found = least_squares(residuals, np.zeros(2 * n + n_scales), x_scale=scale, method="trf", max_nfev=60)
+    scale = np.concatenate([np.full(n, 0.1), np.full(n, 5.0), np.full(n_scales, 0.1), [0.1, 0.3]])
+    found = least_squares(residuals, np.zeros(2 * n + n_scales + 2), x_scale=scale, method="trf", max_nfev=60)
     covariance = np.linalg.pinv(found.jac.T @ found.jac)
-    sd = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    c = np.exp(found.x[:n])
-    return FrameFit(c, found.x[n:2 * n], c * sd[:n], sd[n:2 * n], profile(shapes(found.x)))
+    variance, both = np.diag(covariance), covariance[n:2 * n, -1]
+    b_variance = variance[n:2 * n] + 2 * later * both + later ** 2 * variance[-1]
+    c, b_factor = np.exp(found.x[:n]), found.x[n:2 * n] + found.x[-1] * later
+    c_error, b_error = c * np.sqrt(np.maximum(variance[:n], 0.0)), np.sqrt(np.maximum(b_variance, 0.0))
+    return FrameFit(c, b_factor, c_error, b_error, profile(shapes(found.x)), float(max(1.0 + found.x[-2], 0.0)))
 
 
 def without_second_rise(amplitude, dose_e_per_A2, importance):
@@ -127,7 +136,7 @@ def fit_dose_weights(table: FccTable, voltage_kilovolt, low_resolution_angstrom=
     for group in range(len(table.cross)):
         fit = _fit_group((table,) + tuple(others), group, k[band], voltage_kilovolt)
         known = np.minimum(axis, k[band][-1])       # beyond the fitted band only the exposure curve goes on
-        relative = exposure * fit.scale[:, None] * np.exp(-fit.b_factor_A2[:, None] * known ** 2 / 4.0)
+        relative = exposure ** fit.damage * fit.scale[:, None] * np.exp(-fit.b_factor_A2[:, None] * known ** 2 / 4.0)
         importance = np.zeros(len(axis))
         importance[:len(k)][band] = axis[:len(k)][band]       # shells count by their number of components
         weights.append(normalise(without_second_rise(relative, table.dose_e_per_A2, importance), normalisation))
@@ -151,7 +160,8 @@ def _fit_group(tables, group, frequency_per_angstrom, voltage_kilovolt):
     fit = fit_frames(t, error, exposure_amplitude(dose[order], frequency_per_angstrom, voltage_kilovolt), dose[order],
                      frequency_per_angstrom, kind[order])
     mine = kind[order] == 0
-    return FrameFit(fit.scale[mine], fit.b_factor_A2[mine], fit.scale_error[mine], fit.b_error_A2[mine], fit.amplitude)
+    return FrameFit(fit.scale[mine], fit.b_factor_A2[mine], fit.scale_error[mine], fit.b_error_A2[mine], fit.amplitude,
+                    fit.damage)
 
 
 def _at_frequencies(table, group, frequency_per_angstrom):

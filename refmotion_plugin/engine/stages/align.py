@@ -192,7 +192,7 @@ def align_movie(movie, particles, prepared: Prepared, stack=None):
 
 def optics_index(particles, prepared: Prepared):
     """Position of each particle's optics group on the group axis, int64 (P,)."""
-    return torch.from_numpy(np.searchsorted(prepared.optics_groups, particles.optics_group)).long()
+    return torch.from_numpy(prepared.optics_index(particles))
 
 
 def judge(view: MovieView, deviation, noise, group, n_groups, watch=None):

@@ -86,7 +86,7 @@ def _frame_weights(particles, trajectories, weights, prepared, grid):
     if len(weights.weight) not in (1, len(groups)):
         raise InputError("dose weights have %d optics groups, the particles %d: give weights of one group or of the same groups"
                          % (len(weights.weight), len(groups)))
-    index = np.searchsorted(groups, particles.optics_group) if len(weights.weight) > 1 else np.zeros(len(particles), dtype=int)
+    index = prepared.optics_index(particles) if len(weights.weight) > 1 else np.zeros(len(particles), dtype=int)
     tables = {g: torch.from_numpy(resample(weights, g, trajectories.dose_e_per_A2, k)).to(torch.float32) for g in np.unique(index)}
     rows = [tables[g] for g in (index if len(tables) > 1 else index[:1])]
     return torch.stack(rows).to(prepared.device)

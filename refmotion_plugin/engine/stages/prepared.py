@@ -75,8 +75,27 @@ class Prepared:
 
     @property
     def optics_groups(self):
-        """All optics group numbers of the job, sorted: the group axis of FCC tables and dose weights."""
-        return sorted({number for groups in self.optics for number in groups})
+        """The job's optics groups (number, microscope), sorted by number: the group axis of FCC tables and dose weights.
+
+        Groups of the same number in several sets are one if the microscope is the same, whatever the images' size.
+        """
+        found = {}
+        for groups in self.optics:
+            for number in groups:
+                found.setdefault((number, _microscope(groups[number])), None)
+        return sorted(found, key=lambda pair: pair[0])
+
+    def optics_index(self, particles: ParticleTable):
+        """Position of each particle's optics group on the group axis, int64 (P,)."""
+        place = {key: i for i, key in enumerate(self.optics_groups)}
+        of_pair = {(r, n): place[n, _microscope(group)] for r, groups in enumerate(self.optics) for n, group in groups.items()}
+        pairs = zip(particles.reference.tolist(), particles.optics_group.tolist())
+        return np.array([of_pair[pair] for pair in pairs], dtype=np.int64)
+
+
+def _microscope(group: OpticsGroup):
+    """An optics group without what belongs to the particles' images."""
+    return replace(group, name="", image_pixel_angstrom=0.0, image_size_px=0)
 
 
 def prepare(spec: JobSpec, particle_sets, device, threads=1, processes=1):
