@@ -82,25 +82,26 @@ def resample(weights: DoseWeights, group, dose_e_per_A2, frequency_per_angstrom)
 
     The logarithm of the relative amplitude is interpolated linearly in dose and frequency. Frames beyond the stored doses
     continue with the last slope, never rising; frequencies beyond the last stored one keep its value. Motion inside a frame grows with the
-    frame's dose, so what early frames lack beside damage (a logarithm quadratic in that motion) grows with its square.
+    frame's dose, so what early frames lack beside damage (a logarithm quadratic in that motion) grows with its square. Weights without a
+    second rise stay without.
     """
     if np.array_equal(weights.dose_e_per_A2, dose_e_per_A2):
         along_dose = weights.weight[group]
     else:
         stored, dose = np.log(np.maximum(weights.weight[group], 1e-12)), np.asarray(dose_e_per_A2, dtype=np.float64)
         blur = _early_blur(weights.dose_e_per_A2, stored, weights.frequency_per_angstrom, dose)
-        plain = _interpolate_dose(weights.dose_e_per_A2, stored, dose)
-        along_dose = np.exp(_falling_as(plain, plain + blur))
+        along_dose = np.exp(_interpolate_dose(weights.dose_e_per_A2, stored, dose) + blur)
     table = np.stack([np.interp(frequency_per_angstrom, weights.frequency_per_angstrom, row) for row in along_dose])
+    if np.array_equal(falling(weights.weight[group]), weights.weight[group]):       # between shells that peak at different frames
+        table = falling(table)
     return normalise(table, weights.normalisation)
 
 
-def _falling_as(plain, table):
-    """The table (frame, shell) without rises where ``plain`` has none, once it has passed its own peak."""
-    peak, plain_peak, out = table.argmax(0), plain.argmax(0), table.copy()
+def falling(table):
+    """The table (frame, shell) without rises after each shell's peak."""
+    peak, out = table.argmax(0), table.copy()
     for f in range(1, len(table)):
-        no_rise = (plain[f] <= plain[f - 1]) | (f <= plain_peak)        # before its peak ``plain`` rises, but that is no second rise
-        out[f] = np.where((f > peak) & no_rise, np.minimum(out[f], out[f - 1]), out[f])
+        out[f] = np.where(f > peak, np.minimum(out[f], out[f - 1]), out[f])
     return out
 
 
