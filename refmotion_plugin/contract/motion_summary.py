@@ -4,6 +4,7 @@ from collections import namedtuple
 import numpy as np
 
 EARLY_DOSE_E_PER_A2 = 4.0
+STATISTICS_MOVIES = 300         # movies that are read for statistics over particles
 PERCENTILES = (10.0, 50.0, 90.0)
 
 MovieMotion = namedtuple("MovieMotion", "path_length_angstrom early_angstrom local_rms_angstrom sd_angstrom")
@@ -15,6 +16,11 @@ MotionStatistics = namedtuple("MotionStatistics", "dose_e_per_A2 speed_angstrom_
 """Of all aligned particles: dose axis (frame,), rms speed (frame - 1,), path lengths (n,), early displacements (n,), rms departures from the
 input motion (n,), speeds of the 10th, 50th and 90th percentile (3, frame - 1) and rms departure from the input motion of each
 frame (frame,), all in A. Movies with another number of frames are not in the per-frame numbers."""
+
+
+def spread(items, count):
+    """Up to ``count`` of some items, evenly spread: enough to describe all, however many there are."""
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, count).round().astype(int))] if items else []
 
 
 def movie_motion(trajectories, early_dose_e_per_A2=EARLY_DOSE_E_PER_A2):

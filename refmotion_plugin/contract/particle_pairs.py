@@ -1,11 +1,10 @@
 """Which image of the input a polished image was made from."""
 from collections import namedtuple
 
-import numpy as np
-
 from .errors import InputError
 from .layout import located
 from .markers import polished_parts
+from .motion_summary import spread
 from .star import read_table
 
 ParticlePairs = namedtuple("ParticlePairs", "before after before_pixel_angstrom after_pixel_angstrom micrographs")
@@ -29,7 +28,7 @@ def particle_pairs(results, reference=0, count=8):
                 pixel = pixel or float(part["pixel_angstrom"])
     if not entries:
         return None
-    chosen = [entries[i] for i in np.unique(np.linspace(0, len(entries) - 1, count).round().astype(int))]
+    chosen = spread(entries, count)
     before, before_pixel = _inputs(results.spec.references[reference].particles, [row for row, _, _ in chosen])
     return ParticlePairs(before, [image for _, image, _ in chosen], before_pixel, pixel, [name for _, _, name in chosen])
 

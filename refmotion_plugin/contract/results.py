@@ -7,7 +7,7 @@ import numpy as np
 
 from .errors import InputError, MovieError
 from .layout import JobLayout, located, read_json, read_object
-from .motion_summary import EARLY_DOSE_E_PER_A2, MovieMotion, motion_statistics, movie_motion
+from .motion_summary import EARLY_DOSE_E_PER_A2, STATISTICS_MOVIES, MovieMotion, motion_statistics, movie_motion, spread
 from .particle_pairs import particle_pairs
 from .reading import read_text
 from .spec import JobSpec
@@ -227,7 +227,7 @@ class JobResults:
         if stars:
             numbers["particles_written"] = sum(len(read_table(p, "particles")) for p in stars)
             numbers["particles_left_out"] = len(left_out) if left_out is not None else 0
-        motion = self.motion_statistics()
+        motion = self.motion_statistics(keys=spread(self.aligned_keys(), STATISTICS_MOVIES))
         if motion is not None:
             numbers["mean_path_length_angstrom"] = float(np.mean(motion.path_length_angstrom))
             numbers["mean_early_motion_angstrom"] = float(np.mean(motion.early_angstrom))

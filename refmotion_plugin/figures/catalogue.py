@@ -1,9 +1,8 @@
 """All figures that the results of a job allow: the report, the viewers and exports draw from this one list."""
 from collections import namedtuple
 
-import numpy as np
-
 from ..contract.errors import InputError
+from ..contract.motion_summary import STATISTICS_MOVIES, spread
 from .fcc import fcc_figure
 from .images import as_background, read_background, read_particles
 from .motion import motion_figure
@@ -15,7 +14,7 @@ from .trajectories import trajectories_figure
 from .verdict import verdict_figure
 from .weights import weights_figure
 
-SHOWN_MOVIES, SHOWN_PARTICLES, SPECTRA_PARTICLES, STATISTICS_MOVIES = 2, 12, 64, 300
+SHOWN_MOVIES, SHOWN_PARTICLES, SPECTRA_PARTICLES = 2, 12, 64
 
 Entry = namedtuple("Entry", "name title text draw")
 """``name`` of the file, ``title`` and ``text`` for a page, ``draw()`` makes the figure; nothing is read before that."""
@@ -149,11 +148,6 @@ def _prior(results):
     prior = results.hyperparameters()
     rigid = results.spec.motion_prior.rigid
     return [] if prior is None or rigid else [Entry("prior", "Motion prior", "What the prior allows: the data decide within it.", lambda: hyperparameters_figure(prior))]
-
-
-def spread(items, count):
-    """Up to ``count`` items, evenly spread."""
-    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, count).round().astype(int))] if items else []
 
 
 def _number(index):
