@@ -9,9 +9,9 @@ def _number(pattern):
 
 
 COLUMNS = (
-    Column("number", "#", 40, _number("%d"), "e"),
-    Column("micrograph", "movie", 150, str, "w"),
-    Column("state", "state", 64, str, "w"),
+    Column("number", "#", 34, _number("%d"), "e"),
+    Column("micrograph", "movie", 130, str, "w"),
+    Column("state", "state", 62, str, "w"),
     Column("n_particles", "particles", 70, _number("%d"), "e"),
     Column("path_length_angstrom", "path (Å)", 66, _number("%.1f"), "e"),
     Column("early_angstrom", "early (Å)", 70, _number("%.1f"), "e"),

@@ -5,7 +5,7 @@ import mrcfile
 import numpy as np
 
 from .images import LONGEST_SIDE_PX, bin_image, frequency, log, stretched
-from .movies import SHOWN_REASONS, draw_reasons, draw_states
+from .movies import SHOWN_REASONS, common_reasons, draw_reasons, draw_states
 from .style import BLUE, GREEN, GREY, ORANGE, VERMILION, ResultFigure, plain_log_ticks, resolution_axis, say, styled, things
 
 TITLES = {"weighted": "dose-weighted", "unweighted": "unweighted", "even": "even frames", "odd": "odd frames"}
@@ -76,7 +76,7 @@ def patch_power(image, pixel_angstrom):
 @styled
 def average_states_figure(movies):
     """How many movies are averaged and why some failed; ``movies`` are AverageStates."""
-    reasons = Counter(movie.reason.replace(movie.micrograph, "…") for movie in movies if movie.state == "failed").most_common()
+    reasons = common_reasons(movies)
     figure = ResultFigure(10.0, 1.6 + 0.5 * min(len(reasons), SHOWN_REASONS + 1) + (0.8 if reasons else 0.0))
     panels = figure.subplots(1 + bool(reasons), 1, squeeze=False, height_ratios=[1.0] + [0.6 + 0.5 * len(reasons)] * bool(reasons))[:, 0]
     draw_states(panels[0], Counter({"done": "averaged"}.get(movie.state, "to do" if movie.state == "todo" else movie.state) for movie in movies))

@@ -1,4 +1,5 @@
 """All movies of a job side by side: how much they move, how the fits ended, what failed and why."""
+import re
 import textwrap
 from collections import Counter
 
@@ -98,7 +99,7 @@ def states_figure(rows, left_out=None):
     ``rows`` are MovieRows; ``left_out`` {reason: number of particles}.
     """
     figure = ResultFigure()
-    reasons = Counter(row.reason.replace(row.micrograph, "…") for row in rows if row.state == "failed").most_common()
+    reasons = common_reasons(rows)
     left = [(reason, count) for reason, count in (left_out or {}).items() if not reason.startswith("movie failed")]
     lost = sum(count for reason, count in (left_out or {}).items() if reason.startswith("movie failed"))
     left = ([("their movie failed", lost)] if lost else []) + left
@@ -118,6 +119,16 @@ def states_figure(rows, left_out=None):
                     reason=np.array([r.reason for r in rows if r.state == "failed"], dtype=object))
     figure.remember("left out particles", reason=np.array(list(left_out or {}), dtype=object), particles=np.array(list((left_out or {}).values()), dtype=int))
     return figure
+
+
+def common_reasons(movies):
+    """[(reason, count)] of the failed ones, most frequent first; names of the movie and its files are left out, so that like reasons count together."""
+    return Counter(_without_name(movie.reason, movie.micrograph) for movie in movies if movie.state == "failed").most_common()
+
+
+def _without_name(reason, micrograph):
+    stem = re.escape(micrograph.rsplit("/", 1)[-1].rsplit(".", 1)[0])
+    return re.sub(r"[^\s:;,()]*(?<![A-Za-z0-9])%s(?![0-9A-Za-z])[^\s:;,()]*" % stem, "…", reason) if stem else reason
 
 
 def states_in_order(states):

@@ -160,6 +160,11 @@ def test_a_movie_that_moves_far_more_than_others_is_named():
     assert [text.get_text() for text in axes.texts] == ["movie 10"]
 
 
+def test_like_reasons_count_together_whatever_the_movies_are_called():
+    failed = [row._replace(state="failed", reason="movie /raw/m%d.tiff is damaged (corrupted): copy it again" % i) for i, row in enumerate(rows(12))]
+    assert movies.common_reasons(failed) == [("movie … is damaged (corrupted): copy it again", 12)]
+
+
 def test_reasons_of_failures_are_counted():
     failed = [row._replace(state="failed", reason="%s ends early: copy it again" % row.micrograph) for row in rows(3)]
     figure = movies.states_figure(failed + rows(2), OrderedDict([("movie failed: x", 30), ("outside", 4)]))
