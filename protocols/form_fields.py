@@ -35,6 +35,7 @@ SEARCH = (
 ALIGNMENT = (
     _field("rigidOnly", "motion_prior", "rigid", params.BooleanParam, True),
     _field("resolutionLimit", "alignment", "resolution_limit_angstrom", params.FloatParam, True),
+    _field("allComponents", "alignment", "all_components", params.BooleanParam, True),
     _field("searchRadius", "alignment", "search_radius_angstrom", params.FloatParam, True),
     _field("alignmentPasses", "alignment", "passes", params.IntParam, True))
 DOSE = (

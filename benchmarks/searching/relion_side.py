@@ -1,9 +1,11 @@
 """RELION on the same movies: its best of a grid of sigmas, and its own training of three parameters."""
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from comparison import relion, scoring
+from comparison.measure import ProgramFailed, run_measured
 from comparison.project import Journal, Project
 from comparison.references import prepare_reference
 
@@ -33,3 +35,31 @@ class RelionSide:
         out = "tracks_" + "_".join(f"{s:g}" for s in sigmas)
         usage = relion.motion_refine(self.project, self.reference(), self.project.particles(names), out, sigmas, 1, False)
         return {"sigmas": list(sigmas), **scoring.score_tracks(self.project, out, names), **usage.numbers()}
+
+    def training(self, movies: int, limit_s: int) -> dict:
+        """``--params3`` on the first movies, ended after ``limit_s`` seconds of CPU if it has not converged: the last sigmas it named."""
+        return self.journal.step(f"training {movies} {limit_s}", lambda: self._train(movies, limit_s))
+
+    def _train(self, movies, limit_s):
+        reference, names = self.reference(), self.project.movies[:movies]
+        count = movies * self.project.spec.particles
+        command = ["relion_motion_refine", "--i", self.project.particles(names), "--o", "train/", "--f", reference["postprocess"],
+                   "--m1", reference["half1"], "--m2", reference["half2"], "--mask", reference["mask"],
+                   "--corr_mic", "MotionCorr/corrected_micrographs.star", "--first_frame", 1, "--last_frame", -1, "--params3",
+                   "--min_p", count, "--align_frac", 0.5, "--eval_frac", 0.5, "--j", 1]
+        log = self.project.folder / "logs" / "training.log"
+        try:
+            cpu_s = run_measured(["bash", "-c", f"ulimit -t {limit_s}; exec " + " ".join(map(str, command))], self.project.folder, log).cpu_s
+            converged = True
+        except ProgramFailed:
+            cpu_s, converged = float(limit_s), False
+        return {**read_training(log.read_text(errors="replace")), "cpu_s": cpu_s, "converged": converged}
+
+
+def read_training(log: str) -> dict:
+    """The last sigmas that a training named, and how many evaluations it had made."""
+    lines = re.findall(r"^\s*(\d+):\s+([\d.]+)\s+([\d.]+)\s+([\d.]+)\s+([-\d.]+)", log, flags=re.MULTILINE)
+    if not lines:
+        raise SystemExit("RELION's training named no sigmas before it ended: raise the limit of its CPU time")
+    number, *sigmas, _ = lines[-1]
+    return {"sigmas": [float(v) for v in sigmas], "evaluations": int(number)}

@@ -62,6 +62,8 @@ GUIDANCE = {
     ("alignment", "resolution_limit_angstrom"): Guidance(
         "Finest resolution for alignment (Å)",
         "If the half-maps' FSC does not vanish although it should: duplicate particles, a mask that is too tight."),
+    ("alignment", "all_components"): Guidance(
+        "Use all Fourier components?", "Leave it on; off to see the trajectories that the search judges.", "Use all Fourier components"),
     ("alignment", "search_radius_angstrom"): Guidance(
         "Search radius (Å)", "Larger if the input motion is rough, as of movies aligned on few frames; memory and time grow with it."),
     ("alignment", "passes"): Guidance(

@@ -237,6 +237,8 @@ def fingerprint(stage, spec, engine_version, **made_of):
     used["motion_prior"] = spec.motion_prior.model_dump(mode="json", exclude={"hyperparameters_file"})
     files = [getattr(r, n) for r in spec.references for n in ("half1", "half2", "mask")] + [spec.inputs.gain, spec.inputs.defects]
     used["files"] = [file_stamp(path) for path in files]
+    if not spec.alignment.all_components:
+        used["fourier_fraction"] = spec.search.fourier_fraction
     if stage == "search":
         used["search"] = spec.search.model_dump(mode="json", exclude={"cache_gib"})
     if stage in ("weigh", "polish"):

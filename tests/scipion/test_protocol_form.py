@@ -22,7 +22,7 @@ def test_defaults_of_the_form_are_those_of_the_spec(correction):
 def test_every_field_reaches_the_spec(correction):
     changed = {"velocitySigma": 0.5, "correlationDistance": 900.0, "accelerationSigma": 0.1, "searchThoroughness": 2, "targetParticles": 500,
                "fourierFraction": 0.4, "maxPriorStrength": 100.0, "searchCache": 1.0, "rigidOnly": True, "resolutionLimit": 4.0,
-               "searchRadius": 6.0, "alignmentPasses": 3, "fitLowResolution": 25.0, "weightNormalisation": 1, "weightsTolerance": 0.002,
+               "allComponents": False, "searchRadius": 6.0, "alignmentPasses": 3, "fitLowResolution": 25.0, "weightNormalisation": 1, "weightsTolerance": 0.002,
                "firstFrame": 2, "lastFrame": 4, "gainFile": "g.mrc", "gainRotation": 3, "gainFlip": 2, "movieFlip": 2, "defectFile": "d.txt",
                "hotPixelSigma": 5.0, "eerGrouping": 30, "preflight": False, "halfSetsFromOrder": True, "stopAfter": 1, "boxSize": 64,
                "cropBoxSize": 32, "float16": True, "recenter": True, "tracksStar": True, "particleDiameter": 120.0, "memory": 3.0, "gpuMemory": 8.0, "moviesPerGpu": 1, "oversubscription": 40.0, "slicingDevice": "cpu",

@@ -171,3 +171,14 @@ def test_unusable_movies_are_refused_with_the_reason(tiny, calibrated):
     empty = Changed(load_stack(movie, calibrated), torch.zeros_like)
     with pytest.raises(MovieError, match="flat or not finite"):
         align.align_movie(movie, tiny.of(movie), calibrated, stack=empty)
+
+
+def test_all_components_align_or_the_fraction_that_the_search_aligns_with(tiny, calibrated, aligned, monkeypatch):
+    limited = with_spec(calibrated, alignment=calibrated.spec.alignment.model_copy(update=dict(all_components=False)))
+    assert limited.aligned_per_angstrom(2.0) == pytest.approx(0.35 ** 0.5 * calibrated.aligned_per_angstrom(2.0))
+    models, make = [], align.correlation_maps
+    monkeypatch.setattr(align, "correlation_maps", lambda spectra, model, *rest: models.append(model) or make(spectra, model, *rest))
+    found = align.align_movie(tiny.movies[0], tiny.of(tiny.movies[0]), limited).trajectories
+    k = models[0].grid.shell_frequency_per_angstrom().numpy()
+    assert 0.8 * limited.aligned_per_angstrom(2.0) < k[np.flatnonzero(models[0].amplitude)].max() <= limited.aligned_per_angstrom(2.0)
+    assert np.abs(found.displacement_yx_angstrom - aligned[0].trajectories.displacement_yx_angstrom).max() > 0.05

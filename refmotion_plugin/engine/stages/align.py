@@ -128,21 +128,22 @@ def movie_noise(view: MovieView, signal_power=None):
     return noise_power(total, signal_power / ones * (view.damage[chosen] ** 2).mean(0))
 
 
-def band_indicator(view: MovieView, prepared: Prepared):
-    """1 inside the alignment band, 0 outside and at DC; float64 (n_shells,)."""
+def band_indicator(view: MovieView, prepared: Prepared, last_per_angstrom=None):
+    """1 inside the alignment band, or up to another frequency, 0 outside and at DC; float64 (n_shells,)."""
     k = view.grid.shell_frequency_per_angstrom(prepared.device, torch.float64)
-    return ((k > 0) & (k <= prepared.band_per_angstrom(view.grid.pixel_angstrom))).to(torch.float64)
+    last = prepared.band_per_angstrom(view.grid.pixel_angstrom) if last_per_angstrom is None else last_per_angstrom
+    return ((k > 0) & (k <= last)).to(torch.float64)
 
 
-def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared, passes=None):
+def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared, passes=None, band_per_angstrom=None):
     """Deviation from the input motion: correlate and fit, then again with the movie's own strength and the blur that shows.
 
-    ``passes``: none takes the job's. Returns the :class:`Fit` and the :class:`SignalModel` without blur.
+    ``passes``: none takes the job's; ``band_per_angstrom`` where the components end, none: where the band ends. Returns the :class:`Fit` and the :class:`SignalModel` without blur.
     """
     passes = prepared.spec.alignment.passes if passes is None else passes
     template, power = scaled_prediction(view, amplitudes, movie_unit(view, movie_noise(view)))
-    model = SignalModel(view.grid, template, band_indicator(view, prepared), view.damage, movie_noise(view, power))
-    band = prepared.band_per_angstrom(view.grid.pixel_angstrom)
+    band = band_per_angstrom or prepared.band_per_angstrom(view.grid.pixel_angstrom)
+    model = SignalModel(view.grid, template, band_indicator(view, prepared, band), view.damage, movie_noise(view, power))
     window = Window.covering(prepared.spec.alignment.search_radius_angstrom, band)
     maps = correlation_maps(view.spectra, model, window, view.residual_yx_angstrom)
     position = torch.from_numpy(view.particles.position_yx_angstrom).to(prepared.device)
@@ -173,7 +174,7 @@ def align_movie(movie, particles, prepared: Prepared, stack=None):
         deviation, sd, notes = np.zeros(shape), np.zeros(shape[:2]), {"stop_reason": "input motion kept"}
         noise = movie_noise(view)
     else:
-        fit, model = estimate_deviation(view, prepared.amplitudes, prepared)
+        fit, model = estimate_deviation(view, prepared.amplitudes, prepared, None, prepared.aligned_per_angstrom(view.grid.pixel_angstrom))
         deviation, sd = fit.deviation[0].cpu().numpy(), fit.sd[0].cpu().numpy()
         notes = {"stop_reason": fit.reason[0], "iterations": int(fit.iterations[0]), "strength": fit.strength}
         noise = model.noise

@@ -62,6 +62,11 @@ class Prepared:
         limit = 1.0 / asked if asked else max(1.0 / r.limit_angstrom for r in self.references)
         return min(limit, FINEST_BAND_SHARE * 0.5 / movie_pixel_angstrom)
 
+    def aligned_per_angstrom(self, movie_pixel_angstrom):
+        """Where the components end that are aligned with: the whole band, or the fraction of its pixels that the search aligns with."""
+        share = 1.0 if self.spec.alignment.all_components else self.spec.search.fourier_fraction ** 0.5
+        return share * self.band_per_angstrom(movie_pixel_angstrom)
+
     def alignment_grid(self, movie_pixel_angstrom):
         """Grid of the patches that are aligned: the references' physical extent, cropped to the band."""
         extent = max(r.box_px * r.pixel_angstrom for r in self.references)
