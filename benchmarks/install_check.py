@@ -1,6 +1,6 @@
 """The plugin in a fresh environment with Scipion's own commands, as a user installs it.
 
-    python benchmarks/install_check.py OUT [--torch "torch==2.13.0"] [--wheel]
+    python benchmarks/install_check.py OUT [--torch "torch==2.13.0"] [--wheel] [--keep]
 
 Makes OUT/env, installs PyTorch and scipion-app from the package index, then runs installp, protocols, inspect, config, template (first only
 making the project, then scheduled to its end on simulated movies), tests and uninstallp; with --wheel a wheel is installed and looked at
@@ -46,12 +46,12 @@ class Check:
         self.environ = dict(clean, SCIPION_HOME=str(out / "home"), SCIPION_USER_DATA=str(out / "user"), SCIPION_PYTHON=str(self.python),
                             SCIPION_DOMAIN="pwem", SCIPION_NOTIFY="False", SCIPION_TEST_NOSYNC="True",
                             PATH="%s:%s" % (self.python.parent, os.environ["PATH"]))
-        for name in ("home", "user"):
+        for name in ("home", "user", "elsewhere"):      # where the checkout lies Python would take its folder for the package
             (out / name).mkdir(parents=True, exist_ok=True)
 
     def run(self, *command):
         """(exit code, output) of a command in the environment."""
-        done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=str(self.out),
+        done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=str(self.out / "elsewhere"),
                               env=self.environ)
         with open(self.out / "log.txt", "a", encoding="utf-8") as log:
             log.write("$ %s\n%s\n" % (" ".join(map(str, command)), done.stdout))
@@ -69,11 +69,15 @@ class Check:
 
 
 def prepare(check, torch):
-    """Environment, PyTorch, Scipion, a copy of the sources."""
-    venv.create(check.out / "env", with_pip=True)
+    """Environment, PyTorch, Scipion (unless they are kept), a copy of the sources."""
+    kept = check.python.exists()
+    if kept:
+        check.run(check.python, "-m", "pip", "uninstall", "--yes", NAME)
+    else:
+        venv.create(check.out / "env", with_pip=True)
     ignored = shutil.ignore_patterns(".git", ".venv*", "__pycache__", "build", "*.egg-info", "demo_output", "*.pyc")
     shutil.copytree(ROOT, check.source, ignore=ignored)
-    for wanted in (torch, "scipion-app"):
+    for wanted in () if kept else (torch, "scipion-app"):
         code, text = check.run(check.python, "-m", "pip", "install", *wanted.split())
         if not check.tell("pip install %s" % wanted, code == 0, text):
             return False
@@ -148,10 +152,13 @@ def main():
     parser.add_argument("out", help="folder to work in; what is in it is deleted")
     parser.add_argument("--torch", default="torch", help="what pip installs as PyTorch, options included")
     parser.add_argument("--wheel", action="store_true", help="a wheel too")
+    parser.add_argument("--keep", action="store_true", help="take the environment that an earlier check left in OUT")
     options = parser.parse_args()
     out = Path(options.out).resolve()
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    for path in out.glob("*") if out.exists() else ():
+        if not (options.keep and path.name == "env"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    out.mkdir(parents=True, exist_ok=True)
     check = Check(out)
     if prepare(check, options.torch):
         commands(check)
