@@ -46,7 +46,6 @@ def scenes(window, camera):
     if not correction.isActive():
         yield from _form(view, window.project.copyProtocol(correction), "form", camera)
         yield from _form(view, _new(window.project, correction), "average", camera)
-    root.destroy()
 
 
 def _select(view, run):
@@ -143,14 +142,15 @@ def main():
         try:
             next(play)
         except StopIteration:
-            return
+            window.root.quit()
         except Exception as error:      # a loop of tk would only print it and stay open
             failure.append(error)
-            window.root.destroy()
-            return
-        window.root.after(SETTLE_MS, step)
+            window.root.quit()
+        else:
+            window.root.after(SETTLE_MS, step)
     window.root.after(2 * SETTLE_MS, step)
     window.show()
+    window.root.destroy()
     if failure:
         raise failure[0]
 
