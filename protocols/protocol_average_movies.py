@@ -130,8 +130,7 @@ class ProtAverageMovies(StreamingSteps, ProtMicrographs):
         self.averageStep(self._streamKey())
         for kind, paths, pixel in self._written():
             output = self._growingOutput(SetOfMicrographs, "micrographs_%s.sqlite" % kind)
-            if convert.fill_micrographs(output, source, paths, pixel):
-                self._publishGrown(OUTPUTS[kind], output, self.inputMovies)
+            self._publishGrown(OUTPUTS[kind], output, self.inputMovies, convert.fill_micrographs(output, source, paths, pixel))
 
     def _streamEnd(self):
         self._rememberSummary()

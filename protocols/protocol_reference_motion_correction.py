@@ -170,9 +170,9 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
         for reference, file_name in zip(references, self._streamFiles()):
             star = self._layout().particles(reference.index, len(references))
             output = self._growingOutput(SetOfParticles, file_name)
-            if star.exists() and convert.add_particles(output, convert.reopened(reference.particles), str(star),
-                                                       self.inputMovies.get().getSamplingRate()):
-                self._publishGrown("outputParticles" + _suffix(reference.index), output, reference.particlesPointer)
+            if star.exists():
+                added = convert.add_particles(output, convert.reopened(reference.particles), str(star), self.inputMovies.get().getSamplingRate())
+                self._publishGrown("outputParticles" + _suffix(reference.index), output, reference.particlesPointer, added)
 
     # --------------------------- INFO functions ------------------------------
     def _validate(self):

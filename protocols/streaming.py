@@ -98,9 +98,14 @@ class StreamingSteps:
             output.loadAllProperties()
         return output
 
-    def _publishGrown(self, name, output, source):
-        """Store the output as open; the first time with its relation to what it was made of."""
+    def _publishGrown(self, name, output, source, added):
+        """Store the output as open if something was added; the first time with its relation to what it was made of.
+
+        A run that was killed may have written the output's file and not yet its own record of it: that is made up for.
+        """
         first = not self.hasAttribute(name)
+        if not added and not (first and output.getSize()):
+            return
         self._updateOutputSet(name, output, Set.STREAM_OPEN)
         if first:
             self._defineTransformRelation(source, getattr(self, name))

@@ -4,7 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from pyworkflow.object import Set
+
 from refmotion_plugin.convert import Batches, Watch, growing
+from refmotion_plugin.protocols.streaming import StreamingSteps
 
 
 def look(closed=False, **counts):
@@ -63,6 +66,34 @@ def test_batches_survive_a_stop_and_other_parameters_begin_anew(batches):
     again = batches()
     assert again.taken == [{1: 7}, {2: 4}] and Batches.belong_to(again.path, "k") and not Batches.belong_to(again.path, "other")
     assert again.take(look(closed=True, m1=7, m2=4)) == [] and batches(key="other").taken == []
+
+
+class Stored(StreamingSteps):
+    """What of a protocol publishing an output needs."""
+
+    def __init__(self):
+        self.stored = []
+
+    def hasAttribute(self, name):
+        return hasattr(self, name)
+
+    def _updateOutputSet(self, name, output, state):
+        setattr(self, name, output)
+        self.stored.append(state)
+
+    def _defineTransformRelation(self, source, output):
+        self.stored.append((source, output))
+
+
+def test_an_output_that_a_killed_run_wrote_but_did_not_record_is_recorded():
+    protocol, empty, filled = Stored(), SimpleNamespace(getSize=lambda: 0), SimpleNamespace(getSize=lambda: 6)
+    protocol._publishGrown("outputParticles", empty, "input", 0)
+    assert protocol.stored == []
+    protocol._publishGrown("outputParticles", filled, "input", 0)
+    assert protocol.stored == [Set.STREAM_OPEN, ("input", filled)]
+    protocol._publishGrown("outputParticles", filled, "input", 0)
+    protocol._publishGrown("outputParticles", filled, "input", 2)
+    assert protocol.stored[2:] == [Set.STREAM_OPEN]
 
 
 def test_a_set_that_is_being_written_is_looked_at_later(monkeypatch, tmp_path):
