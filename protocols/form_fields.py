@@ -55,6 +55,7 @@ READING = (
     _field("hotPixelSigma", "inputs", "hot_pixel_sigma", params.FloatParam, True),
     _field("eerGrouping", "inputs", "eer_grouping", params.IntParam, True),
     _field("preflight", "inputs", "preflight", params.BooleanParam, True),
+    _field("skipOtherFrameCounts", "inputs", "skip_other_frame_counts", params.BooleanParam, True),
     _field("halfSetsFromOrder", "inputs", "half_sets_from_order", params.BooleanParam, True))
 MOVIES = GAIN + READING
 OUTPUT = (

@@ -32,6 +32,8 @@ GUIDANCE = {
         "EER number of fractions", "EER fractionation"),
     ("inputs", "preflight"): Guidance(
         "Check orientations first?", "Leave it on; off only for very few or very small particles, which it cannot see."),
+    ("inputs", "skip_other_frame_counts"): Guidance(
+        "Leave out movies with other frame counts?", "If they are cut off or otherwise odd; movies that are merely shorter or longer do no harm."),
     ("inputs", "half_sets_from_order"): Guidance(
         "Make up missing half-sets?", "Only to try something: dose weights and verdict flatter then."),
     ("motion_prior", "velocity_sigma"): Guidance(

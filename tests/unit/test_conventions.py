@@ -184,6 +184,12 @@ def test_other_eer_fractions_have_their_own_dose_and_the_motion_of_their_moment(
     np.testing.assert_allclose(at(fine)[1], 0.75 * plain[0] + 0.25 * plain[1], atol=1e-12)
 
 
+def test_other_fractions_are_refused_if_frames_were_discarded():
+    with pytest.raises(MovieError, match="aligned from frame 2 on"):
+        frames_of(movie(eer_grouping=20, start_frame=2), eer_grouping=10)
+    assert len(frames_of(movie(eer_grouping=20, start_frame=2), eer_grouping=20)) == 4
+
+
 def test_the_exposure_curve_is_the_published_one():
     """exp(-N / (2 Nc)), Nc = 0.245 k^-1.665 + 2.81 at 300 kV, 0.8 of it at 200 kV: Grant and Grigorieff 2015."""
     k = np.array([1 / 20.0, 1 / 10.0, 1 / 3.0])

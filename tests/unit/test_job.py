@@ -1,5 +1,6 @@
 """The logic of a job on stand-in stages: order, resume, faults, locks, outputs."""
 import json
+import re
 
 import mrcfile
 import numpy as np
@@ -211,6 +212,18 @@ def test_particles_outside_and_without_a_movie_are_listed(tmp_path, spec):
     columns = JobResults(tmp_path / "OUT").left_out().columns
     assert columns["refmotionReason"] == ["outside the movie of 200 x 100 px", "no movie is named M/mic_9.mrc"]
     assert columns["refmotionRow"] == ["1", "6"]
+
+
+def test_movies_of_other_frame_counts(tmp_path, spec, caplog):
+    """They take part, or on request are left out and listed."""
+    star = tmp_path / "project" / "mic_1.star"
+    star.write_text(re.sub(r"(rlnImageSizeZ\s+)4", r"\g<1>5", star.read_text()))
+    assert go(tmp_path, spec)[1].failed == {}
+    fake, outcome = go(tmp_path, changed(spec, inputs={"skip_other_frame_counts": True}))
+    assert outcome.failed == {"M/mic_1.mrc": "left out as asked: it has 5 frames, most movies have 4"}
+    assert outcome.particles_written == 4 and outcome.particles_left_out == 2
+    reasons = read_table(tmp_path / "OUT" / "left_out_particles.star", "particles").columns
+    assert sum("has 5 frames" in value for values in reasons.values() for value in values) == 2
 
 
 def test_no_particle_finds_its_movie(tmp_path, spec):

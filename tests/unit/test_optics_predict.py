@@ -204,3 +204,10 @@ def test_unknown_optics_group_and_lost_angles_are_said(particle):
     table = particle_table(3, rotation_zyz_degree=np.array([[0, 0, 0], [0, np.nan, 0], [0, 0, 0.0]]))
     with pytest.raises(InputError, match="rotation_zyz_degree.*row 1"):
         predict(reference, table, {1: optics_group()}, table.half, grid)
+
+
+def test_scale_factors_scale_predictions(particle):
+    reference, grid = reference_of(particle), FourierGrid(BOX, PIXEL, BOX)
+    twice = particle_table(1)[np.array([0, 0])]
+    one, other = predict(reference, replace(twice, ctf_scale=np.array([1.0, 0.6])), {1: optics_group()}, twice.half, grid)
+    assert float(one.abs().max()) > 0 and torch.allclose(other, 0.6 * one, atol=1e-5 * float(one.abs().max()))

@@ -105,6 +105,15 @@ def test_mask_limits_both_halves_and_gives_the_radius(tmp_path, volume):
     assert load_reference(spec(tmp_path, one, two)).particle_radius_angstrom == pytest.approx(0.45 * BOX * 1.5)
 
 
+def test_each_reference_has_its_own_mask(tmp_path, volume):
+    one, two = (write(tmp_path / ("%d.mrc" % i), v) for i, v in enumerate(noisy_pair(volume, 0.01)))
+    axis = np.arange(BOX) - BOX // 2
+    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis ** 2)
+    narrow, wide = (load_reference(spec(tmp_path, one, two, write(tmp_path / ("mask%d.mrc" % r), (radius < r).astype(np.float32)))) for r in (6, 12))
+    assert narrow.particle_radius_angstrom < 0.6 * wide.particle_radius_angstrom
+    assert not torch.allclose(narrow.spectrum[0, :5, :5, :5], wide.spectrum[0, :5, :5, :5])
+
+
 def test_identical_halves_are_warned_of(tmp_path, volume, caplog):
     load_reference(spec(tmp_path, write(tmp_path / "1.mrc", volume), write(tmp_path / "2.mrc", volume)))
     assert "identical" in caplog.text

@@ -1,6 +1,7 @@
 """What a job works on: movies with particles, each particle in its movie or listed with the reason why not."""
 import logging
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Dict, List, Tuple
 
 import numpy as np
@@ -69,7 +70,22 @@ def read_inputs(spec, outside_movie):
         sets.append(read_particles(reference.particles, index, pixel, spec.inputs.half_sets_from_order))
         owners.append(matched["movie"])
         _report_match(reference.particles, sets[-1], owners[-1], catalogue)
-    return _assemble(catalogue, sets, owners, outside_movie)
+    inputs = _assemble(catalogue, sets, owners, outside_movie)
+    return _of_one_length(inputs) if spec.inputs.skip_other_frame_counts else inputs
+
+
+def _of_one_length(inputs: JobInputs):
+    """The same without movies whose number of frames is not that of most movies; they are listed with the reason."""
+    counts = Counter(movie.n_frames for movie in inputs.movies)
+    usual = max(counts, key=counts.get)
+    left_out, unreadable, particles = list(inputs.left_out), dict(inputs.unreadable), dict(inputs.particles)
+    for movie in inputs.movies:
+        if movie.n_frames != usual:
+            own = particles.pop(movie.key)
+            reason = "left out as asked: it has %d frames, most movies have %d" % (movie.n_frames, usual)
+            unreadable[movie.micrograph] = (reason, len(own))
+            left_out += [(int(r), int(i), reason) for r, i in zip(own.reference, own.row)]
+    return replace(inputs, movies=[m for m in inputs.movies if m.n_frames == usual], particles=particles, unreadable=unreadable, left_out=left_out)
 
 
 def _coordinate_pixels(catalogue, owner, given):
