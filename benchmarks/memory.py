@@ -27,7 +27,8 @@ GB = 1e9
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit code: 1 if a bound was not held."""
     options = _parser().parse_args(argv)
-    mosaic = make_mosaic(options.out / options.camera, options.camera, options.movies, options.particles_per_tile)
+    mosaic = make_mosaic(options.out / options.camera, options.camera, options.movies, options.particles_per_tile,
+                         None if options.compression == "none" else options.compression)
     height, width = mosaic.size_yx
     print(f"{width} x {height} px x {mosaic.frames} frames, {options.particles} particles per movie", flush=True)
     rows, demands, data = [], [], {"camera": options.camera, "particles": options.particles, "threads": options.threads, "runs": {}}
@@ -57,6 +58,7 @@ def _parser():
     parser.add_argument("--particles", type=int, default=192, help="particles per movie (default %(default)s)")
     parser.add_argument("--particles-per-tile", type=int, default=16, help="particles simulated per tile (default %(default)s)")
     parser.add_argument("--movies", type=int, default=1, help="movies (default %(default)s)")
+    parser.add_argument("--compression", choices=("lzw", "none"), default="lzw", help="of the TIFF movies (default %(default)s)")
     parser.add_argument("--limits", type=float, nargs="+", default=[8.0], metavar="GB", help="budgets, GB of 10^9 bytes (default 8)")
     parser.add_argument("--threads", type=int, default=2, help="threads (default %(default)s)")
     parser.add_argument("--option", action="append", default=[], metavar="ARG", help="further argument of refmotion run, such as --option=--passes --option=1")
