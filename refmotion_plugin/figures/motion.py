@@ -21,7 +21,7 @@ def motion_figure(statistics):
     _draw_spread(path_axes, (("whole path", statistics.path_length_angstrom, BLUE), ("in the first 4 e/Å²", statistics.early_angstrom, VERMILION)))
     path_axes.set(xlabel="motion of a particle (Å)", title="how far particles move")
     _draw_spread(local_axes, (("", statistics.local_rms_angstrom, GREEN),))
-    local_axes.set(xlabel="rms departure of a particle (Å)", title="how far they depart from the input motion")
+    local_axes.set(xlabel="rms departure of a particle (Å)", title="departure of each particle")
     path, early = float(np.median(statistics.path_length_angstrom)), float(np.median(statistics.early_angstrom))
     figure.headline("%s move %s Å (median path), %s Å within the first 4 e/Å²" % (things(statistics.n_particles, "particle"), plain(path), plain(early)))
     low, middle, high = statistics.speed_percentiles_angstrom
@@ -43,7 +43,7 @@ def _draw_speed(axes, statistics):
     axes.fill_between(dose, low, high, color=BLUE, alpha=0.18, linewidth=0, label="10th to 90th percentile")
     axes.plot(dose, middle, color=BLUE, linewidth=1.0, label="median")
     axes.plot(dose, statistics.speed_angstrom_per_frame, "o-", markersize=3, color=VERMILION, label="rms")
-    axes.set(xlabel="dose (e/Å²)", ylabel="motion from frame to frame (Å)", title="how fast particles move", ylim=(0, None))
+    axes.set(xlabel="dose (e/Å²)", ylabel="motion per frame (Å)", title="how fast particles move", ylim=(0, None))
     axes.legend(loc="upper right")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from .style import BLUE, GREY, VERMILION, ResultFigure, styled
 
 LONGEST_SHOWN_DOSE = 60.0       # e/A^2
-_ROWS = (("velocity_sigma", "velocity strength", "Å per e/Å²"), ("acceleration_sigma", "acceleration strength", "Å per e/Å²"),
+_ROWS = (("velocity_sigma", "velocity", "Å per e/Å²"), ("acceleration_sigma", "acceleration", "Å per e/Å²"),
          ("correlation_distance_angstrom", "correlation distance", "Å"), ("kernel", "kernel", ""),
          ("correlated_acceleration", "accelerations correlated", ""), ("early_factor", "early factor β", ""),
          ("early_dose_e_per_A2", "early dose τ", "e/Å²"), ("jitter_angstrom", "jitter per particle", "Å"),
@@ -18,7 +18,7 @@ _ROWS = (("velocity_sigma", "velocity strength", "Å per e/Å²"), ("acceleratio
 def hyperparameters_figure(prior, headline=None):
     """Strengths against dose, correlation against distance, and all values; ``prior`` is a Hyperparameters record."""
     figure = ResultFigure(10.0, 4.2)
-    dose_axes, distance_axes, text_axes = figure.subplots(1, 3, width_ratios=(1, 1, 0.95))
+    dose_axes, distance_axes, text_axes = figure.subplots(1, 3, width_ratios=(1, 1, 1.3))
     dose = np.linspace(0.0, LONGEST_SHOWN_DOSE, 400)
     early = 1.0 + prior.early_factor * np.exp(-dose / prior.early_dose_e_per_A2)
     for name, sigma, style, colour in (("velocity", prior.velocity_sigma, "-", BLUE), ("acceleration", prior.acceleration_sigma, "--", VERMILION)):

@@ -2,6 +2,7 @@
 import textwrap
 
 import numpy as np
+from matplotlib.lines import Line2D
 
 from .style import BLUE, DARK, GREY, OKABE_ITO, ResultFigure, say, styled, things
 
@@ -45,11 +46,21 @@ def _headline(found):
 
 def _ray_styles(rays):
     firsts = [ray[0] for ray in rays]
-    distances = sorted({t["correlation_distance_angstrom"] for t in firsts})
-    angles = sorted({t["theta_degree"] for t in firsts})
-    return [dict(color=OKABE_ITO[distances.index(t["correlation_distance_angstrom"]) % len(OKABE_ITO)], markersize=4, linewidth=1,
-                 marker=MARKERS[angles.index(t["theta_degree"]) % len(MARKERS)],
+    distances, angles = _distances_and_angles(firsts)
+    return [dict(color=_colour(distances, t["correlation_distance_angstrom"]), marker=_marker(angles, t["theta_degree"]), markersize=4, linewidth=1,
                  label="%.0f Å, %.0f°" % (t["correlation_distance_angstrom"], t["theta_degree"])) for t in firsts]
+
+
+def _distances_and_angles(trials):
+    return sorted({t["correlation_distance_angstrom"] for t in trials}), sorted({t["theta_degree"] for t in trials})
+
+
+def _colour(distances, distance):
+    return OKABE_ITO[distances.index(distance) % len(OKABE_ITO)]
+
+
+def _marker(angles, angle):
+    return MARKERS[angles.index(angle) % len(MARKERS)]
 
 
 def _mark_choice(found, trials, gain_axes, activity_axes):
@@ -77,8 +88,15 @@ def _finish_rays(gain_axes, activity_axes, rays):
     handles, labels = gain_axes.get_legend_handles_labels()
     gain_axes.legend(*zip(*[pair for pair in zip(handles, labels) if pair[1].startswith(("best", "chosen"))]), loc="lower left", fontsize=7)
     if rays:
-        activity_axes.legend(*zip(*[pair for pair in zip(*activity_axes.get_legend_handles_labels()) if not pair[1].startswith("best")]),
-                             title="distance, direction", loc="lower left", ncols=1 + len(rays) // 6, fontsize=7, title_fontsize=7)
+        _explain_rays(activity_axes, [ray[0] for ray in rays.values()])
+
+
+def _explain_rays(axes, firsts):
+    """What colours and markers mean: one entry per distance and one per direction."""
+    distances, angles = _distances_and_angles(firsts)
+    handles = [Line2D([], [], color=_colour(distances, d), label="%.0f Å" % d) for d in distances]
+    handles += [Line2D([], [], color=DARK, marker=_marker(angles, a), markersize=4, linestyle="none", label="%.0f°" % a) for a in angles]
+    axes.legend(handles=handles, loc="lower left", ncols=2, fontsize=7, columnspacing=1.0, handlelength=1.2)
 
 
 def _draw_margins(axes, found):
@@ -109,7 +127,7 @@ def _draw_order(axes, trials):
         if of_kind.any():
             axes.plot(number[of_kind], gains[of_kind], ".", markersize=4, color=colour, label=kind)
     axes.set(xlabel="trial", ylabel="gain over rigid motion", title="trials in order; line: best so far", ylim=(floor, best[-1] + 0.08 * (best[-1] - floor)))
-    axes.legend(loc="lower right", fontsize=7, ncols=2, markerscale=2)
+    axes.legend(loc="lower right", fontsize=7, ncols=2, markerscale=2, columnspacing=1.0, handletextpad=0.3, frameon=True, framealpha=0.85, edgecolor="none")
 
 
 def _remember(figure, found):
