@@ -71,7 +71,7 @@ class PriorSpec(_Part):
 class SearchSpec(_Part):
     """Search for the motion hyperparameters by cross-validation between the half-maps."""
 
-    thoroughness: str = Field("none", pattern="^(none|fast|balanced|extensive)$", description="none: the given or default hyperparameters; else how many rays are searched")
+    thoroughness: str = Field("none", pattern="^(none|fast|balanced|extensive)$", description="none: the given or default hyperparameters; else how many rays and kinds of prior are searched")
     max_prior_strength: float = Field(500.0, gt=1, description="maximum total prior strength, in units of the default one: where rays end if motion has not stopped before")
     fourier_fraction: float = Field(0.35, gt=0.02, lt=0.98, description="fraction of Fourier components (pixels) used for alignment during the search; the rest judges")
     target_particles: int = Field(1000, ge=1, description="movies are drawn at random until they hold this many particles")
