@@ -16,7 +16,7 @@ CASES = ("bursts", "gentle", "none")
 VELOCITY, ACCELERATION = (0.02, 0.1, 0.25, 0.5, 1.0), (0.004, 0.016, 0.064, 0.25)
 DISTANCE = (800.0, 2000.0, 5000.0)
 # from the best point on, the truth walks along every parameter by these factors
-STEPS = (0.5, 2.0)
+STEPS = (0.7, 1.4)
 WALKED = ("velocity_sigma", "acceleration_sigma", "correlation_distance_angstrom", "early_factor", "early_dose_e_per_A2", "jitter_angstrom",
           "global_angstrom")
 BOUND = 1.03
