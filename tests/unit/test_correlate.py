@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from refmotion_plugin.engine.maths import spline
+from refmotion_plugin.engine.maths import fourier, spline
 from refmotion_plugin.engine.maths.fourier import FourierGrid, crop_half_spectrum
 from refmotion_plugin.engine.motion.correlate import Window, correlation_maps, renew_frames
 from refmotion_plugin.engine.motion.model import SignalModel, motion_inside_frames
@@ -99,6 +99,16 @@ def noise_free():
     images = pictures()
     observed = [moved(images, MOTION[:, f]) for f in range(FRAMES)]
     return images, observed, maps_of(observed, images)
+
+
+def test_maps_do_not_depend_on_how_many_particles_are_worked_on_together(noise_free, monkeypatch):
+    images, observed, _ = noise_free
+    images, observed = np.concatenate([images] * 2)[:5], [np.concatenate([frame] * 2)[:5] for frame in observed]
+    residual = torch.zeros(5, FRAMES, 2, dtype=torch.float64)
+    blur = torch.linspace(0.0, 3.0, 5 * FRAMES * 2, dtype=torch.float64).reshape(5, FRAMES, 2)
+    together = maps_of(observed, images, residual, blur).coefficients
+    monkeypatch.setattr(fourier, "CACHE_BYTES", 1)
+    torch.testing.assert_close(maps_of(observed, images, residual, blur).coefficients, together, rtol=1e-5, atol=1e-5 * float(together.abs().max()))
 
 
 def test_maps_peak_at_plus_the_displacement_in_y_then_x(noise_free):

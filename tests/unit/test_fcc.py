@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from refmotion_plugin.engine.dose.fcc import fcc_sums
+from refmotion_plugin.engine.maths import fourier
 from refmotion_plugin.engine.maths.fourier import FourierGrid, crop_half_spectrum
 
 GRID = FourierGrid(32, 1.4, 24)
@@ -52,7 +53,9 @@ def moved(images, shift_px):
     return np.fft.ifft2(turned).real
 
 
-def test_sums_equal_brute_force_per_group():
+@pytest.mark.parametrize("cache_bytes", [1, fourier.CACHE_BYTES])
+def test_sums_equal_brute_force_per_group(monkeypatch, cache_bytes):
+    monkeypatch.setattr(fourier, "CACHE_BYTES", cache_bytes)       # two particles at a time, or all
     rng = np.random.default_rng(0)
     frames, reference = [white(1, 5), white(2, 5), white(3, 5)], white(4, 5)
     offsets, group = rng.uniform(-3, 3, (5, 3, 2)), [0, 1, 0, 0, 1]
