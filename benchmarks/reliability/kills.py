@@ -1,22 +1,21 @@
 """kill -9 of the job, of a worker, of the scheduler, at random moments; the outputs after resume against those of an undisturbed run."""
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
+import distributed
 import torch
 
 from . import tiny
 
 EXIT_INPUT, EXIT_FAILED_MOVIES = 2, 3
-LONGEST_RUN_SECONDS = 300
 
 
 class Kills:
@@ -83,85 +82,82 @@ class Kills:
             for _ in range(min(left, self.rng.randint(1, 4))):
                 self.begin = time.time()
                 process = tiny.start_fork(tiny.arguments(self.job, self.source, "--threads", "1"), self.log)
-                if tiny.kill_after(process, self.rng.uniform(0.0, 1.05 * self.seconds)):
+                if self.rng.random() < 0.6:                 # else the checks before the first movie get most of them
+                    while tiny.stage_now(self.job, self.begin) == "before the first movie" and not tiny.ended(process):
+                        time.sleep(0.002)
+                if tiny.kill_after(process, self.rng.uniform(0.0, 0.8 * self.seconds)):
                     self._count("job")
                     left -= 1
             self.finish("job")
 
     def workers(self, times: int) -> None:
-        """Kill one of two worker processes, once or twice in a run; the job is not touched."""
-        seconds, left = None, times
+        """Kill one of two worker processes while movies are done, one to four times in a run; the job is not touched."""
+        left = times
         while left:
             self.new_round()
             self.begin = time.time()
-            run = tiny.start(tiny.arguments(self.job, self.source, "--threads", "2", "--workers", "2"), self.log)
-            self._wait_for_workers(run)
-            begin = time.monotonic()
-            for _ in range(min(left, 2) if seconds else 0):
-                left -= self._kill_a_worker(run.pid, begin + self.rng.uniform(0.0, seconds))
-            code = run.wait(LONGEST_RUN_SECONDS)
-            seconds = seconds or time.monotonic() - begin
-            if code not in (0, EXIT_FAILED_MOVIES):
-                self.faults.append(f"worker: the run ended with {code}: {tiny.last_line(self.log)}")
-                self.say("FAULT " + self.faults[-1])
+            run = tiny.start_fork(tiny.arguments(self.job, self.source, "--threads", "2", "--workers", "2"), self.log)
+            while left and self.rng.random() < 0.75 and self._kill_a_worker(run):
+                left -= 1
+            self._ended("worker", run, (0, EXIT_FAILED_MOVIES))
             self.finish("worker")
 
-    def _wait_for_workers(self, run) -> None:
-        while run.poll() is None and len(_workers_of(run.pid)) < 2:
-            time.sleep(0.02)
-
-    def _kill_a_worker(self, run: int, moment: float) -> int:
-        time.sleep(max(0.0, moment - time.monotonic()))
+    def _kill_a_worker(self, run: int) -> bool:
+        """Wait until a stage has begun and there are two workers, then a moment, then kill one."""
+        while tiny.stage_now(self.job, self.begin) == "before the first movie" or len(_workers_of(run)) < 2:
+            if tiny.ended(run):
+                return False
+            time.sleep(0.01)
+        time.sleep(self.rng.uniform(0.0, 1.5 * self.seconds))
         victims = _workers_of(run)
-        if not victims:
-            return 0
-        try:
-            os.kill(self.rng.choice(victims), signal.SIGKILL)
-        except ProcessLookupError:
-            return 0
+        if tiny.ended(run) or not victims:
+            return False
         self._count("worker")
-        return 1
+        os.kill(self.rng.choice(victims), signal.SIGKILL)
+        return True
+
+    def _ended(self, victim: str, process: int, allowed) -> None:
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        if code not in allowed:
+            self.faults.append(f"{victim}: the run ended with {code}: {tiny.last_line(self.log)}")
+            self.say("FAULT " + self.faults[-1])
 
     def schedulers(self, times: int) -> None:
-        """Kill a scheduler that was started apart, with a worker of its own that is left alone; then start both anew."""
+        """Kill a scheduler that was started apart, one to three times; its worker is left alone and may outlive the run it worked for."""
         left = times
         while left:
             self.new_round()
             helpers = []
-            for _ in range(min(left, self.rng.randint(1, 3))):
-                left -= self._one_scheduler(helpers)
+            for number in range(min(left, self.rng.randint(1, 3))):
+                left -= self._one_scheduler(helpers, self.folder / f"scheduler_{number}.txt")
             self.finish("scheduler")
             for helper in helpers:
-                helper.kill()
-                helper.wait()
+                os.kill(helper, signal.SIGKILL)
+                os.waitpid(helper, 0)
 
-    def _one_scheduler(self, helpers) -> int:
-        file = self.folder / f"scheduler_{len(helpers)}.json"
+    def _one_scheduler(self, helpers, file: Path) -> int:
         file.unlink(missing_ok=True)
-        scheduler = _dask("scheduler", file, "--port", "0", "--no-dashboard")
-        worker = _dask("worker", file, "--nthreads", "1", "--memory-limit", "0", "--no-dashboard", "--no-nanny", "--death-timeout", "10")
-        helpers += [scheduler, worker]
-        while not file.exists() or not file.read_text().strip():
-            time.sleep(0.05)
-        address = _address(file)
-        self.begin = time.time()
-        run = tiny.start(tiny.arguments(self.job, self.source, "--threads", "1", "--scheduler", address), self.log)
-        while run.poll() is None and tiny.stage_now(self.job, self.begin) == "before the first movie":
+        scheduler = _fork(_scheduler, file)
+        while not file.exists():
             time.sleep(0.02)
-        time.sleep(self.rng.uniform(0.0, 3.0 * self.seconds))
-        killed = run.poll() is None
+        address = file.read_text()
+        helpers.append(_fork(_worker, address))
+        self.begin = time.time()
+        run = tiny.start_fork(tiny.arguments(self.job, self.source, "--threads", "1", "--scheduler", address), self.log)
+        while not tiny.ended(run) and tiny.stage_now(self.job, self.begin) == "before the first movie":
+            time.sleep(0.01)
+        time.sleep(self.rng.uniform(0.0, 1.5 * self.seconds))
+        killed = not tiny.ended(run)
         if killed:
             self._count("scheduler")
-        scheduler.kill()
-        scheduler.wait()
-        code = run.wait(LONGEST_RUN_SECONDS)
-        if code not in (0, EXIT_INPUT):
-            self.faults.append(f"scheduler: the run ended with {code}: {tiny.last_line(self.log)}")
-            self.say("FAULT " + self.faults[-1])
+        os.kill(scheduler, signal.SIGKILL)
+        os.waitpid(scheduler, 0)
+        self._ended("scheduler", run, (0, EXIT_INPUT))
         return int(killed)
 
     def _count(self, victim: str) -> None:
         self.where[victim, tiny.stage_now(self.job, self.begin)] += 1
+        self.say(f"kill {sum(self.where.values())}: {victim}, {tiny.stage_now(self.job, self.begin)}")
 
     def table(self) -> list[list[str]]:
         """Rows of the result: victim, kills, and at what stage."""
@@ -198,14 +194,33 @@ def run(folder: Path, times: int, seed: int, say) -> Kills:
     return kills
 
 
-def _dask(program: str, file: Path, *options: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-m", f"distributed.cli.dask_{program}", "--scheduler-file", str(file), *options],
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ, OMP_NUM_THREADS="1"))
+def _fork(work, argument) -> int:
+    """A process that does ``work(argument)`` for ever."""
+    process = os.fork()
+    if process == 0:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        try:
+            asyncio.run(work(argument))
+        finally:
+            os._exit(0)
+    return process
 
 
-def _address(file: Path) -> str:
-    import json
-    return json.loads(file.read_text())["address"]
+async def _scheduler(file: Path) -> None:
+    """What ``dask scheduler`` is."""
+    async with distributed.Scheduler(port=0, dashboard=False) as scheduler:
+        part = file.with_suffix(".part")
+        part.write_text(scheduler.address)
+        part.rename(file)
+        await scheduler.finished()
+
+
+async def _worker(address: str) -> None:
+    """What ``dask worker --nthreads 1 --no-nanny`` is."""
+    async with distributed.Worker(address, nthreads=1, memory_limit=0, death_timeout=20, dashboard=False) as worker:
+        await worker.finished()
 
 
 def _workers_of(run: int) -> list[int]:

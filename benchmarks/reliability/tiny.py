@@ -68,6 +68,11 @@ def kill_after(process: int, seconds: float) -> bool:
     return os.WIFSIGNALED(os.waitpid(process, 0)[1])
 
 
+def ended(process: int) -> bool:
+    """Whether a child has ended; it is left to be waited for."""
+    return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def children(process: int) -> list[int]:
     """Child processes of a process."""
     found = []

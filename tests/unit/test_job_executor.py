@@ -16,7 +16,7 @@ from refmotion_plugin.engine.run.devices import choose_devices, describe, set_th
 from refmotion_plugin.engine.run.executor import run_here, run_on_workers
 from refmotion_plugin.engine.run.inputs import read_inputs
 from refmotion_plugin.engine.run.tasks import MovieTask, Workplace
-from refmotion_plugin.engine.run.workers import Crew, Workers, choose_workers, environment_of
+from refmotion_plugin.engine.run.workers import Crew, Workers, _started, choose_workers, environment_of
 
 from tests.unit.job_stand_ins import FakePrepared, FakeStages, write_project
 
@@ -161,6 +161,25 @@ def test_a_dead_worker_costs_its_movie_one_retry_and_nothing_else(tmp_path, monk
     assert "its worker process ended 2 times" in results["M_mic_2"]
     seen = {path.read_text() for path in (place.layout.folder / "seen").iterdir()}
     assert seen <= {"cuda:0 3 5", "cuda:0 3 6"} and seen
+
+
+def test_workers_that_die_while_they_start_are_started_once_more(monkeypatch):
+    pytest.importorskip("distributed", reason="several workers need dask.distributed")
+    tries, two = [], Workers("cpu", 1, ("cpu", "cpu"))
+
+    def start(workers):
+        tries.append(1)
+        if len(tries) < good:
+            raise RuntimeError("Nanny failed to start.") from OSError("killed")
+        return "cluster"
+
+    monkeypatch.setattr("refmotion_plugin.engine.run.workers._local", start)
+    good = 2
+    assert _started(two) == "cluster"
+    tries.clear()
+    good = 3
+    with pytest.raises(InputError, match="worker processes cannot be started .killed."):
+        _started(two)
 
 
 def broken_place(device, threads):

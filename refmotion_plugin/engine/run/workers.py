@@ -15,6 +15,7 @@ from ..stages.budget import movies_per_gpu
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 30
+START_TRIES = 2
 DASK_SETTINGS = {
     "distributed.scheduler.allowed-failures": 1,                                        # a dead worker costs its movie one more try
     "distributed.comm.timeouts.connect": "%d s" % CONNECT_SECONDS,
@@ -115,7 +116,7 @@ class Crew:
             raise InputError("%s need dask.distributed: 'pip install distributed', or run on one device" % workers.line()) from None
         log.info(workers.line())
         self._stack.enter_context(dask.config.set(DASK_SETTINGS))
-        where = workers.scheduler or self._stack.enter_context(_slurm(workers.cluster) if workers.cluster else _local(workers))
+        where = workers.scheduler or self._stack.enter_context(_slurm(workers.cluster) if workers.cluster else _started(workers))
         try:
             client = self._stack.enter_context(Client(where, timeout=CONNECT_SECONDS))
         except (OSError, ValueError) as error:      # its own timeout is an OSError
@@ -123,6 +124,19 @@ class Crew:
                              % (where, error)) from None
         client.forward_logging("refmotion_plugin", logging.INFO)
         return client
+
+
+def _started(workers):
+    """Workers of this machine; tried once more when one of them dies while it starts."""
+    for last in [False] * (START_TRIES - 1) + [True]:
+        try:
+            return _local(workers)
+        except RuntimeError as error:
+            reason = error.__cause__ or error
+            if last:
+                raise InputError("worker processes cannot be started (%s): memory may have run out, try fewer with --workers, or give the same "
+                                 "command again" % (str(reason) or type(reason).__name__)) from error
+            log.warning("a worker process ended while it started (%s): starting them once more", str(reason) or type(reason).__name__)
 
 
 def _local(workers):
