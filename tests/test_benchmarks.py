@@ -248,3 +248,23 @@ def test_images_are_compared_band_by_band():
     found = beside.image_correlation(first, 3.0 * second, pixel)
     assert found[40.0, 10.0] == pytest.approx(np.ones(4), abs=1e-6)
     assert np.abs(found[10.0, 5.0]).max() < 0.2
+
+
+def test_kills_are_shared_out_and_differences_are_seen():
+    pytest.importorskip("distributed", reason="a scheduler is started apart")
+    from reliability import kills
+    for times in (3, 10, 100):
+        assert sum(kills.shares(times)) == times and min(kills.shares(times)) >= 1
+    assert kills._differences({"a": "1", "b": "2"}, {"a": "1", "b": "3", "c": "4"}) == ["b differs", "c too many"]
+    assert kills._differences({"a": "1"}, {}) == ["a missing"]
+
+
+def test_the_model_of_a_machine_scales_with_its_parts():
+    from reliability import capacity
+    movie, measured = capacity.DETECTORS[1], (6e6, 0.05)
+    before = capacity.seconds_per_movie(movie, measured, capacity.Assumptions())
+    after = capacity.seconds_per_movie(movie, measured, capacity.Assumptions(gpus=16, cores=128, file_system_gb_s=10.0))
+    assert all(after[part] == pytest.approx(0.5 * before[part]) for part in before)
+    assert before["file system"] == pytest.approx(6e6 * 40 * 1.1 / 5e9)
+    eer = capacity.seconds_per_movie(capacity.DETECTORS[3], measured, capacity.Assumptions())
+    assert eer["file system"] == pytest.approx(30 * before["file system"])         # all detector frames are read

@@ -295,3 +295,41 @@ def test_progress_lines():
 def test_progress_is_in_a_file(tmp_path, spec):
     go(tmp_path, spec)
     assert JobResults(tmp_path / "OUT").progress()["done"] == 3
+
+
+def test_results_of_a_job_that_are_damaged_are_made_anew(tmp_path, spec):
+    go(tmp_path, spec)
+    layout, key = JobLayout(tmp_path / "OUT"), JobResults(tmp_path / "OUT").movies()[1].key
+    layout.weights.write_bytes(layout.weights.read_bytes()[:100])
+    fake, outcome = go(tmp_path, spec)
+    assert fake.count("fit_weights") == 1 and fake.count("align") == 0 and outcome.particles_written == 6
+    layout.trajectories(key).write_bytes(b"damaged")
+    layout.done(key, "polish").unlink()
+    outcome = go(tmp_path, spec)[1]
+    assert list(outcome.failed) == ["M/mic_1.mrc"] and "aligns the movie anew" in outcome.failed["M/mic_1.mrc"]
+    fake, outcome = go(tmp_path, spec)
+    assert [c for c in fake.calls if c[0] == "align"] == [("align", 1)] and outcome == ({}, 6, 0)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"fingerprint": 3}', '{"references": [{}]}', "null", ""])
+def test_a_damaged_marker_is_no_marker(tmp_path, spec, text):
+    go(tmp_path, spec)
+    layout, key = JobLayout(tmp_path / "OUT"), JobResults(tmp_path / "OUT").movies()[1].key
+    layout.done(key, "polish").write_text(text)
+    fake, outcome = go(tmp_path, spec)
+    assert fake.count("polish") == 1 and fake.count("align") == 0 and outcome.particles_written == 6
+
+
+def test_half_written_files_of_dead_processes_are_removed(tmp_path, spec):
+    from refmotion_plugin.contract.layout import TEMPORARY, atomic_path
+    go(tmp_path, spec)
+    key = JobResults(tmp_path / "OUT").movies()[1].key
+    folder = JobLayout(tmp_path / "OUT").movie(key)
+    with atomic_path(folder / "of a living process.npz") as living:
+        name = living.name
+        host = name[len(TEMPORARY):].rsplit("-", 2)[0]
+        dead = [folder / (TEMPORARY + "%s-4194305-x.npz" % host), tmp_path / "OUT" / (TEMPORARY + "elsewhere-1-x.json")]
+        for path in dead:
+            path.write_text("half")
+        go(tmp_path, spec)
+        assert living.exists() and not any(path.exists() for path in dead)

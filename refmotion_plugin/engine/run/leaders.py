@@ -8,6 +8,7 @@ import logging
 from dataclasses import replace
 
 from refmotion_plugin.contract import store
+from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import is_done, mark_done, read_object
 from refmotion_plugin.contract.weighting import snr_lost_to_errors
 
@@ -60,7 +61,10 @@ def weigh_leaders(job, mark, aligned, align=None):
             align(order[:count])
         keys = aligned(order[:count])
         if again and is_done(job.layout.fit_done, mark(keys), job.layout.weights):
-            return store.load_weights(job.layout.weights)
+            try:
+                return store.load_weights(job.layout.weights)
+            except InputError as error:
+                log.warning("%s; fitting them anew", error)
         if not again and keys:
             weights = job.recipes.fit_weights(gather_evidence(job.layout, keys).totals, job.prepared)
             lost = snr_lost_to_errors(weights)

@@ -125,7 +125,7 @@ def _leave_thumbnail(movie, place, stack):
 
 def _polish(task, place, stack, trajectories):
     key = task.movie.key
-    trajectories = load_trajectories(place.layout.trajectories(key)) if trajectories is None else trajectories
+    trajectories = _stored_trajectories(place.layout, key) if trajectories is None else trajectories
     written = []
     for reference in range(place.n_references):
         index = np.flatnonzero(task.particles.reference == reference)
@@ -135,6 +135,15 @@ def _polish(task, place, stack, trajectories):
             check_run(place.layout, place.run)
             written.append(_write_stack(place, key, reference, task.particles.row[index], polished))
     mark_done(place.layout.done(key, "polish"), task.polish_mark, references=written)
+
+
+def _stored_trajectories(layout, key):
+    """What the align stage left; damaged files cost their movie, and are made anew by the next run."""
+    try:
+        return load_trajectories(layout.trajectories(key))
+    except InputError as error:
+        layout.done(key, "align").unlink(missing_ok=True)
+        raise MovieError("%s: the same command aligns the movie anew" % error) from None
 
 
 def rows_of(trajectories, index):
