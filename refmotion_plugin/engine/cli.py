@@ -94,7 +94,7 @@ def _stopped_by_signal():
 
 def _parser(arguments):
     parser = Parser(prog="refmotion", description="Reference-based motion correction of cryo-EM movies.")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="simulate | run | average | status | report | convert-weights | convert-hyperparameters")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="simulate | run | average | status | report | reconstruct | convert-weights | convert-hyperparameters")
     run = commands.add_parser("run", help="motion-correct particles", epilog=RUN_EPILOG,
                               description="Align particles in movies to a reference, fit dose weights, write polished particles.")
     run.add_argument("out", metavar="OUT", help="folder of the job; made if absent")
@@ -111,6 +111,13 @@ def _parser(arguments):
         sub.set_defaults(command=command)
     sub.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="write the figures in this format too (default: png)")
     sub.add_argument("--data", action="store_true", help="write the numbers behind every figure as CSV")
+    quick = commands.add_parser("reconstruct", help="half-map FSC of a job's particles before and after",
+                                description="Quick reconstruction of the input's and the polished particles in the same poses, and their half-map FSC "
+                                            "within the reference's mask.")
+    quick.add_argument("out", metavar="OUT", help="folder of a finished job")
+    quick.add_argument("--symmetry", default="C1", help="point group: C1, C2 ..., D2 ... or O, oriented as in RELION (default: C1)")
+    quick.add_argument("--reference", type=int, default=1, metavar="NUMBER", help="which reference, counted from 1 (default: 1)")
+    quick.set_defaults(command=reconstruct_command)
     add_conversions(commands, convert_weights_command, convert_hyperparameters_command)
     _add_simulate(commands, "simulate" in arguments[:1])
     return parser
@@ -210,6 +217,21 @@ def report_command(values):
     results = JobResults(values["out"])
     print("report: %s" % write_report(results, values["format"], values["data"]))
     print("figures: %s" % results.layout.figures)
+    return EXIT_FINE
+
+
+def reconstruct_command(values):
+    """``refmotion reconstruct``."""
+    from .run.reconstruct import compare_job, note
+    results, index = JobResults(values["out"]), values["reference"] - 1
+    if not 0 <= index < len(results.spec.references):
+        raise InputError("reference %d was asked for, but the job has %d" % (index + 1, len(results.spec.references)))
+    before, after = compare_job(results, values["symmetry"], index)
+    if before is not None:
+        print("before: %.2f A" % before.resolution_angstrom)
+    print("after: %.2f A (half-map FSC = 0.143 within the mask)" % after.resolution_angstrom)
+    if index == 0:
+        note(results, (before, after))
     return EXIT_FINE
 
 
