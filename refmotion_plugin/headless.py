@@ -18,6 +18,15 @@ def prepare_environment(folder):
         os.makedirs(os.environ[name], exist_ok=True)
 
 
+def ensure_hosts():
+    """Write the file that describes this host if there is none: without it a project cannot be made."""
+    from pyworkflow import Config
+    from pyworkflow.protocol import HostConfig
+    if not os.path.exists(Config.SCIPION_HOSTS):
+        os.makedirs(os.path.dirname(Config.SCIPION_HOSTS), exist_ok=True)
+        HostConfig.writeBasic(Config.SCIPION_HOSTS)
+
+
 def create_project(name):
     """A new project, with the working directory in it (paths in Scipion are relative to the project).
 
@@ -25,12 +34,8 @@ def create_project(name):
     """
     import pyworkflow
     from pyworkflow.project import Manager
-    from pyworkflow.protocol import HostConfig
     pyworkflow.Config.setDomain("pwem")
-    hosts = pyworkflow.Config.SCIPION_HOSTS
-    if not os.path.exists(hosts):
-        os.makedirs(os.path.dirname(hosts), exist_ok=True)
-        HostConfig.writeBasic(hosts)
+    ensure_hosts()
     pyworkflow.Config.getDomain().getProtocols()        # binds each protocol to its plugin; needed before any run
     manager = Manager()
     if manager.hasProject(name):

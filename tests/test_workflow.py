@@ -14,10 +14,17 @@ try:
 except ModuleNotFoundError as error:        # an interpreter with the engine alone
     raise unittest.SkipTest("Scipion is not installed in this interpreter: %s" % error) from None
 
+from refmotion_plugin.headless import ensure_hosts
 from refmotion_plugin.protocols import ProtAverageMovies, ProtImportRelionMovies, ProtReferenceMotionCorrection
 from refmotion_plugin.scipion_plugin import Plugin
 
 PIXEL, MOVIES, PARTICLES = 1.1, 2, 14
+
+try:
+    import pytest
+    pytestmark = pytest.mark.slow
+except ModuleNotFoundError:                 # Scipion's own environment may lack it
+    pass
 
 
 class TestReferenceMotionCorrection(BaseTest):
@@ -25,11 +32,13 @@ class TestReferenceMotionCorrection(BaseTest):
 
     @classmethod
     def setUpClass(cls):
+        ensure_hosts()
         setupTestProject(cls)
         pyworkflow.Config.getDomain().getProtocols()        # binds the protocols to the plugin
         cls.data = os.path.join(cls.proj.path, "simulated")
-        subprocess.check_call('%s simulate "%s" --movies %d --particles %d --frames 10 --size-yx 512 512 --box 96 --dose-per-frame 2.4 '
-                              '--contrast-scale 2 --seed 3' % (Plugin.getEngineProgram(), cls.data, MOVIES, PARTICLES), shell=True)
+        os.makedirs(cls.data)
+        subprocess.check_call('%s simulate . --movies %d --particles %d --frames 10 --size-yx 512 512 --box 96 --dose-per-frame 2.4 '
+                              '--contrast-scale 2 --seed 3' % (Plugin.getEngineProgram(), MOVIES, PARTICLES), shell=True, cwd=cls.data)
 
     def run_protocol(self, protocol_class, **inputs):
         """Run a protocol to its end; the base class raises if it fails."""
@@ -42,10 +51,8 @@ class TestReferenceMotionCorrection(BaseTest):
         return protocol
 
     def test_workflow(self):
-        star = [os.path.join(folder, f) for folder, _, files in os.walk(self.data) for f in files if f.endswith(".star")]
-        movies = next(path for path in star if path.endswith("corrected_micrographs.star"))
-        particles = next(path for path in star if os.path.basename(path) == "particles.star")
-        imported = self.run_protocol(ProtImportRelionMovies, projectFolder=self.data, moviesStar=movies, particlesStar=particles)
+        imported = self.run_protocol(ProtImportRelionMovies, projectFolder=self.data, particlesStar="particles.star",
+                                     moviesStar=os.path.join("MotionCorr", "corrected_micrographs.star"))
         half1, half2, mask = (os.path.join(self.data, name + ".mrc") for name in ("half1", "half2", "mask"))
         volume = self.run_protocol(ProtImportVolumes, filesPath=half1, samplingRate=PIXEL, setHalfMaps=True, half1map=half1, half2map=half2)
         masks = self.run_protocol(ProtImportMask, maskPath=mask, samplingRate=PIXEL)
