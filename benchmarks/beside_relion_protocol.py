@@ -29,6 +29,8 @@ from comparison.report import markdown_table, write_results  # noqa: E402
 from refmotion_plugin.engine.simulate import SimulationSpec, simulate  # noqa: E402
 from refmotion_plugin.headless import create_project, prepare_environment, run_protocol  # noqa: E402
 
+NAME = "beside"
+
 BANDS_ANGSTROM = ((40.0, 10.0), (10.0, 5.0), (5.0, 3.0))
 SPEC = SimulationSpec(movies=3, particles=50, frames=16, dose_per_frame=1.8, size_yx=(768, 768), seed=21)
 
@@ -71,29 +73,50 @@ def what_is_missing() -> str | None:
 # ---- both protocols -----------------------------------------------------------------------------------------------------------
 
 def both_protocols(out: Path, project: Project) -> dict:
-    """Both protocols, run on the same inputs in a new Scipion project: {input, RELION, ours}."""
+    """Both protocols, run on the same inputs in one Scipion project: {input, RELION, ours}. Runs that finished before are taken as they are."""
     # The plugin looks for RELION below RELION_HOME/bin; it needs no activation of an environment there.
     os.environ.update(RELION_HOME=str(Path(shutil.which(relion.PROGRAMS[0])).resolve().parents[1]), RELION_ENV_ACTIVATION="true",
                       CONDA_ACTIVATION_CMD="true")
     prepare_environment(out / "scipion")
-    host = create_project("beside")
+    host = _project()
     data, pixel = project.data, project.spec.pixel_angstrom
     half1, half2, mask = (str(data / name) for name in ("half1.mrc", "half2.mrc", "mask.mrc"))
-    inputs = run_protocol(host, "ProtImportRelionMovies", projectFolder=str(data), moviesStar="MotionCorr/corrected_micrographs.star",
+    inputs = _finished(host, "ProtImportRelionMovies", projectFolder=str(data), moviesStar="MotionCorr/corrected_micrographs.star",
                           particlesStar="particles.star")
-    volume = run_protocol(host, "ProtImportVolumes", filesPath=half1, samplingRate=pixel, setHalfMaps=True, half1map=half1, half2map=half2)
-    solvent = run_protocol(host, "ProtImportMask", maskPath=mask, samplingRate=pixel)
+    volume = _finished(host, "ProtImportVolumes", filesPath=half1, samplingRate=pixel, setHalfMaps=True, half1map=half1, half2map=half2)
+    solvent = _finished(host, "ProtImportMask", maskPath=mask, samplingRate=pixel)
     movies, particles = (inputs, "outputMovies"), (inputs, "outputParticles")
     # RELION's protocol takes its half-maps, mask and FSC from a post-processing run.
-    post = run_protocol(host, "ProtRelionPostprocess", relionInput=False, inputType=0, inputVolume=(volume, "outputVolume"),
+    post = _finished(host, "ProtRelionPostprocess", relionInput=False, inputType=0, inputVolume=(volume, "outputVolume"),
                         solventMask=(solvent, "outputMask"))
     threads = len(os.sched_getaffinity(0))
-    theirs = run_protocol(host, "ProtRelionBayesianPolishing", inputMovies=movies, inputParticles=particles, inputPostprocess=post,
+    theirs = _finished(host, "ProtRelionBayesianPolishing", inputMovies=movies, inputParticles=particles, inputPostprocess=post,
                           operation=1, saveFloat16=False, numberOfThreads=threads, numberOfMpi=1)
-    ours = run_protocol(host, "ProtReferenceMotionCorrection", inputMovies=movies, inputParticles=particles,
+    ours = _finished(host, "ProtReferenceMotionCorrection", inputMovies=movies, inputParticles=particles,
                         inputVolume=(volume, "outputVolume"), inputMask=(solvent, "outputMask"), useGpu=False, numberOfThreads=threads,
                         tracksStar=True)
     return {"input": inputs, "RELION": theirs, "ours": ours}
+
+
+def _project():
+    """The Scipion project, begun before or new, with the working directory in it."""
+    import pyworkflow
+    from pyworkflow.project import Manager
+    pyworkflow.Config.setDomain("pwem")
+    pyworkflow.Config.getDomain().getProtocols()
+    return Manager().loadProject(NAME) if Manager().hasProject(NAME) else create_project(NAME)
+
+
+def _finished(host, class_name: str, **parameters):
+    """The project's run of this protocol, made or continued if it is not finished yet; each is run once."""
+    runs = [run for run in host.getRuns() if run.getClassName() == class_name]
+    if not runs:
+        return run_protocol(host, class_name, **parameters)
+    if not runs[0].isFinished():
+        host.launchProtocol(runs[0], wait=True)
+    if not runs[0].isFinished():
+        raise SystemExit(f"{runs[0]} did not finish: {runs[0].getErrorMessage()}")
+    return runs[0]
 
 
 # ---- comparison ---------------------------------------------------------------------------------------------------------------
