@@ -36,6 +36,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         if name == "kills":
             sub.add_argument("--times", type=int, default=100, help="kills in all (default: %(default)s)")
+            sub.add_argument("--victims", nargs="+", choices=tuple(kills.VICTIMS), default=tuple(kills.VICTIMS), help="who is killed (default: all)")
+            sub.add_argument("--name", default="kills", help="name of the result files")
         if name == "surroundings":
             sub.add_argument("--times", type=int, default=20, help="disks that are full at a random moment (default: %(default)s)")
         if name == "fuzz":
@@ -54,7 +56,7 @@ def say(text: str) -> None:
 def kills_command(options) -> int:
     """``kills``."""
     start = time.monotonic()
-    found = kills.run(options.out.resolve(), options.times, options.seed, say)
+    found = kills.run(options.out.resolve(), options.times, options.seed, say, tuple(options.victims))
     tables = [("Where they hit", markdown_table(["killed", "times", "stage at the kill"], found.table())),
               ("What they cost", markdown_table(["", ""], [
                   ["kills", str(sum(found.where.values()))], ["finished jobs compared with the undisturbed one", str(found.rounds)],
@@ -62,7 +64,7 @@ def kills_command(options) -> int:
                   ["movie stages needed / done", f"{found.needed} / {found.done}"], ["minutes", f"{(time.monotonic() - start) / 60:.1f}"]]))]
     values = {"kills": sum(found.where.values()), "rounds": found.rounds, "faults": found.faults, "needed": found.needed, "done": found.done,
               "where": [[*key, count] for key, count in sorted(found.where.items())], "seed": options.seed}
-    path = write_results(options.results, "kills", "Kills at random moments, then resume", tables, values)
+    path = write_results(options.results, options.name, "Kills at random moments, then resume", tables, values)
     say(path.read_text())
     return 1 if found.faults else 0
 

@@ -254,7 +254,8 @@ def test_kills_are_shared_out_and_differences_are_seen():
     pytest.importorskip("distributed", reason="a scheduler is started apart")
     from reliability import kills
     for times in (3, 10, 100):
-        assert sum(kills.shares(times)) == times and min(kills.shares(times)) >= 1
+        assert sum(kills.shares(times).values()) == times and min(kills.shares(times).values()) >= 1
+        assert kills.shares(times, ("scheduler",)) == {"scheduler": times}
     assert kills._differences({"a": "1", "b": "2"}, {"a": "1", "b": "3", "c": "4"}) == ["b differs", "c too many"]
     assert kills._differences({"a": "1"}, {}) == ["a missing"]
 

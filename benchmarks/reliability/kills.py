@@ -91,7 +91,8 @@ class Kills:
             self.finish("job")
 
     def workers(self, times: int) -> None:
-        """Kill one of two worker processes while movies are done, one to four times in a run; the job is not touched."""
+        """Kill one of two worker processes from the first stage on, also while they start, one to four times in a run; the job is not
+        touched. It may say that workers cannot be started, if that happened twice, or that a movie failed."""
         left = times
         while left:
             self.new_round()
@@ -99,7 +100,7 @@ class Kills:
             run = tiny.start_fork(tiny.arguments(self.job, self.source, "--threads", "2", "--workers", "2"), self.log)
             while left and self.rng.random() < 0.75 and self._kill_a_worker(run):
                 left -= 1
-            self._ended("worker", run, (0, EXIT_FAILED_MOVIES))
+            self._ended("worker", run, (0, EXIT_FAILED_MOVIES), "cannot be started")
             self.finish("worker")
 
     def _kill_a_worker(self, run: int) -> bool:
@@ -116,9 +117,10 @@ class Kills:
         os.kill(self.rng.choice(victims), signal.SIGKILL)
         return True
 
-    def _ended(self, victim: str, process: int, allowed) -> None:
+    def _ended(self, victim: str, process: int, allowed, or_said: str = "is lost") -> None:
+        """Note a fault unless the run ended with one of these codes, or could not go on and said why."""
         code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-        if code not in allowed:
+        if code not in allowed and not (code == EXIT_INPUT and or_said in tiny.last_line(self.log)):
             self.faults.append(f"{victim}: the run ended with {code}: {tiny.last_line(self.log)}")
             self.say("FAULT " + self.faults[-1])
 
@@ -152,7 +154,7 @@ class Kills:
             self._count("scheduler")
         os.kill(scheduler, signal.SIGKILL)
         os.waitpid(scheduler, 0)
-        self._ended("scheduler", run, (0, EXIT_INPUT))
+        self._ended("scheduler", run, (0,))
         return int(killed)
 
     def _count(self, victim: str) -> None:
@@ -162,16 +164,22 @@ class Kills:
     def table(self) -> list[list[str]]:
         """Rows of the result: victim, kills, and at what stage."""
         rows = []
-        for victim in ("job", "worker", "scheduler"):
+        for victim in sorted({who for who, _ in self.where}):
             found = {stage: count for (who, stage), count in sorted(self.where.items()) if who == victim}
             rows.append([victim, str(sum(found.values())), ", ".join(f"{stage} {count}" for stage, count in found.items())])
         return rows
 
 
-def shares(times: int) -> tuple[int, int, int]:
-    """Kills of the job, of workers, of schedulers: the slow kinds are fewer."""
-    workers, schedulers = max(1, times // 4), max(1, times * 3 // 20)
-    return max(1, times - workers - schedulers), workers, schedulers
+VICTIMS = {"job": 12, "worker": 5, "scheduler": 3}
+"""Who is killed, and in what proportion: the slow kinds are fewer."""
+
+
+def shares(times: int, victims=tuple(VICTIMS)) -> dict[str, int]:
+    """{victim: number of kills}, ``times`` in all."""
+    total = sum(VICTIMS[name] for name in victims)
+    counts = {name: max(1, times * VICTIMS[name] // total) for name in victims}
+    counts[victims[0]] += times - sum(counts.values())
+    return counts
 
 
 def import_all() -> None:
@@ -183,13 +191,13 @@ def import_all() -> None:
     stage_recipes()
 
 
-def run(folder: Path, times: int, seed: int, say) -> Kills:
+def run(folder: Path, times: int, seed: int, say, victims=tuple(VICTIMS)) -> Kills:
     """All kills; returns what was found."""
     import_all()
     kills = Kills(folder, seed, say)
     kills.undisturbed()
-    for name, work, count in zip(("job", "worker", "scheduler"), (kills.parents, kills.workers, kills.schedulers), shares(times)):
-        work(count)
+    for name, count in shares(times, victims).items():
+        {"job": kills.parents, "worker": kills.workers, "scheduler": kills.schedulers}[name](count)
         say(f"{name}: {sum(n for (who, _), n in kills.where.items() if who == name)} kills, {len(kills.faults)} faults so far")
     return kills
 
