@@ -131,3 +131,9 @@ def test_input_motion_that_is_kept_is_not_judged(tiny, calibrated):
     job = replace(calibrated, spec=calibrated.spec.model_copy(update={"motion_prior": PriorSpec(rigid=True)}))
     result = align.align_movie(tiny.movies[0], tiny.of(tiny.movies[0]), job)
     assert result.judged is None
+
+
+def test_weights_are_judged_on_movies_that_they_have_not_seen(calibrated, monkeypatch):
+    monkeypatch.setattr(verdict, "fit_weights", lambda tables, prepared: ("fitted on", tables))
+    evidence = SimpleNamespace(halves=(["odd"], ["even"]), totals=["odd", "even"])
+    assert verdict._held_out_pairs(evidence, None, calibrated) == [(["odd"], ("fitted on", ["even"])), (["even"], ("fitted on", ["odd"]))]
