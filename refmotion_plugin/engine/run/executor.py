@@ -1,4 +1,5 @@
 """Where tasks run: in this process with the next movie decoded ahead, or in worker processes under dask."""
+import contextlib
 import functools
 import hashlib
 import logging
@@ -66,7 +67,6 @@ def run_on_workers(tasks, crew, make_place, work=run_task):
 def _one_per_worker(client, waiting, call, workers):
     """As many tasks under way as there are workers: dask blames the death of a worker on all tasks it was given."""
     from dask.distributed import TimeoutError, wait
-    from distributed.client import FutureCancelledError, FuturesCancelledError
     running, looks = {}, 0
     try:
         while waiting or running:
@@ -86,11 +86,14 @@ def _one_per_worker(client, waiting, call, workers):
                 continue
             for future in done:
                 yield _result(running.pop(future), future)
-    except (FutureCancelledError, FuturesCancelledError, OSError) as error:
+    except InputError:
+        raise
+    except Exception as error:      # faults of movies are results: what comes here is dask's, of many kinds, when its scheduler is gone
         raise InputError("the connection to the Dask scheduler is lost (%s): see that it runs, then give the same command again, what "
                          "is finished is kept" % (str(error).split("\n")[0] or type(error).__name__)) from None
     finally:
-        client.cancel(list(running))
+        with contextlib.suppress(Exception):        # a client whose scheduler is gone can cancel nothing
+            client.cancel(list(running))
 
 
 def _pause(client):
