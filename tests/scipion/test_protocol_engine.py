@@ -89,8 +89,9 @@ def test_continue_after_a_kill_redoes_only_unfinished_movies(simulated):
     layout = JobLayout(protocol._getExtraPath("job"))
     wait_for(layout.amplitudes.exists)
     os.kill(holder(layout)["process"], signal.SIGKILL)
-    wait_for(lambda: not updated(project, protocol).isActive())
-    assert protocol.isFailed() and "the engine stopped" in protocol.getErrorMessage(), protocol.getErrorMessage()
+    # the host may see the process gone before it reads the reason that was written last
+    wait_for(lambda: "the engine stopped" in (updated(project, protocol).getErrorMessage() or ""))
+    assert protocol.isFailed()
     amplitudes = layout.amplitudes.stat().st_mtime_ns
     project.launchProtocol(protocol, wait=False)
     first = layout.done(SPEC.movie_name(0), "align")

@@ -100,7 +100,7 @@ def test_going_further_keeps_what_is_done(correction, in_project, fake_engine):
     correction.stopAfter.set(2)
     correction.numberOfThreads.set(2)
     launch(in_project[0], correction)
-    assert calls(correction) == ["movies", "weigh", "polish"] and correction.outputParticles.getSize() == 12
+    assert calls(correction) == ["align", "weigh", "polish"] and correction.outputParticles.getSize() == 12
 
 
 @pytest.mark.parametrize("stage, outputs", [(0, ["outputHyperparameters"]), (1, ["outputDoseWeights", "outputHyperparameters"])])

@@ -79,7 +79,7 @@ def submitted(queue):
     return (queue / "submitted.txt").read_text().split()
 
 
-EXPECTED = ["%s cuda:0,cuda:1 threads=3 visible=6,7" % stage for stage in ("align", "weigh", "polish")]
+EXPECTED = ["%s cuda:0,cuda:1 threads=3 visible=6,7" % stage for stage in ("movies", "weigh", "polish")]
 
 
 def test_the_whole_protocol_in_a_queue(correction, in_project, fake_engine, queue):
@@ -98,7 +98,7 @@ def test_steps_in_a_queue_are_the_engine_alone(correction, in_project, fake_engi
     assert calls(correction) == EXPECTED and correction.outputParticles.getSize() == 12
     scripts = submitted(queue)
     assert len(scripts) == len(set(scripts)) == 3
-    for script, stage in zip(scripts, ("align", "weigh", "polish")):
+    for script, stage in zip(scripts, ("movies", "weigh", "polish")):
         with open(script, encoding="utf-8") as file:
             text = file.read()
         assert "start_engine.py" in text and "--stage %s" % stage in text and "pw_protocol_run.py" not in text
