@@ -97,6 +97,7 @@ def judge_case(out: Path, name: str, seed: int = BASE.seed) -> dict:
         word, text = verdict.word, verdict.text
     except InputError as error:
         word, text = STOPPED, str(error)
+    text = text.replace(str(out.resolve()), "OUT").replace(str(out), "OUT")
     return {"verdict": word, "right": word in case.right, "text": text, "cpu_seconds": time.process_time() - start}
 
 
