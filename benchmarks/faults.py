@@ -60,7 +60,8 @@ def kills_command(options) -> int:
     tables = [("Where they hit", markdown_table(["killed", "times", "stage at the kill"], found.table())),
               ("What they cost", markdown_table(["", ""], [
                   ["kills", str(sum(found.where.values()))], ["finished jobs compared with the undisturbed one", str(found.rounds)],
-                  ["files compared, bit for bit", str(found.rounds * len(found.expected))], ["differences", str(len(found.faults))],
+                  ["files compared, bit for bit", str(found.rounds * len(found.expected))],
+                  ["faults (files that differ or are left over, stages done twice, runs that end without a reason)", str(len(found.faults))],
                   ["movie stages needed / done", f"{found.needed} / {found.done}"], ["minutes", f"{(time.monotonic() - start) / 60:.1f}"]]))]
     values = {"kills": sum(found.where.values()), "rounds": found.rounds, "faults": found.faults, "needed": found.needed, "done": found.done,
               "where": [[*key, count] for key, count in sorted(found.where.items())], "seed": options.seed}

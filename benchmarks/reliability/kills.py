@@ -117,10 +117,10 @@ class Kills:
         os.kill(self.rng.choice(victims), signal.SIGKILL)
         return True
 
-    def _ended(self, victim: str, process: int, allowed, or_said: str = "is lost") -> None:
+    def _ended(self, victim: str, process: int, allowed, *or_said: str) -> None:
         """Note a fault unless the run ended with one of these codes, or could not go on and said why."""
         code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-        if code not in allowed and not (code == EXIT_INPUT and or_said in tiny.last_line(self.log)):
+        if code not in allowed and not (code == EXIT_INPUT and any(words in tiny.last_line(self.log) for words in or_said)):
             self.faults.append(f"{victim}: the run ended with {code}: {tiny.last_line(self.log)}")
             self.say("FAULT " + self.faults[-1])
 
@@ -154,7 +154,7 @@ class Kills:
             self._count("scheduler")
         os.kill(scheduler, signal.SIGKILL)
         os.waitpid(scheduler, 0)
-        self._ended("scheduler", run, (0,))
+        self._ended("scheduler", run, (0,), "is lost", "does not answer")
         return int(killed)
 
     def _count(self, victim: str) -> None:

@@ -238,3 +238,13 @@ def test_threads():
         assert "torch %s on cpu (CPU), 1 CPU threads" % torch.__version__ == describe(["cpu"], 1)
     finally:
         torch.set_num_threads(before)
+
+
+def test_workers_that_cannot_be_sent_home_do_not_hide_why_a_run_ended(caplog):
+    def gone():
+        raise OSError("the scheduler is gone")
+
+    with pytest.raises(InputError, match="the reason"), Crew(Workers("cpu", 1)) as crew:
+        crew._stack.callback(gone)
+        raise InputError("the reason")
+    assert "workers could not be sent home (the scheduler is gone)" in caplog.text

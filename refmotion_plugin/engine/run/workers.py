@@ -96,7 +96,10 @@ class Crew:
 
     def __exit__(self, *exception):
         self._client = None
-        self._stack.close()
+        try:
+            self._stack.close()
+        except Exception as error:      # a scheduler that is gone cannot be told; why the run ended must not be hidden by that
+            log.warning("workers could not be sent home (%s)", str(error).split("\n")[0] or type(error).__name__)
 
     def client(self):
         """A dask Client of these workers.
@@ -119,10 +122,10 @@ class Crew:
         where = workers.scheduler or self._stack.enter_context(_slurm(workers.cluster) if workers.cluster else _started(workers))
         try:
             client = self._stack.enter_context(Client(where, timeout=CONNECT_SECONDS))
-        except (OSError, ValueError) as error:      # its own timeout is an OSError
+            client.forward_logging("refmotion_plugin", logging.INFO)
+        except Exception as error:      # dask's are of many kinds when a scheduler goes while it is asked
             raise InputError("the Dask scheduler %s does not answer (%s): start one with 'dask scheduler' and give the address it prints"
-                             % (where, error)) from None
-        client.forward_logging("refmotion_plugin", logging.INFO)
+                             % (where, str(error).split("\n")[0] or type(error).__name__)) from None
         return client
 
 
