@@ -2,6 +2,7 @@
 import json
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,7 @@ def slurm(tmp_path, monkeypatch):
         path.write_text(text.format(folder=folder))
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", "%s:%s" % (folder, os.environ["PATH"]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))      # workers are given classes of the tests
     return folder
 
 
@@ -59,7 +61,6 @@ def test_movies_are_done_by_slurm_jobs(tmp_path, slurm):
 
 
 def test_a_cluster_file_has_an_example_in_the_documents():
-    from pathlib import Path
     text = (Path(__file__).resolve().parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
     example = text.split("```json\n")[1].split("```")[0]
     assert ClusterSpec.build(json.loads(example)).jobs > 1
