@@ -176,6 +176,13 @@ def test_memory_and_time_of_a_child_count(tmp_path):
     assert usage.peak_GiB > 0.14 and 0 < usage.cpu_s < 1.5 * usage.wall_s + 1
 
 
+def test_memory_of_whoever_measures_does_not_count(tmp_path):
+    mine = bytearray(300 << 20)
+    mine[::4096] = b"1" * len(mine[::4096])
+    assert measure.run_measured([sys.executable, "-c", "pass"], tmp_path, tmp_path / "log").peak_GiB < 0.1
+    assert len(mine) == 300 << 20
+
+
 def test_a_failed_program_is_named_with_its_last_words(tmp_path):
     with pytest.raises(measure.ProgramFailed, match="(?s)code 3.*no such map"):
         measure.run_measured([sys.executable, "-c", "print('no such map'); raise SystemExit(3)"], tmp_path, tmp_path / "log")

@@ -38,11 +38,13 @@ def test_gpu_benchmark_without_a_gpu_says_so(folder, monkeypatch, capsys):
 
 
 def test_memory_benchmark(folder):
+    """The limit leaves an eighth to chance; the same movies held as float32, or averages of them kept, would pass it."""
     import memory
-    arguments = ["--camera", "small", "--particles", "24", "--particles-per-tile", "12", "--movies", "2", "--threads", "1", "--results", str(folder / "results")]
-    assert memory.main([str(folder), *arguments, "--limits", "0.9"]) == 0
-    data = json.loads((folder / "results" / "memory-small.json").read_text())
-    assert data["runs"]["0.9"]["plan"].startswith("memory: 0.84 GiB of the host (as asked for)")
+    arguments = ["--camera", "small super-resolution", "--particles", "24", "--particles-per-tile", "12", "--movies", "2", "--threads", "1",
+                 "--results", str(folder / "results"), "--name", "memory"]
+    assert memory.main([str(folder), *arguments, "--limits", "0.62"]) == 0
+    run = json.loads((folder / "results" / "memory.json").read_text())["runs"]["0.62"]
+    assert run["plan"].startswith("memory: 0.58 GiB of the host (as asked for)") and run["peak_GiB"] > 0.3
 
 
 def test_a_mosaic_repeats_movie_and_particles(folder):
