@@ -159,7 +159,7 @@ def noise_halves(work, folder, files, options):
 
 
 def other_structure(work, folder, files, options):
-    other = simulated(folder.parents[1], dataclasses.replace(BASE, seed=BASE.seed + 50, movies=1, symmetry="C1"))
+    other = simulated(folder.parents[1], dataclasses.replace(BASE, seed=SimulationSpec.read(folder / "truth" / "spec.json").seed + 50, movies=1, symmetry="C1"))
     for name in ("half1", "half2", "mask"):
         files[name] = other / (name + ".mrc")
 

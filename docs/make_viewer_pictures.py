@@ -15,7 +15,7 @@ from refmotion_plugin.headless import prepare_environment
 
 BUTTONS = {"showVerdict": "verdict", "showMovieList": "movie_list", "showMotion": "motion", "showMovies": "movies", "showStates": "states",
            "showTrajectories": "trajectories", "showSearch": "search", "showPrior": "prior", "showCorrelation": "fcc", "showWeights": "weights",
-           "showGallery": "particles", "showSpectra": "power", "showAverage": "averages"}
+           "showReconstruction": "fsc", "showGallery": "particles", "showSpectra": "power", "showAverage": "averages"}
 COLOURS, MOST_BYTES = (256, 64, 32, 16), 195000
 SMALL = {"movie_list": "1280x720"}
 

@@ -80,6 +80,9 @@ def _define_output(form):
     form.addSection(label="Output")
     form_fields.add_field(form, form_fields.OUTPUT[0])
     form_fields.add_group(form, "Images", form_fields.OUTPUT[1:])
+    group = form.addGroup("Comparison")
+    form_fields.add_field(group, form_fields.COMPARISON[0])
+    form_fields.add_field(group, form_fields.COMPARISON[1], "reconstruct")
     define_compute(form, form_fields.COMPUTE)
 
 

@@ -67,6 +67,9 @@ OUTPUT = (
     _field("recenter", "output", "recenter", params.BooleanParam),
     _field("tracksStar", "output", "tracks_star", params.BooleanParam, True),
     _field("particleDiameter", "output", "particle_diameter_angstrom", params.FloatParam, True))
+COMPARISON = (
+    _field("reconstruct", "output", "reconstruct", params.BooleanParam),
+    _field("reconstructionSymmetry", "output", "symmetry", params.StringParam))
 AVERAGE = (
     _field("binning", "average", "binning", params.FloatParam),
     _field("unweighted", "average", "unweighted", params.BooleanParam),
@@ -83,7 +86,7 @@ COMPUTE = (
     _field("clusterFile", "compute", "cluster", params.FileParam, True),
     _field("schedulerAddress", "compute", "scheduler", params.StringParam, True),
     _field("readTimeout", "compute", "read_timeout_seconds", params.FloatParam, True))
-ALL = STRENGTHS + SEARCH + ALIGNMENT + DOSE + FRAMES + MOVIES + OUTPUT + COMPUTE
+ALL = STRENGTHS + SEARCH + ALIGNMENT + DOSE + FRAMES + MOVIES + OUTPUT + COMPARISON + COMPUTE
 DECIDING = tuple(field for field in ALL if field.part != "compute" and field.key not in ("stop_after", "cache_gib"))
 """Fields that decide what a stage computes; the others say where and how far."""
 

@@ -8,7 +8,7 @@ from refmotion_plugin.contract.results import JobResults
 
 from . import run_summary
 
-_STAGES = {"align": "Following the particles", "polish": "Writing corrected particles", "average": "Averaging movies"}
+_STAGES = {"align": "Following the particles", "polish": "Writing corrected particles", "average": "Averaging movies", "reconstruct": "Reconstructing before and after"}
 _UNITS = {"movie": "movies", "particle": "particles", "step": "steps", "family": "families of priors"}
 _SILENT_SECONDS = 900       # a movie takes seconds to minutes
 

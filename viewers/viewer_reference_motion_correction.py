@@ -19,6 +19,7 @@ NOT_YET = {"verdict": "The verdict is given when the particles are done", "motio
            "search": "There was no search for hyperparameters, or it is not finished", "prior": "There is no motion prior: the run has not "
            "started, or it keeps the input motion", "weights": "The dose weights are not measured yet",
            "fcc": "The correlations are summed when all movies are aligned", "particles": "There are no corrected particles of this reference yet",
+           "fsc": "There is no reconstruction of this reference: it is made at the end of a run whose form asks for it",
            "power": "There are no corrected particles of this reference yet"}
 
 
@@ -65,6 +66,8 @@ class ReferenceMotionCorrectionViewer(ProtocolViewer):
     def _particles(self, form):
         group = form.addGroup("Particles")
         group.addParam("referenceNumber", params.IntParam, default=1, label="Reference")
+        group.addParam("showReconstruction", params.LabelParam, label="Reconstruction before and after",
+                       help="FSC of half-maps of the same particles in the same poses, if the form asked for it.")
         group.addParam("showGallery", params.LabelParam, label="Particles before and after")
         group.addParam("showSpectra", params.LabelParam, label="Spectra before and after")
         group.addParam("showParticles", params.LabelParam, label="Motion-corrected particles", help="The output set as a table with images.")
@@ -76,6 +79,7 @@ class ReferenceMotionCorrectionViewer(ProtocolViewer):
                 "showSearch": lambda _=None: self._entry("search"), "showPrior": lambda _=None: self._entry("prior"),
                 "showCorrelation": lambda _=None: self._entry("fcc", self.opticsGroup.get(), "optics group"),
                 "showWeights": lambda _=None: self._entry("weights", self.opticsGroup.get(), "optics group"),
+                "showReconstruction": lambda _=None: self._entry("fsc", self.referenceNumber.get(), "reconstruction"),
                 "showGallery": lambda _=None: self._entry("particles", self.referenceNumber.get(), "reference"),
                 "showSpectra": lambda _=None: self._entry("power", self.referenceNumber.get(), "reference"),
                 "showParticles": self._showParticles, "saveAll": self._saveAll}

@@ -96,6 +96,10 @@ GUIDANCE = {
         "Write RELION's tracks files?", "For scripts that read RELION's tracks."),
     ("output", "particle_diameter_angstrom"): Guidance(
         "Particle diameter (Å)", "If the mask is far from the particle's size.", "", "Diameter background circle"),
+    ("output", "reconstruct"): Guidance(
+        "Reconstruct before and after?", "To see what the run brought in Å; it takes up to half as long again for writing the particles, and half as much disk again."),
+    ("output", "symmetry"): Guidance(
+        "Symmetry of the reconstruction", "The group of the refinement that the particles come from.", "", "Symmetry"),
     ("compute", "memory_gib"): Guidance(
         "Memory of a process (GiB)",
         "Less if other programs need the memory, more if much is free: then patches are kept instead of being made again."),

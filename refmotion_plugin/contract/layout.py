@@ -35,6 +35,7 @@ class JobLayout:
         self.search_journal = self.folder / "search.jsonl"
         self.search_done = self.folder / "search.done.json"
         self.verdict = self.folder / "verdict.json"
+        self.reconstruction = self.folder / "reconstruction.json"
         self.left_out = self.folder / "left_out_particles.star"
         self.report = self.folder / "report.html"
         self.figures = self.folder / "figures"
@@ -68,6 +69,10 @@ class JobLayout:
         """Image stack of one movie's particles of one reference."""
         return self.movie(key) / ("polished%s.mrcs" % _suffix(reference, n_references))
 
+    def along_input(self, key, reference=0, n_references=1):
+        """The same particles summed along the input motion with the standard exposure curve, to compare with."""
+        return along_input_beside(self.polished(key, reference, n_references))
+
     def tracks(self, key):
         """RELION's track file of one movie."""
         return self.movie(key) / (key + "_tracks.star")
@@ -83,6 +88,12 @@ class JobLayout:
     def bfactors(self, group=0):
         """B-factors per frame as RELION writes them; further groups (0-based) get a number."""
         return self.folder / ("bfactors.star" if group == 0 else "bfactors_%d.star" % (group + 1))
+
+
+def along_input_beside(polished):
+    """Path of the stack made along the input motion that belongs to a polished one."""
+    polished = Path(polished)
+    return polished.with_name(polished.name.replace("polished", "input_motion", 1))
 
 
 def _suffix(reference, n_references):
@@ -244,7 +255,7 @@ def fingerprint(stage, spec, engine_version, **made_of):
     if stage in ("weigh", "polish"):
         used["dose"] = spec.dose.model_dump(mode="json", exclude={"weights_file", "weights_pixel_angstrom"})
     if stage == "polish":
-        used["output"] = spec.output.model_dump(mode="json", exclude={"stop_after", "tracks_star"})
+        used["output"] = spec.output.model_dump(mode="json", exclude={"stop_after", "tracks_star", "reconstruct", "symmetry"})
     text = json.dumps([SCHEMA, engine_version, stage, used, made_of], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,5 +1,6 @@
 """The parameters of a job: validated, unknown key = error, to and from JSON. Every default lives here; forms and CLI read it."""
 import json
+import re
 from typing import List, Optional, Tuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -106,7 +107,15 @@ class OutputSpec(_Part):
     recenter: bool = Field(False, description="move the whole pixels of the refined origins into the coordinates")
     tracks_star: bool = Field(False, description="write RELION's <movie>_tracks.star besides")
     particle_diameter_angstrom: Optional[float] = Field(None, gt=0, description="circle inside which the background is not measured; none: from the mask")
+    reconstruct: bool = Field(False, description="at the end, reconstruct half-maps of the particles before (input motion, standard exposure curve) and after, and compare their FSC and resolution")
+    symmetry: str = Field("C1", description="point group of the reconstruction, oriented as in RELION: C1, C4, D2, T, O, I (the same as I2), I1, I2, I3, I4")
     stop_after: str = Field("particles", pattern="^(hyperparameters|dose-weights|particles)$", description="final processing stage")
+
+    @model_validator(mode="after")
+    def _point_group(self):
+        if not re.fullmatch("([CD][1-9][0-9]{0,2}|T|O|I[1-4]?)", self.symmetry.upper()):
+            raise ValueError("symmetry is %r: C1, C2 ..., D2 ..., T, O, I, I1, I2, I3 or I4 was expected" % self.symmetry)
+        return self
 
     @model_validator(mode="after")
     def _boxes(self):

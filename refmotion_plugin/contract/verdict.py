@@ -1,5 +1,5 @@
 """What a job says of itself at its end: did trajectories and dose weights bring anything, how much, and how sure is that?"""
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Optional, Tuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from .spec import SCHEMA
 GAIN, NO_GAIN, CANNOT_TELL, WRONG = "gain", "no gain", "cannot tell", "inputs look wrong"
 WORDS = (GAIN, NO_GAIN, CANNOT_TELL, WRONG)
 NOT_JUDGED = "not judged"
+INPUT_MOTION, GIVEN_IMAGES = "input motion and standard exposure curve", "the images given"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,55 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Reconstruction:
+    """Half-map FSC, within the mask, of one reference's particles before and after, in the same poses and half-sets.
+
+    ``before`` says what that is: ``INPUT_MOTION`` (the same movies summed along the input motion with the standard exposure curve),
+    ``GIVEN_IMAGES`` (the images that the particle STAR file names), or "" if there was nothing to compare with. ``frequency_per_angstrom``,
+    ``fsc_before``, ``fsc_after`` (shell,); resolutions are None where the curve does not fall below 0.143, ``error_angstrom`` is the standard
+    error of their difference. ``fault``: why there is no reconstruction, else "".
+    """
+
+    reference: int
+    particles: int
+    symmetry: str
+    before: str
+    frequency_per_angstrom: Tuple[float, ...] = ()
+    fsc_before: Tuple[float, ...] = ()
+    fsc_after: Tuple[float, ...] = ()
+    before_angstrom: Optional[float] = None
+    after_angstrom: Optional[float] = None
+    error_angstrom: Optional[float] = None
+    fault: str = ""
+
+    @property
+    def change(self):
+        """:class:`Change` of the resolution, or None if either is not known."""
+        numbers = (self.before_angstrom, self.after_angstrom, self.error_angstrom)
+        return None if None in numbers else Change(*numbers)
+
+    @property
+    def sentence(self):
+        """What was found, as a sentence."""
+        of = "of reference %d " % (self.reference + 1) if self.reference else ""
+        if self.fault:
+            return "There is no reconstruction %sto compare: %s." % (of, self.fault.rstrip("."))
+        made = "Reconstruction %sfrom %d particles (%s)" % (of, self.particles, self.symmetry)
+        limit = "finer than %.2f Å, the limit of the images" % (1.0 / self.frequency_per_angstrom[-1])
+        after = limit if self.after_angstrom is None else "%.2f Å" % self.after_angstrom
+        if not self.before:
+            return "%s: %s; the input has no images of the same particles and size to compare with." % (made, after)
+        if self.change is None:
+            before = limit if self.before_angstrom is None else "%.2f Å" % self.before_angstrom
+            return "%s: before (%s) %s, after %s." % (made, self.before, before, after)
+        won = self.before_angstrom - self.after_angstrom
+        said = "%s: %.2f Å before (%s), %s after" % (made, self.before_angstrom, self.before, after)
+        if abs(won) <= 2 * self.error_angstrom:
+            return "%s; no change beyond its error (%+.2f ± %.2f Å)." % (said, -won, self.error_angstrom)
+        return "%s: %s by %.2f ± %.2f Å." % (said, "better" if won > 0 else "worse", abs(won), self.error_angstrom)
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The verdict of a job.
 
@@ -58,7 +108,7 @@ class Verdict:
     had no part in them; ``weights``: the dose weights against the standard exposure curve, judged on movies they were not fitted
     to; ``even_weights``: the same against equal weights. ``b_factor_A2``: what the trajectories take off the B-factor (positive
     is better), with its error. ``resolution_angstrom``: where the half-map FSC falls below 0.143, expected for the same particles
-    as the reference's. ``reconstruction_angstrom``: the same measured by a reconstruction of both, if one was made.
+    as the reference's. ``reconstructions``: one per reference if they were asked for, before and after from the images themselves.
     ``warnings``: what looks wrong with the inputs (they are in ``text`` too). None where something could not be found.
     """
 
@@ -70,15 +120,15 @@ class Verdict:
     b_factor_A2: Optional[float]
     b_factor_error_A2: Optional[float]
     resolution_angstrom: Optional[Change]
-    reconstruction_angstrom: Optional[Change]
     warnings: Tuple[str, ...]
     particles: int
     movies: int
+    reconstructions: Tuple[Reconstruction, ...] = ()
 
     @property
     def sentences(self):
         """The verdict in sentences for a page or a summary, the most important first."""
-        return [self.text] + [f.text for f in (self.trajectories, self.weights) if f.text]
+        return [self.text] + [f.text for f in (self.trajectories, self.weights) if f.text] + [r.sentence for r in self.reconstructions]
 
 
 def save_verdict(path, verdict):
@@ -95,8 +145,14 @@ def load_verdict(path):
     try:
         for name in ("trajectories", "weights", "even_weights"):
             data[name] = Finding(**data[name])
-        for name in ("resolution_angstrom", "reconstruction_angstrom"):
-            data[name] = None if data[name] is None else Change(**data[name])
+        data["resolution_angstrom"] = None if data["resolution_angstrom"] is None else Change(**data["resolution_angstrom"])
+        data["reconstructions"] = read_reconstructions(data["reconstructions"])
     except TypeError:
         raise InputError("%s does not hold a verdict of schema %d: run the job again with this version" % (path, SCHEMA)) from None
     return Verdict(**dict(data, warnings=tuple(data["warnings"])))
+
+
+def read_reconstructions(rows):
+    """Tuple of :class:`Reconstruction` from what JSON made of them. Raises TypeError if they are not such."""
+    made = tuple(Reconstruction(**row) for row in rows)
+    return tuple(replace(r, **{n: tuple(getattr(r, n)) for n in ("frequency_per_angstrom", "fsc_before", "fsc_after")}) for r in made)

@@ -14,7 +14,7 @@ from refmotion_plugin.contract.averages import AverageLayout
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.results import JobResults
-from refmotion_plugin.contract.spec import JobSpec
+from refmotion_plugin.contract.spec import ComputeSpec, JobSpec
 
 from .options import (Parser, add_average_options, add_conversions, add_dataclass_options, add_job_options, average_spec,
                       dataclass_from, job_spec)
@@ -112,11 +112,13 @@ def _parser(arguments):
     sub.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="write the figures in this format too (default: png)")
     sub.add_argument("--data", action="store_true", help="write the numbers behind every figure as CSV")
     quick = commands.add_parser("reconstruct", help="half-map FSC of a job's particles before and after",
-                                description="Quick reconstruction of the input's and the polished particles in the same poses, and their half-map FSC "
-                                            "within the reference's mask.")
+                                description="Reconstruct the particles of a finished job before and after, in the same poses and half-sets, and compare the "
+                                            "FSC of their half-maps within each reference's mask. Before: the images along the input motion, if the job was "
+                                            "run with --reconstruct; else those that the input names, if they have the same size.")
     quick.add_argument("out", metavar="OUT", help="folder of a finished job")
-    quick.add_argument("--symmetry", default="C1", help="point group: C1, C2 ..., D2 ... or O, oriented as in RELION (default: C1)")
-    quick.add_argument("--reference", type=int, default=1, metavar="NUMBER", help="which reference, counted from 1 (default: 1)")
+    quick.add_argument("--symmetry", default=None, help="point group: C1, C2 ..., D2 ..., T, O, I (the same as I2), I1, I2, I3 or I4, oriented as in "
+                                                        "RELION (default: that of the job)")
+    quick.add_argument("--device", default=ComputeSpec.model_fields["device"].default, help="cpu or cuda:0; auto: a GPU if there is one (default: auto)")
     quick.set_defaults(command=reconstruct_command)
     add_conversions(commands, convert_weights_command, convert_hyperparameters_command)
     _add_simulate(commands, "simulate" in arguments[:1])
@@ -222,17 +224,17 @@ def report_command(values):
 
 def reconstruct_command(values):
     """``refmotion reconstruct``."""
-    from .run.reconstruct import compare_job, note
-    results, index = JobResults(values["out"]), values["reference"] - 1
-    if not 0 <= index < len(results.spec.references):
-        raise InputError("reference %d was asked for, but the job has %d" % (index + 1, len(results.spec.references)))
-    before, after = compare_job(results, values["symmetry"], index)
-    if before is not None:
-        print("before: %.2f A" % before.resolution_angstrom)
-    print("after: %.2f A (half-map FSC = 0.143 within the mask)" % after.resolution_angstrom)
-    if index == 0:
-        note(results, (before, after))
-    return EXIT_FINE
+    from .run.devices import choose_devices
+    from .run.reconstruct import Place, keep, reconstruct_job
+    results = JobResults(values["out"])
+    if not results.particle_stars():
+        raise InputError("%s has no polished particles: run the job to its end first" % results.layout.folder)
+    with _logging_to(results.layout):
+        found = reconstruct_job(results, values["symmetry"] or results.spec.output.symmetry, Place(choose_devices(values["device"])[0]))
+        keep(results.layout, found)
+    for each in found:
+        print(each.sentence)
+    return EXIT_INPUT if any(each.fault for each in found) else EXIT_FINE
 
 
 def convert_weights_command(values):

@@ -9,6 +9,7 @@ from .motion import motion_figure
 from .movies import movies_figure, states_figure
 from .particles import gallery_figure, spectra_figure
 from .prior import hyperparameters_figure
+from .reconstruction import reconstruction_figure
 from .search import search_figure
 from .trajectories import trajectories_figure
 from .verdict import verdict_figure
@@ -22,7 +23,7 @@ Entry = namedtuple("Entry", "name title text draw")
 
 def job_figures(results):
     """Entries of everything there is to show, the most important first; ``results`` is a JobResults."""
-    finders = (("verdict", _verdict), ("search", _search), ("fcc", _correlations), ("weights", _weights), ("motion", _motion), ("movies", _states),
+    finders = (("verdict", _verdict), ("fsc", _reconstructions), ("search", _search), ("fcc", _correlations), ("weights", _weights), ("motion", _motion), ("movies", _states),
                ("trajectories", _movies), ("particles", _particles), ("prior", _prior))
     return [entry for name, find in finders for entry in _found(name, find, results)]
 
@@ -42,6 +43,14 @@ def _found(name, find, results):
 def _verdict(results):
     verdict = results.verdict()
     return [] if verdict is None else [Entry("verdict", "Verdict", "What the correction brings, judged on data that had no part in it.", lambda: verdict_figure(verdict))]
+
+
+def _reconstructions(results):
+    verdict = results.verdict()
+    return [] if verdict is None else [Entry(
+        "fsc" + _number(found.reference), "Reconstruction before and after" + (" of reference %d" % (found.reference + 1) if found.reference else ""),
+        "Half-maps of the same particles in the same poses and half-sets, within the reference's mask. The error is that of the difference: both hold the same noise.",
+        lambda found=found: reconstruction_figure(found)) for found in verdict.reconstructions]
 
 
 def _search(results):

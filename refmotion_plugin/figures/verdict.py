@@ -53,7 +53,9 @@ def _draw_gains(axes, verdict):
 
 
 def _draw_resolution(axes, verdict):
-    changes = [(name, change) for name, change in (("expected", verdict.resolution_angstrom), ("reconstructed", verdict.reconstruction_angstrom)) if change is not None]
+    several = len(verdict.reconstructions) > 1
+    made = [("reconstructed" + " %d" % (r.reference + 1) * several, r.change) for r in verdict.reconstructions]
+    changes = [(name, change) for name, change in [("expected", verdict.resolution_angstrom)] + made if change is not None]
     if not changes:
         return say(axes, "the change of resolution is not known")
     for place, (name, change) in enumerate(changes):

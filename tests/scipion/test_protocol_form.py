@@ -25,17 +25,17 @@ def test_every_field_reaches_the_spec(correction):
                "allComponents": False, "searchRadius": 6.0, "alignmentPasses": 3, "fitLowResolution": 25.0, "weightNormalisation": 1, "weightsTolerance": 0.002,
                "firstFrame": 2, "lastFrame": 4, "gainFile": "g.mrc", "gainRotation": 3, "gainFlip": 2, "movieFlip": 2, "defectFile": "d.txt",
                "hotPixelSigma": 5.0, "eerGrouping": 30, "preflight": False, "halfSetsFromOrder": True, "skipOtherFrameCounts": True, "stopAfter": 1, "boxSize": 64,
-               "cropBoxSize": 32, "float16": True, "recenter": True, "tracksStar": True, "particleDiameter": 120.0, "memory": 3.0, "gpuMemory": 8.0, "moviesPerGpu": 1, "oversubscription": 40.0, "slicingDevice": "cpu",
+               "cropBoxSize": 32, "float16": True, "recenter": True, "reconstruct": True, "reconstructionSymmetry": "I2", "tracksStar": True, "particleDiameter": 120.0, "memory": 3.0, "gpuMemory": 8.0, "moviesPerGpu": 1, "oversubscription": 40.0, "slicingDevice": "cpu",
                "workers": 2, "clusterFile": "c.json", "schedulerAddress": "tcp://h:1", "readTimeout": 60.0}
     assert set(changed) == {field.name for field in form_fields.ALL}
     for name, value in changed.items():
         getattr(correction, name).set(value)
     references = [{"half1": "1.mrc", "half2": "2.mrc", "mask": None}]
     spec = JobSpec.build(correction._jobData({"movies": "m.star", "references": references}))
-    assert (spec.inputs.gain_rotation, spec.inputs.gain_flip, spec.inputs.movie_flip_y) == (3, 2, True)
-    assert (spec.output.stop_after, spec.dose.normalisation, spec.output.crop_box_px) == ("dose-weights", "power", 32)
-    assert (spec.search.thoroughness, spec.search.target_particles, spec.search.cache_gib) == ("balanced", 500, 1.0)
-    assert (spec.motion_prior.velocity_sigma, spec.compute.device, spec.compute.memory_gib) == (0.5, "cpu", 3.0)
+    for field in form_fields.ALL:
+        value = changed[field.name]
+        assert getattr(getattr(spec, field.part), field.key) == (field.choices[value] if field.choices else value) != form_fields.default_of(field), field.name
+    assert spec.compute.device == "cpu"
 
 
 EVERY_FIELD = form_fields.ALL + form_fields.AVERAGE
@@ -85,6 +85,20 @@ def test_complete_inputs_have_no_errors(correction):
 def test_one_of_three_strengths_alone(correction):
     correction.velocitySigma.set(0.4)
     assert "all three or not at all" in "".join(correction.validate())
+
+
+def test_an_unknown_symmetry(correction):
+    correction.reconstruct.set(True)
+    correction.reconstructionSymmetry.set("D0")
+    assert "symmetry is 'D0'" in "".join(correction.validate())
+
+
+def test_the_symmetry_is_asked_for_with_the_reconstruction(correction):
+    shown = []
+    for choice in (False, True):
+        correction.reconstruct.set(choice)
+        shown.append(correction._definition.evalParamCondition("reconstructionSymmetry"))
+    assert shown == [False, True]
 
 
 def test_odd_box(correction):

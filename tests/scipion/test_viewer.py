@@ -12,14 +12,14 @@ from pyworkflow.viewer import DESKTOP_TKINTER, MessageView
 from refmotion_plugin.contract.layout import JobLayout, mark_done
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
 from refmotion_plugin.contract.store import save_hyperparameters, save_thumbnail
-from refmotion_plugin.contract.verdict import Finding, Verdict, save_verdict
+from refmotion_plugin.contract.verdict import Finding, Reconstruction, Verdict, save_verdict
 from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters
 from refmotion_plugin.viewers import DoseWeightsViewer, HyperparametersViewer, ReferenceMotionCorrectionViewer, movie_table
 from refmotion_plugin.viewers.movie_browser import MovieBrowser
 
 from .conftest import correction_of, use_fake_engine
 
-FIGURES = ("showMotion", "showMovies", "showStates", "showTrajectories", "showWeights", "showCorrelation", "showPrior", "showVerdict", "showGallery",
+FIGURES = ("showMotion", "showMovies", "showStates", "showTrajectories", "showWeights", "showCorrelation", "showPrior", "showVerdict", "showReconstruction", "showGallery",
            "showSpectra")
 
 
@@ -40,7 +40,8 @@ def finished_run(imported, tmp_path_factory):
         imported[0].launchProtocol(protocol, wait=True)
         layout = JobLayout(protocol._jobFolder())
         finding = Finding("gain", 0.05, 0.01, "Trajectories win.")
-        save_verdict(layout.verdict, Verdict("gain", "It helps.", finding, finding, finding, None, None, None, None, (), 6, 1))
+        save_verdict(layout.verdict, Verdict("gain", "It helps.", finding, finding, finding, None, None, None, (), 6, 1,
+                                             (Reconstruction(0, 6, "C1", "input motion", (0.0, 0.1, 0.2), (1.0, 0.5, 0.0), (1.0, 0.6, 0.1), 6.0, 5.5, 0.2),)))
         shutil.copyfile(str(layout.folder / "stack_0.mrcs"), str(layout.polished("m0")))
         mark_done(layout.done("m0", "polish"), "x", references=[{"reference": 0, "rows": [0, 1, 2], "pixel_angstrom": 1.1, "box_px": 32, "rejected": []}])
         save_thumbnail(layout.thumbnail("m0"), np.arange(48, dtype=np.uint8).reshape(6, 8), 40.0)

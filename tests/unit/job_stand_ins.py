@@ -107,7 +107,7 @@ class FakeStages:
         self._call("reach_verdict")
         self.evidence = evidence
         nothing = Finding("not judged", None, None, "")
-        return Verdict("cannot tell", "%d movies." % len(evidence.judged), nothing, nothing, nothing, None, None, None, None, tuple(warnings),
+        return Verdict("cannot tell", "%d movies." % len(evidence.judged), nothing, nothing, nothing, None, None, None, tuple(warnings),
                        sum(len(m.row) for m in evidence.judged), len(evidence.judged))
 
     def load_weights(self, path, doses, normalisation, pixel):

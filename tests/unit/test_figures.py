@@ -10,10 +10,10 @@ from refmotion_plugin.contract.motion_summary import motion_statistics
 from refmotion_plugin.contract.records import DoseWeights, FccTable, Trajectories
 from refmotion_plugin.contract.results import MovieRow
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
-from refmotion_plugin.contract.verdict import Change, Finding, Verdict
+from refmotion_plugin.contract.verdict import Change, Finding, Reconstruction, Verdict
 from refmotion_plugin.contract.weighting import normalise
 from refmotion_plugin.contract.damage import exposure_amplitude
-from refmotion_plugin.figures import export, fcc, images, motion, movies, neighbours, particles, prior, style, trajectories, verdict, weights
+from refmotion_plugin.figures import export, fcc, images, motion, movies, neighbours, particles, prior, reconstruction, style, trajectories, verdict, weights
 
 
 def drawn(figure, size=(640, 480)):
@@ -211,7 +211,7 @@ def test_prior(kernel):
 
 def judgement(word="gain", gain=0.08, resolution=Change(3.6, 3.4, 0.05)):
     finding = Finding(word, gain, None if gain is None else 0.01, "Trajectories win.")
-    return Verdict(word, "It helps.", finding, finding, finding, 20.0, 4.0, resolution, None, ("The gain looks wrong.",), 100, 2)
+    return Verdict(word, "It helps.", finding, finding, finding, 20.0, 4.0, resolution, ("The gain looks wrong.",), 100, 2)
 
 
 def test_the_verdict_is_said_in_words_and_drawn_with_errors():
@@ -228,6 +228,31 @@ def test_the_verdict_is_said_in_words_and_drawn_with_errors():
 def test_a_verdict_that_could_not_be_given():
     words, gains, resolutions = drawn(verdict.verdict_figure(judgement("not judged", None, None)))
     assert [text.get_text().strip() for text in gains.texts] == ["not judged"] * 3 and "not known" in resolutions.texts[0].get_text()
+
+
+def both(**changed):
+    k = np.linspace(0, 0.4, 41)
+    return replace(Reconstruction(1, 800, "D2", "input motion", tuple(k), tuple(np.exp(-60 * k ** 2)), tuple(np.exp(-50 * k ** 2)), 5.0, 4.6, 0.1), **changed)
+
+
+def test_a_reconstruction_shows_both_curves_and_where_they_fall():
+    figure = reconstruction.reconstruction_figure(both())
+    axes = drawn(figure)[0]
+    marks = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [1 / line.get_xdata()[0] for line in marks] == pytest.approx([5.0, 4.6]) and "better by 0.40" in figure.get_suptitle()
+    assert list(figure.tables["fsc"]) == ["frequency_per_angstrom", "fsc_before", "fsc_after"]
+
+
+@pytest.mark.parametrize("changed, lines", [(dict(before="", fsc_before=(), before_angstrom=None, error_angstrom=None), 1), (dict(after_angstrom=None), 2),
+                                            (dict(fault="no image", frequency_per_angstrom=(), fsc_before=(), fsc_after=()), 0)])
+def test_a_reconstruction_that_found_less(changed, lines):
+    axes = drawn(reconstruction.reconstruction_figure(both(**changed)))[0]
+    assert sum(len(line.get_xdata()) == 41 for line in axes.lines) == lines
+
+
+def test_reconstructions_are_in_the_figure_of_the_verdict():
+    figure = verdict.verdict_figure(replace(judgement(), reconstructions=(both(reference=0), both(), both(fault="no image", error_angstrom=None))))
+    assert [label.get_text() for label in drawn(figure)[2].get_xticklabels()] == ["expected", "reconstructed 1", "reconstructed 2"]
 
 
 # ---- style and files --------------------------------------------------------------------------------------------------------------

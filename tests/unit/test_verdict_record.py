@@ -6,22 +6,24 @@ import pytest
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import JobLayout, read_json, write_json
 from refmotion_plugin.contract.results import JobResults
-from refmotion_plugin.contract.verdict import Change, Finding, Verdict, load_verdict, save_verdict
+from refmotion_plugin.contract.verdict import INPUT_MOTION, Change, Finding, Reconstruction, Verdict, load_verdict, save_verdict
 
 from tests.unit.job_stand_ins import write_project
 
 VERDICT = Verdict("gain", "Gain: both help.", Finding("gain", 0.08, 0.01, "Trajectories help."), Finding("cannot tell", 0.01, 0.02, ""),
-                  Finding("not judged", None, None, "One movie."), 12.5, 1.5, Change(3.9, 3.6, 0.05), None, ("The masks are odd.",), 900, 12)
+                  Finding("not judged", None, None, "One movie."), 12.5, 1.5, Change(3.9, 3.6, 0.05), ("The masks are odd.",), 900, 12)
+MADE = Reconstruction(0, 800, "D2", INPUT_MOTION, (0.0, 0.2, 0.4), (1.0, 0.5, 0.0), (1.0, 0.6, 0.1), 4.0, 3.8, 0.05)
 
 
 def test_a_verdict_comes_back(tmp_path):
-    for verdict in (VERDICT, replace(VERDICT, reconstruction_angstrom=Change(4.0, 3.8, 0.1), resolution_angstrom=None, warnings=())):
+    for verdict in (VERDICT, replace(VERDICT, reconstructions=(MADE, Reconstruction(1, 0, "C1", "", fault="no image")), resolution_angstrom=None, warnings=())):
         save_verdict(tmp_path / "v.json", verdict)
         assert load_verdict(tmp_path / "v.json") == verdict
 
 
 @pytest.mark.parametrize("change", [lambda d: d.pop("text"), lambda d: d.update(more=1), lambda d: d.update(schema=0),
-                                    lambda d: d["trajectories"].pop("gain"), lambda d: d.update(resolution_angstrom={"before": 1})])
+                                    lambda d: d["trajectories"].pop("gain"), lambda d: d.update(resolution_angstrom={"before": 1}), lambda d: d.update(reconstructions=[{"reference": 0}]),
+                                    lambda d: d.update(reconstructions=None)])
 def test_something_else_is_refused_in_a_sentence(tmp_path, change):
     save_verdict(tmp_path / "v.json", VERDICT)
     data = read_json(tmp_path / "v.json")
@@ -40,3 +42,13 @@ def test_readers_get_it_from_the_results(tmp_path):
     save_verdict(layout.verdict, VERDICT)
     assert results.verdict() == VERDICT and results.summary()["verdict"] == "Gain: both help."
     assert VERDICT.sentences == ["Gain: both help.", "Trajectories help."]
+
+
+@pytest.mark.parametrize("changed, said", [
+    ({}, "4.00 Å before (input motion and standard exposure curve), 3.80 Å after: better by 0.20 ± 0.05 Å"), ({"after_angstrom": 4.2}, "worse by 0.20 ± 0.05 Å"),
+    ({"error_angstrom": 0.2}, "no change beyond its error (-0.20 ± 0.20 Å)"), ({"after_angstrom": None, "error_angstrom": None}, "after finer than 2.50 Å"),
+    ({"before": "", "before_angstrom": None, "error_angstrom": None}, "3.80 Å; the input has no images"), ({"fault": "no image."}, "no reconstruction to compare: no image."),
+    ({"reference": 1}, "of reference 2 from 800 particles (D2)")])
+def test_a_reconstruction_says_what_changed_and_how_sure_that_is(changed, said):
+    assert said in replace(MADE, **changed).sentence
+    assert replace(VERDICT, reconstructions=(replace(MADE, **changed),)).sentences[-1] == replace(MADE, **changed).sentence

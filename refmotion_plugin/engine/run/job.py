@@ -20,7 +20,7 @@ from refmotion_plugin.contract.results import JobResults
 from refmotion_plugin.contract.verdict import save_verdict
 
 from ..stages.memory import release
-from . import outputs
+from . import outputs, reconstruct
 from .devices import choose_devices, describe, keep_freed_memory, set_threads, slicing_in_worker
 from .executor import run_here, run_on_workers
 from .found import found_on_disk
@@ -227,7 +227,7 @@ def _metadata(movie):
 def _found(job, stage, keys=None):
     """Fingerprints on disk of those movies (of ``keys``, or all) whose result files are there too."""
     wanted = [m.key for m in job.inputs.movies if keys is None or m.key in keys]
-    return found_on_disk(job.layout, wanted, stage, len(job.inputs.sets))
+    return found_on_disk(job.layout, wanted, stage, len(job.inputs.sets), job.spec.output.reconstruct)
 
 
 def _begin(job, stage, count):
@@ -261,7 +261,8 @@ def _run(job, tasks):
 
 
 def _workplace(job):
-    return Workplace(job.recipes, job.prepared, job.layout, len(job.inputs.sets), job.weights, job.spec.output.float16)
+    output = job.spec.output
+    return Workplace(job.recipes, job.prepared, job.layout, len(job.inputs.sets), job.weights, output.float16, output.reconstruct)
 
 
 def _remote_workplace(folder, run, spec, weights, processes, device, threads):
@@ -276,7 +277,7 @@ def _remote_workplace(folder, run, spec, weights, processes, device, threads):
     if layout.amplitudes.exists():
         prepared = prepared.with_amplitudes(recipes.load_amplitudes(layout.amplitudes))
     prepared = replace(prepared, hyperparameters=store.load_hyperparameters(layout.hyperparameters))
-    return Workplace(recipes, prepared, layout, len(inputs.sets), weights, spec.output.float16, run)
+    return Workplace(recipes, prepared, layout, len(inputs.sets), weights, spec.output.float16, spec.output.reconstruct, run)
 
 
 def _aligned(job, keys=None):
@@ -337,7 +338,29 @@ def _polish_and_write(job):
                                                      job.recipes.recentering_yx_px)
     if not written:
         raise InputError("no particle was polished; the first reason: %s" % next(iter(job.failed.values()), "none is inside a movie"))
+    if job.spec.output.reconstruct:
+        _reconstruct(job, [marks[m.key] for m in job.inputs.movies if m.key in polished])
     return _outcome(job, written, left_out)
+
+
+def _reconstruct(job, polished_marks):
+    """Compare the particles before and after, unless that was done with the same particles. A fault is said and costs nothing else."""
+    symmetry = job.spec.output.symmetry
+    mark = _mark(job, "reconstruct", polished=polished_marks, symmetry=symmetry, prints=[particles_hash(s.table) for s in job.inputs.sets])
+    found = reconstruct.kept(job.layout, mark)
+    if found is not None:
+        reconstruct.note(job.layout, found)
+        return
+    if job.crew is not None:
+        release(job.devices[0])
+    references, budget = job.prepared.references, job.prepared.budget
+    place = reconstruct.Place(job.devices[0], budget.host_room if budget.device is None else budget.device,
+                              tuple(r.resolution_angstrom / reconstruct.BEYOND for r in references))
+    try:
+        found = reconstruct.reconstruct_job(JobResults(job.layout.folder), symmetry, place, reconstruct.Teller(job.status))
+        reconstruct.keep(job.layout, found, mark if not any(r.fault for r in found) else None)
+    except (InputError, OSError) as error:
+        log.error("what the reconstruction found cannot be written: %s", error)
 
 
 def _outcome(job, written=None, left_out=None):

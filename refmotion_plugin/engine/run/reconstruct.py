@@ -1,132 +1,170 @@
-"""A quick reconstruction: half-map FSC of a job's particles before and after, in the same poses."""
+"""The comparison by reconstruction of a job's particles before and after: from its files into its verdict."""
 import logging
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
 
-import mrcfile
 import numpy as np
-import torch
 
 from refmotion_plugin.contract.errors import InputError
-from refmotion_plugin.contract.layout import located
+from refmotion_plugin.contract.layout import along_input_beside, located, read_object, write_json
 from refmotion_plugin.contract.star import read_particles, read_table
-from refmotion_plugin.contract.verdict import Change, load_verdict, save_verdict
+from refmotion_plugin.contract.verdict import GIVEN_IMAGES, INPUT_MOTION, Reconstruction, load_verdict, read_reconstructions, save_verdict
 
-from ..optics.backproject import BackProjection, symmetry_operators
-from ..optics.fsc import half_map_fsc, resolution_at
-from ..optics.reference import soft_sphere
-from ..optics.volumes import read_map
+from ..optics.symmetry import symmetry_operators
+from ..stages.reconstruct import BEYOND, Images, compare_images
 
-CHUNK = 64                  # particles inserted at a time
-THRESHOLD = 0.143
+__all__ = ["BEYOND", "Place", "Teller", "keep", "kept", "note", "reconstruct_job"]
+DIGITS = 5
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class HalfMaps:
-    """Both half-maps, float32 (n, n, n), their FSC (shell,) within the mask and the resolution in A."""
+class Place:
+    """Where it is made: ``device``, ``room`` bytes for the sums (None: no limit), and per reference the finest detail looked at, A, or None."""
 
-    volumes: tuple
-    pixel_angstrom: float
-    fsc: torch.Tensor
-    resolution_angstrom: float
+    device: str = "cpu"
+    room: int = None
+    finest_angstrom: tuple = ()
 
 
-def compare_job(results, symmetry, reference=0, progress=None):
-    """:class:`HalfMaps` before and after of one reference of a finished job; before is None if the input has no images of the same size.
+def reconstruct_job(results, symmetry, place=Place(), progress=None):
+    """:class:`~.contract.verdict.Reconstruction` of every reference of a job (JobResults), one with its reason where it fails.
 
-    The same particles count in both. ``progress(done, total, sentence)``. Raises InputError if nothing was polished or the point group is unknown.
+    ``progress(reference, done, total)`` in particles. Raises InputError for an unknown point group.
     """
     operators = symmetry_operators(symmetry)
-    stars, source = results.particle_stars(), results.spec.references[reference]
-    if reference >= len(stars):
-        raise InputError("%s has no polished particles of reference %d: run the job to its end first" % (results.layout.folder, reference + 1))
-    after = particles_of(stars[reference], reference)
-    before = particles_of(source.particles, reference)
-    shared = _same(before, after)
-    made = reconstruct(after, np.arange(len(after.names)), stars[reference], source.mask, operators, progress)
-    if shared is None:
-        log.info("the input of reference %d has no images of the same particles and size: there is nothing to compare with", reference + 1)
-        return None, made
-    return reconstruct(before, shared, source.particles, source.mask, operators, progress), made
+    found = []
+    for reference in range(len(results.spec.references)):
+        try:
+            tell = (lambda done, total, reference=reference: progress(reference, done, total)) if progress else None
+            found.append(compare_reference(results, reference, operators, symmetry.upper(), place, tell))
+        except (InputError, OSError) as error:
+            found.append(_failed(reference, symmetry, str(error)))
+        except Exception as error:      # a comparison must not cost the particles that it is about
+            log.exception("unexpected error in the reconstruction of reference %d", reference + 1)
+            found.append(_failed(reference, symmetry, "unexpected %s: %s (the full text is in the log)" % (type(error).__name__, str(error).split("\n")[0])))
+    return tuple(found)
 
 
-def note(results, pair):
-    """Put what was found into the job's verdict, if it has one. Errors are a third of the distance between shells (uniform in one shell)."""
-    before, after = pair
-    if before is None or not results.layout.verdict.exists():
-        return
-    extent = after.volumes[0].shape[0] * after.pixel_angstrom
-    error = after.resolution_angstrom ** 2 / extent / 12 ** 0.5
-    change = Change(before.resolution_angstrom, after.resolution_angstrom, error * 2 ** 0.5)
-    save_verdict(results.layout.verdict, replace(load_verdict(results.layout.verdict), reconstruction_angstrom=change))
+def _failed(reference, symmetry, reason):
+    log.error("reference %d was not reconstructed: %s", reference + 1, reason)
+    return Reconstruction(reference, 0, symmetry.upper(), "", fault=reason)
 
 
-@dataclass(frozen=True)
-class Images:
-    """A particle STAR file with its images: set, names, pixel (A) and box of the first optics group."""
+def compare_reference(results, reference, operators, symmetry, place=Place(), progress=None):
+    """:class:`Reconstruction` of one reference. Raises InputError if nothing was polished or an image cannot be read."""
+    spec = results.spec
+    star = results.layout.particles(reference, len(spec.references))
+    if not star.exists():
+        raise InputError("%s does not exist: run the job to its end first" % star)
+    images, before = images_of(star, spec, reference)
+    finest = place.finest_angstrom[reference] if place.finest_angstrom else None
+    found = compare_images(images, spec.references[reference].mask, operators, place.device, place.room, finest, progress)
+    numbers = lambda curve: () if curve is None else tuple(np.round(np.asarray(curve, dtype=float), DIGITS).tolist())
+    change = found.change
+    return Reconstruction(reference, found.particles, symmetry, before, numbers(found.frequency_per_angstrom), numbers(change.before), numbers(change.after),
+                          *[None if v is None else round(v, DIGITS) for v in (change.before_angstrom, change.after_angstrom, change.error_angstrom)])
 
-    particles: object
-    names: list
-    pixel_angstrom: float
-    box_px: int
+
+class Teller:
+    """Progress for a StatusLog, in twentieths of a reference's particles."""
+
+    def __init__(self, status):
+        self.status, self.reference, self.said = status, None, 0
+
+    def __call__(self, reference, done, total):
+        if reference != self.reference:
+            self.status.begin("reconstruct", total, unit="particle")
+            self.reference, self.said = reference, 0
+        if done - self.said >= total / 20 or done == total:
+            self.status.reach(done)
+            self.said = done
 
 
-def particles_of(path, reference):
-    """:class:`Images` of a particle STAR file; ``names`` is empty if it has no images."""
-    particles = read_particles(path, reference)
-    group = next(iter(particles.optics.values()))
+# ---- which images ---------------------------------------------------------------------------------------------------------------
+
+def images_of(star, spec, reference):
+    """:class:`Images` of the polished particles and, as available, those along the input motion or those that the input names; and which."""
+    particles = read_particles(star, reference, half_sets_from_order=spec.inputs.half_sets_from_order)
+    after = _places(read_table(star, "particles"), star)
+    table, geometry = particles.table, [_geometry(particles.optics[int(g)]) for g in particles.table.optics_group]
+    usual = Counter(geometry).most_common(1)[0][0]
+    rows = np.array([i for i, g in enumerate(geometry) if g == usual])
+    if len(rows) < len(geometry):
+        log.warning("%d of %d particles have images of another size and are left out of the reconstruction", len(geometry) - len(rows), len(geometry))
+    after, table = [after[i] for i in rows], table[rows]
+    before, what = _before(after, table, usual, spec, reference)
+    kinds = (before, after) if what else (after,)
+    return Images(table, particles.optics, kinds, *usual), what
+
+
+def _before(after, table, geometry, spec, reference):
+    beside = {path: along_input_beside(path) for path in {path for path, _ in after}}
+    if all(path.exists() for path in beside.values()):
+        return [(str(beside[path]), number) for path, number in after], INPUT_MOTION
+    path = spec.references[reference].particles
     rows = read_table(path, "particles")
-    return Images(particles, rows.columns["rlnImageName"] if "rlnImageName" in rows else [], group.image_pixel_angstrom, group.image_size_px)
+    given = read_particles(path, reference, half_sets_from_order=spec.inputs.half_sets_from_order)
+    if "rlnImageName" not in rows:
+        return None, ""
+    same = same_particles(given.table, table)
+    if same is None or any(_geometry(given.optics[int(g)]) != geometry for g in given.table.optics_group[same]):
+        return None, ""
+    places = _places(rows, path)
+    return [places[i] for i in same], GIVEN_IMAGES
 
 
-def _same(before, after):
-    """Rows of ``before`` of the particles of ``after``, which keeps the order and leaves some out; None if they cannot be compared."""
-    if not before.names or (before.box_px, round(before.pixel_angstrom, 4)) != (after.box_px, round(after.pixel_angstrom, 4)):
-        return None
-    key = lambda t: list(zip(t.micrograph.tolist(), *t.rotation_zyz_degree.T.round(3).tolist(), t.defocus_u_angstrom.round(1).tolist()))
-    rows, wanted = [], key(after.particles.table)
-    for i, value in enumerate(key(before.particles.table)):
+def _geometry(group):
+    return round(group.image_pixel_angstrom, 4), group.image_size_px
+
+
+def _places(rows, star):
+    """(stack, number from 0) of every row's image."""
+    found, seen = [], {}
+    for name in rows.text("rlnImageName").tolist():
+        number, _, path = name.partition("@")
+        if not (number.isdecimal() and int(number) and path):
+            raise InputError("%s: rlnImageName is %r where number@stack was expected" % (star, name))
+        if path not in seen:
+            seen[path] = str(located(path, star))
+        found.append((seen[path], int(number) - 1))
+    return found
+
+
+def same_particles(before, after):
+    """Rows of ``before`` of the particles of ``after``, which keeps the order and leaves some out; None if they cannot be found."""
+    def key(table):
+        return list(zip(table.micrograph.tolist(), *table.rotation_zyz_degree.T.round(3).tolist(), table.defocus_u_angstrom.round(1).tolist()))
+    rows, wanted = [], key(after)
+    for i, value in enumerate(key(before)):
         if len(rows) < len(wanted) and value == wanted[len(rows)]:
             rows.append(i)
     return np.array(rows) if len(rows) == len(wanted) else None
 
 
-def reconstruct(images: Images, rows, beside, mask, operators, progress=None):
-    """:class:`HalfMaps` of some rows of a STAR file. MTF and odd aberrations are taken out as far as the optics table names them."""
-    table, volumes = images.particles.table[rows], []
-    for half in (1, 2):
-        sums = BackProjection(images.box_px, images.pixel_angstrom, operators)
-        members = np.flatnonzero(table.half == half)
-        for begin in range(0, len(members), CHUNK):
-            chosen = members[begin:begin + CHUNK]
-            stack = torch.from_numpy(np.stack([_image(images.names[rows[i]], beside) for i in chosen]))
-            for number in np.unique(table.optics_group[chosen]):
-                part = table.optics_group[chosen] == number
-                sums.add(stack[torch.from_numpy(part)], table[chosen[part]], images.particles.optics[int(number)])
-            if progress:
-                progress(begin + len(chosen), len(members), "half %d" % half)
-        volumes.append(sums.volume())
-    weight = _weight(mask, images)
-    fsc = half_map_fsc(*[v * weight for v in volumes])[0]
-    extent = images.box_px * images.pixel_angstrom
-    return HalfMaps(tuple(volumes), images.pixel_angstrom, fsc, extent / resolution_at(fsc, THRESHOLD))
+# ---- what is kept ---------------------------------------------------------------------------------------------------------------
+
+def keep(layout, found, mark=None):
+    """Write reconstruction.json, and the findings into the verdict if there is one."""
+    write_json(layout.reconstruction, {"fingerprint": mark, "reconstructions": [asdict(r) for r in found]})
+    note(layout, found)
 
 
-def _image(name, beside):
-    number, _, path = name.partition("@")
+def note(layout, found):
+    """Put the findings into the verdict, if there is one and it has others."""
+    if layout.verdict.exists():
+        verdict = load_verdict(layout.verdict)
+        if verdict.reconstructions != found:
+            save_verdict(layout.verdict, replace(verdict, reconstructions=found))
+
+
+def kept(layout, mark):
+    """The findings that were kept with ``mark``, or None."""
+    data = read_object(layout.reconstruction)
+    if data.get("fingerprint") != mark:
+        return None
     try:
-        with mrcfile.mmap(str(located(path, beside)), mode="r", permissive=True) as file:
-            data = file.data if file.data.ndim == 3 else file.data[None]
-            return np.array(data[int(number) - 1], dtype=np.float32)
-    except (OSError, ValueError, IndexError) as error:
-        raise InputError("particle image %s of %s cannot be read (%s): give the project's folder as it was" % (name, beside, error)) from None
-
-
-def _weight(mask, images):
-    """The reference's mask if it is on the images' grid, else a soft sphere."""
-    if mask is not None:
-        values, pixel = read_map(mask, "mask")
-        if values.shape[0] == images.box_px and abs(pixel - images.pixel_angstrom) < 1e-3 * pixel:
-            return torch.as_tensor(values)
-    return soft_sphere(images.box_px, 0.4 * images.box_px, 0.05 * images.box_px)
+        return read_reconstructions(data["reconstructions"])
+    except (TypeError, KeyError):
+        return None

@@ -55,6 +55,7 @@ class Workplace:
     n_references: int
     weights: Optional[DoseWeights] = None
     float16: bool = False
+    along_input: bool = False       # images along the input motion too, to compare with
     run: Optional[str] = None       # token of the run whose worker this is; none: in the run's own process
 
     def load(self, task):
@@ -130,10 +131,11 @@ def _polish(task, place, stack, trajectories):
     for reference in range(place.n_references):
         index = np.flatnonzero(task.particles.reference == reference)
         if len(index):
-            polished = place.recipes.polish_movie(task.movie, task.particles[index], rows_of(trajectories, index), place.weights,
-                                                  place.prepared, stack=stack)
+            particles, tracks = task.particles[index], rows_of(trajectories, index)
+            polished = place.recipes.polish_movie(task.movie, particles, tracks, place.weights, place.prepared, stack=stack)
+            before = place.recipes.polish_along_input(task.movie, particles, tracks, place.prepared, stack=stack) if place.along_input else None
             check_run(place.layout, place.run)
-            written.append(_write_stack(place, key, reference, task.particles.row[index], polished))
+            written.append(_write_stack(place, key, reference, particles.row, polished, before))
     mark_done(place.layout.done(key, "polish"), task.polish_mark, references=written)
 
 
@@ -154,8 +156,8 @@ def rows_of(trajectories, index):
                                     if f.name in per_particle})
 
 
-def _write_stack(place, key, reference, rows, polished):
-    """Write the good images of one reference; returns what the particle STAR file needs to know of them."""
+def _write_stack(place, key, reference, rows, polished, before):
+    """Write the good images of one reference, and those ``before`` of the same particles; returns what the particle STAR file needs to know."""
     images, rejected = np.asarray(polished.images, dtype=np.float32), dict(polished.rejected)
     for i in range(len(images)):
         if i not in rejected and not (np.isfinite(images[i]).all() and images[i].any()):
@@ -164,6 +166,11 @@ def _write_stack(place, key, reference, rows, polished):
     if kept:
         data = images[kept].astype(np.float16 if place.float16 else np.float32, copy=False)
         _write_mrcs(place.layout.polished(key, reference, place.n_references), data, polished.pixel_angstrom)
+        if before is not None:
+            data = np.asarray(before.images)[kept].astype(np.float16)
+            _write_mrcs(place.layout.along_input(key, reference, place.n_references), data, before.pixel_angstrom)
+    if not kept or before is None:
+        place.layout.along_input(key, reference, place.n_references).unlink(missing_ok=True)        # of other images
     return {"reference": reference, "rows": [int(rows[i]) for i in kept], "pixel_angstrom": float(polished.pixel_angstrom),
             "box_px": int(images.shape[-1]), "rejected": [[int(rows[i]), rejected[i]] for i in sorted(rejected)]}
 

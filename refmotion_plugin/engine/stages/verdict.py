@@ -37,7 +37,7 @@ def reach_verdict(evidence, weights, prepared: Prepared, warnings=()):
     resolution = None if warnings else _resolution(b_factor, fitted, weights, evidence.totals[0], prepared)
     particles = sum(len(m.row) for m in evidence.judged)
     return Verdict(word, _sentence(word, trajectories, fitted, b_factor, resolution, warnings), trajectories, fitted, even, *b_factor,
-                   resolution, None, warnings, particles, len(evidence.judged))
+                   resolution, warnings, particles, len(evidence.judged))
 
 
 # ---- trajectories -------------------------------------------------------------------------------------------------------------

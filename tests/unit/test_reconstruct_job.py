@@ -1,0 +1,155 @@
+"""The comparison by reconstruction as part of a job: into its verdict, once, and never at the cost of its particles."""
+from dataclasses import replace
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+
+from refmotion_plugin.contract.errors import InputError
+from refmotion_plugin.contract.layout import JobLayout, along_input_beside
+from refmotion_plugin.contract.results import JobResults
+from refmotion_plugin.contract.verdict import GIVEN_IMAGES, INPUT_MOTION
+from refmotion_plugin.engine import cli
+from refmotion_plugin.engine.run import job, reconstruct, tasks
+from refmotion_plugin.engine.stages import reconstruct as stage
+
+
+def wanted(project, **output):
+    """The tiny project's job with a reconstruction."""
+    data = project.prepared.spec.model_dump()
+    data["output"].update(dict(dict(reconstruct=True, symmetry="O"), **output))
+    data["compute"].update(device="cpu", threads=1)
+    data["alignment"].update(passes=1)
+    return type(project.prepared.spec).build(data)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory):
+    """A job that was run with a reconstruction; what a test changes of it, it puts back."""
+    folder = tmp_path_factory.mktemp("job") / "OUT"
+    job.run_job(folder, wanted(tiny))
+    return JobResults(folder)
+
+
+def counted(monkeypatch, module, name):
+    calls, real = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *args, **kwargs: (calls.append(args), real(*args, **kwargs))[1])
+    return calls
+
+
+def test_the_verdict_has_curves_and_the_change_with_its_error(finished):
+    found, = finished.verdict().reconstructions
+    assert (found.reference, found.particles, found.symmetry, found.before, found.fault) == (0, 24, "O", INPUT_MOTION, "")
+    assert len(found.frequency_per_angstrom) == len(found.fsc_before) == len(found.fsc_after) > 40 and found.fsc_after[3] > 0.9
+    assert found.error_angstrom > 0 and found.after_angstrom < found.before_angstrom + found.error_angstrom      # these particles move
+    assert found.sentence in finished.verdict().sentences
+
+
+def test_before_is_the_input_motion_with_the_standard_curve(finished, tiny):
+    """Not the same images, but the same particles: the two agree far better than two particles do."""
+    stack = finished.stacks()[0]
+    with mrcfile.open(stack) as after, mrcfile.open(along_input_beside(stack)) as before:
+        a, b = after.data.reshape(len(after.data), -1).astype(float), before.data.reshape(len(before.data), -1).astype(float)
+    own = [np.corrcoef(x, y)[0, 1] for x, y in zip(a, b)]
+    other = [np.corrcoef(x, y)[0, 1] for x, y in zip(a, np.roll(b, 1, 0))]
+    assert 0.25 < min(own) and max(own) < 0.9999 and max(other) < 0.15
+    weights = stage.standard_weights(np.arange(1.0, 40.0, 2.0), 300.0)
+    assert np.allclose(weights.weight.sum(1), 1.0) and weights.weight[0, 0, 100] > 3 * weights.weight[0, -1, 100]
+
+
+def test_before_knows_nothing_of_the_trajectories(tiny, calibrated, aligned):
+    movie, tracks = tiny.movies[0], aligned[0].trajectories
+    made = lambda **changed: stage.polish_along_input(movie, tiny.of(movie), replace(tracks, **changed), calibrated).images
+    plain = made()
+    assert np.array_equal(made(displacement_yx_angstrom=tracks.displacement_yx_angstrom + 5.0), plain)
+    assert not np.allclose(made(initial_yx_angstrom=tracks.initial_yx_angstrom * 1.5), plain, atol=0.1)
+
+
+def test_the_same_command_makes_nothing_anew(finished, tiny, monkeypatch):
+    tasks_run, made = counted(monkeypatch, tasks, "_polish"), counted(monkeypatch, reconstruct, "compare_images")
+    job.run_job(finished.layout.folder, wanted(tiny))
+    assert not tasks_run and not made and finished.verdict().reconstructions
+
+
+def test_a_reconstruction_can_be_asked_for_later(tiny, tmp_path, monkeypatch):
+    folder = tmp_path / "OUT"
+    job.run_job(folder, wanted(tiny, reconstruct=False))
+    assert JobResults(folder).verdict().reconstructions == () and not list(folder.glob("movies/*/input_motion.mrcs"))
+    aligned, polished = counted(monkeypatch, tasks, "_align"), counted(monkeypatch, tasks, "_polish")
+    job.run_job(folder, wanted(tiny))
+    assert not aligned and len(polished) == 2 and JobResults(folder).verdict().reconstructions[0].before == INPUT_MOTION
+    job.run_job(folder, wanted(tiny, symmetry="C4"))
+    assert len(polished) == 2 and JobResults(folder).verdict().reconstructions[0].symmetry == "C4"
+    job.run_job(folder, wanted(tiny, reconstruct=False))
+    assert len(polished) == 2
+
+
+@pytest.mark.parametrize("fault, said", [(InputError("no such image"), "no such image"), (RuntimeError("bug in it"), "unexpected RuntimeError: bug in it")])
+def test_its_failure_costs_nothing_else(finished, tiny, monkeypatch, caplog, fault, said):
+    def fail(*args, **kwargs):
+        raise fault
+    monkeypatch.setattr(reconstruct, "compare_images", fail)
+    finished.layout.reconstruction.unlink()
+    outcome = job.run_job(finished.layout.folder, wanted(tiny))
+    assert outcome.particles_written == 24 and not outcome.failed and finished.particle_stars()
+    assert said in finished.verdict().reconstructions[0].fault and said in caplog.text
+    monkeypatch.undo()
+    job.run_job(finished.layout.folder, wanted(tiny))                       # the same command tries again
+    assert not finished.verdict().reconstructions[0].fault
+
+
+def test_a_damaged_stack_is_named(finished, tiny, tmp_path):
+    path = along_input_beside(finished.stacks()[0])
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole[:1500])
+        found, = reconstruct.reconstruct_job(finished, "C1")
+        assert path.name in found.fault and "cannot be read" in found.fault
+    finally:
+        path.write_bytes(whole)
+
+
+def test_a_progress_of_particles_reaches_the_end(finished):
+    told = []
+    reconstruct.reconstruct_job(finished, "C1", progress=lambda *numbers: told.append(numbers))
+    done = [d for _, d, _ in told]
+    assert done == sorted(done) and told[-1] == (0, 24, 24)
+
+
+def test_the_command_compares_with_the_images_given_where_there_are_no_others(finished, tiny, tmp_path, capsys, monkeypatch):
+    for path in finished.layout.folder.glob("movies/*/input_motion.mrcs"):
+        path.rename(path.with_suffix(".aside"))
+    try:
+        assert cli.main(["reconstruct", str(finished.layout.folder), "--device", "cpu"]) == 0
+        assert GIVEN_IMAGES in capsys.readouterr().out and finished.verdict().reconstructions[0].before == GIVEN_IMAGES
+    finally:
+        for path in finished.layout.folder.glob("movies/*/input_motion.aside"):
+            path.rename(path.with_suffix(".mrcs"))
+    assert cli.main(["reconstruct", str(finished.layout.folder), "--device", "cpu", "--symmetry", "D2"]) == 0
+    assert "(D2)" in capsys.readouterr().out
+    assert cli.main(["reconstruct", str(finished.layout.folder), "--symmetry", "X"]) == 2 and "point group" in capsys.readouterr().err
+
+
+def test_a_job_without_particles_has_nothing_to_reconstruct(tiny, tmp_path, capsys):
+    layout = JobLayout(tmp_path)
+    Path(layout.job).write_text(wanted(tiny).to_json())
+    assert cli.main(["reconstruct", str(tmp_path)]) == 2 and "no polished particles" in capsys.readouterr().err
+
+
+def test_each_reference_has_its_own_mask_and_curve(tiny, tmp_path):
+    data = wanted(tiny).model_dump()
+    data["references"].append(dict(data["references"][0], mask=None))
+    folder = tmp_path / "OUT"
+    job.run_job(folder, type(tiny.prepared.spec).build(data))
+    first, second = JobResults(folder).verdict().reconstructions
+    assert (first.reference, second.reference) == (0, 1) and first.fsc_after != second.fsc_after and not first.fault + second.fault
+
+
+def test_on_a_gpu(finished, monkeypatch):
+    """The comparison on the pretended GPU finds what the CPU finds."""
+    from tests.pretend_gpu import PretendGpu
+    on_cpu, = reconstruct.reconstruct_job(finished, "C1")
+    with PretendGpu():
+        found, = reconstruct.reconstruct_job(finished, "C1", reconstruct.Place("cuda:0", 2 ** 30))
+    assert np.allclose(found.fsc_after, on_cpu.fsc_after, atol=1e-3) and found.after_angstrom == pytest.approx(on_cpu.after_angstrom, abs=0.02)
