@@ -6,6 +6,7 @@ import pytest
 
 from refmotion_plugin.engine.movies import buffers
 from refmotion_plugin.engine.movies.buffers import block_array
+from refmotion_plugin.engine.stages.memory import release
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +44,13 @@ def test_much_larger_blocks_are_given_back():
 def test_a_block_that_cannot_be_had_is_a_lack_of_memory():
     with pytest.raises(MemoryError, match="for frames"):
         block_array((1 << 62,), np.uint8, "frames")
+
+
+def test_spare_blocks_are_freed_on_request():
+    held = block_array((100, 100), np.uint8, "spectra")
+    held[...] = 7
+    place = address(block_array((100, 100), np.uint8, "frames"))
+    gc.collect()
+    assert buffers._spare["frames"].address == place
+    release("cpu")
+    assert not buffers._spare and (held == 7).all()         # what is in use stays

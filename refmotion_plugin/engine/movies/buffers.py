@@ -63,6 +63,12 @@ def _give_back(block, purpose):
         _spare.setdefault(purpose, block)
 
 
+def free_blocks():
+    """Give the blocks that are not in use back to the system."""
+    with _lock:
+        _spare.clear()
+
+
 def _register(address, size):
     """Whether CUDA accepts the memory as pinned."""
     code = int(torch.cuda.cudart().cudaHostRegister(address, size, 0))

@@ -85,6 +85,8 @@ def run_job(folder, spec, stage="all", recipes=None, listener=None):
             with contextlib.suppress(OSError):          # a full disk must not hide why the job stopped
                 status.event("stopped", reason=str(error) or type(error).__name__)
             raise
+        del job
+        release("cpu")          # movies and references: what follows, the report above all, has the memory to itself
         say_verdict(layout)
         status.event("finished", failed=len(outcome.failed))
         return outcome

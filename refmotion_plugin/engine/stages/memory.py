@@ -12,7 +12,8 @@ import torch
 
 from refmotion_plugin.contract.errors import MovieError
 
-from .budget import GIB, Budget
+from ..movies.buffers import free_blocks
+from .budget import GIB, Budget, give_back
 
 CHUNK_BYTES = {"cpu": 4 * 2 ** 20, "cuda": 2 ** 30}     # of patches and their transforms at a time: the CPU's cache, or enough to fill a GPU
 DECODED_AT_ONCE = 3
@@ -178,6 +179,7 @@ def within_memory(work):
 
     @functools.wraps(work)
     def careful(*args, **kwargs):
+        """``work`` until it fits."""
         given = names.bind(*args, **kwargs).arguments
         movie, particles, device = given["movie"], given["particles"], str(given["prepared"].device)
         while True:
@@ -199,7 +201,9 @@ def within_memory(work):
 
 
 def release(device):
-    """Give back what is no longer needed."""
+    """Give back what is no longer needed: blocks kept for a next movie too."""
     gc.collect()
+    free_blocks()
+    give_back()
     if str(device).startswith("cuda"):
         torch.cuda.empty_cache()
