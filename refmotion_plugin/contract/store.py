@@ -1,4 +1,5 @@
 """Results on disk: arrays as NPZ whose keys are the records' own names (which carry the unit), numbers as JSON. No pickle."""
+import io
 from dataclasses import asdict, fields
 
 import numpy as np
@@ -15,9 +16,15 @@ _TEXT_FIELDS = ("micrograph", "stop_reason", "normalisation", "source")
 
 
 def _save(path, record):
-    arrays = {f.name: np.asarray(getattr(record, f.name)) for f in fields(record)}
+    _save_arrays(path, schema=np.int64(SCHEMA), **{f.name: np.asarray(getattr(record, f.name)) for f in fields(record)})
+
+
+def _save_arrays(path, **arrays):
+    """Made in memory: an archive that a full disk interrupts complains once more, with a traceback, when Python throws it away."""
+    whole = io.BytesIO()
+    np.savez(whole, **arrays)
     with atomic_write(path) as file:
-        np.savez(file, schema=np.int64(SCHEMA), **arrays)
+        file.write(whole.getbuffer())
 
 
 def _load(path, kind):
@@ -109,8 +116,7 @@ def load_judged(path):
 
 def save_thumbnail(path, image, pixel_angstrom):
     """Write a small average of a movie: ``image`` (h, w) uint8, ``pixel_angstrom`` of it."""
-    with atomic_write(path) as file:
-        np.savez(file, image=image, pixel_angstrom=np.float64(pixel_angstrom))
+    _save_arrays(path, image=image, pixel_angstrom=np.float64(pixel_angstrom))
 
 
 def load_thumbnail(path):

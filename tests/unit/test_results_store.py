@@ -1,5 +1,7 @@
 """Stores: what is saved is loaded, whatever it holds; unknown and missing keys are sentences."""
+import gc
 import json
+import sys
 from dataclasses import asdict, fields
 
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from refmotion_plugin.contract import store
+from refmotion_plugin.contract import layout, store
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.records import DoseWeights, FccTable, Hyperparameters, Trajectories
 from refmotion_plugin.contract.results import JobResults, MovieState, read_status
@@ -60,6 +62,18 @@ def test_the_same_values_give_the_same_bytes(tmp_path):
     store.save_fcc(tmp_path / "a.npz", fcc)
     store.save_fcc(tmp_path / "b.npz", fcc)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_a_full_disk_is_said_once(tmp_path, monkeypatch):
+    """On a device that is always full: the sentence, and nothing more when what was half written is thrown away."""
+    afterwards = []
+    monkeypatch.setattr(sys, "unraisablehook", afterwards.append)
+    monkeypatch.setattr(layout, "_temporary_beside", lambda path: str(tmp_path / "full"))
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(InputError, match="no space left on disk while writing .*thumbnail.npz"):
+        store.save_thumbnail(tmp_path / "thumbnail.npz", np.ones((400, 400), np.uint8), 1.0)
+    gc.collect()
+    assert not afterwards and not list(tmp_path.iterdir())
 
 
 def test_files_of_another_kind_are_named(tmp_path):
