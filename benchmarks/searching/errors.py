@@ -53,11 +53,16 @@ class KeptMovie:
     truth: np.ndarray
     weights: np.ndarray
 
+    @property
+    def where(self):
+        """What a prior asks of a movie."""
+        return self.position, self.dose, torch.from_numpy(self.initial).mean(0)
+
     def error(self, hyper) -> tuple[float, float]:
         """(all frames, first five) under a set of hyperparameters, with the movie's own strength if the set has a spread."""
-        fit = fit_trajectories(self.maps, build_prior([hyper], self.position, self.dose))
-        own = adapt_strength(hyper, fit, self.maps, self.position, self.dose)
-        fit = fit if own is hyper else fit_trajectories(self.maps, build_prior([own], self.position, self.dose))
+        fit = fit_trajectories(self.maps, build_prior([hyper], *self.where))
+        own = adapt_strength(hyper, fit, self.maps, *self.where)
+        fit = fit if own is hyper else fit_trajectories(self.maps, build_prior([own], *self.where))
         found = trajectory_error(self.initial + fit.deviation[0].cpu().numpy(), self.truth, self.weights)
         return found.all_frames, found.first_five
 

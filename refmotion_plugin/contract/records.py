@@ -114,7 +114,8 @@ class Hyperparameters:
 
     Units: ``velocity_sigma`` A per (e/A^2); ``correlation_distance_angstrom`` A; ``acceleration_sigma`` A per (e/A^2);
     ``early_factor`` (beta) and ``early_dose_e_per_A2`` (tau): sigma(N) = sigma (1 + beta exp(-N / tau)) of dose N;
-    ``jitter_angstrom`` white per particle and frame; ``global_angstrom`` free shift of the whole frame;
+    ``jitter_angstrom`` white per particle and frame; ``global_angstrom`` free shift of the whole frame: error of the input's rigid
+    motion; ``common_sigma`` A per (e/A^2): how much the rigid motion itself changes its velocity from frame to frame (0: not limited);
     ``offset_angstrom`` constant error of each catalogue position. ``kernel``: "matern" or "exponential" in space.
     ``correlated_acceleration``: accelerations share the spatial kernel (else independent per particle).
     ``movie_spread``: natural-log standard deviation of each movie's own strength around these values (velocity, acceleration,
@@ -132,6 +133,7 @@ class Hyperparameters:
     kernel: str
     correlated_acceleration: bool
     movie_spread: float
+    common_sigma: float = 0.0
 
 
 @dataclass(frozen=True)

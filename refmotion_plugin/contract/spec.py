@@ -218,7 +218,7 @@ def _short(text):
 DEFAULT_HYPERPARAMETERS = Hyperparameters(
     velocity_sigma=0.46, correlation_distance_angstrom=1500.0, acceleration_sigma=0.032, early_factor=25.0,
     early_dose_e_per_A2=3.3, jitter_angstrom=0.15, global_angstrom=0.40, offset_angstrom=15.0, kernel="matern",
-    correlated_acceleration=True, movie_spread=1.5)
+    correlated_acceleration=True, movie_spread=1.5, common_sigma=0.3)
 """The prior used when none is given; the values' source is the table in docs/method.md."""
 
 

@@ -11,7 +11,7 @@ from .records import DoseWeights, FccTable, Hyperparameters, Trajectories
 from .spec import DEFAULT_HYPERPARAMETERS, SCHEMA
 from .verdict import JudgedMovie
 
-_MAY_BE_ZERO = ("early_factor", "jitter_angstrom", "global_angstrom", "movie_spread")
+_MAY_BE_ZERO = ("early_factor", "jitter_angstrom", "global_angstrom", "movie_spread", "common_sigma")
 _TEXT_FIELDS = ("micrograph", "stop_reason", "normalisation", "source")
 
 

@@ -6,13 +6,15 @@ priors are compared without a fit for each. Source of the principle: MacKay 1992
 
 A handful of frame x frame decompositions serves all modes: mode m of the spatial kernel (eigenvalue lambda_m) has the covariance
 N + lambda_m T: N = offset + jitter + noise, T the motion's own. One generalised eigendecomposition T = W diag(mu) W^T, N = W W^T makes
-all of them diagonal; the shift common to all particles is one more frame x frame matrix (Woodbury). Only for priors whose velocities
-and accelerations share the kernel.
+all of them diagonal; the shift common to all particles is one more frame x frame matrix (Woodbury). The course of the input counts as
+measured too (common.py). Only for priors whose velocities and accelerations share the kernel.
 """
 from dataclasses import dataclass
+from typing import Optional
 
 import torch
 
+from .common import common_shift
 from .correlate import CorrelationMaps
 from .fit import Fit, Metric, fit_trajectories
 from .prior import build_prior, motion_covariance, spatial_modes
@@ -22,30 +24,34 @@ LEAST_CURVATURE = 1e-6     # 1/A^2: frames without signal measure nothing
 
 @dataclass(frozen=True)
 class Measured:
-    """One movie as measurements: ``deviation`` (P, F, 2) A with inverse variances ``curvature`` (F,) per axis, 1/A^2; where and when."""
+    """One movie as measurements: ``deviation`` (P, F, 2) A with inverse variances ``curvature`` (F,) per axis, 1/A^2; where and when.
+
+    ``course_yx_angstrom`` (F, 2) the input's rigid motion, None: unknown.
+    """
 
     deviation: torch.Tensor
     curvature: torch.Tensor
     position_yx_angstrom: torch.Tensor
     dose_e_per_A2: torch.Tensor
+    course_yx_angstrom: Optional[torch.Tensor] = None
 
     def prior(self, hypers):
         """The priors of hyperparameter sets at these positions and doses."""
-        return build_prior(hypers, self.position_yx_angstrom, self.dose_e_per_A2)
+        return build_prior(hypers, self.position_yx_angstrom, self.dose_e_per_A2, self.course_yx_angstrom)
 
 
-def measured_around(fit: Fit, maps: CorrelationMaps, position_yx_angstrom, dose_e_per_A2):
+def measured_around(fit: Fit, maps: CorrelationMaps, position_yx_angstrom, dose_e_per_A2, course_yx_angstrom=None):
     """The measurements that the maps amount to near the first set of a fit."""
     curvature = maps.curvature.mean(0).to(torch.float64).clamp(min=LEAST_CURVATURE)
-    return Measured(fit.deviation[0] + fit.force[0] / curvature[:, None], curvature, position_yx_angstrom, dose_e_per_A2)
+    return Measured(fit.deviation[0] + fit.force[0] / curvature[:, None], curvature, position_yx_angstrom, dose_e_per_A2, course_yx_angstrom)
 
 
-def measure(maps: CorrelationMaps, hyper, position_yx_angstrom, dose_e_per_A2):
+def measure(maps: CorrelationMaps, hyper, position_yx_angstrom, dose_e_per_A2, course_yx_angstrom=None):
     """Fit under one set; returns the measurements around it and the logarithm of the evidence there, from the maps themselves."""
-    prior = build_prior([hyper], position_yx_angstrom, dose_e_per_A2)
+    prior = build_prior([hyper], position_yx_angstrom, dose_e_per_A2, course_yx_angstrom)
     fit = fit_trajectories(maps, prior)
-    found = measured_around(fit, maps, position_yx_angstrom, dose_e_per_A2)
-    return found, float(-fit.energy[0] - Metric(prior, found.curvature[None]).log_determinant()[0])
+    found = measured_around(fit, maps, position_yx_angstrom, dose_e_per_A2, course_yx_angstrom)
+    return found, float(prior.shift.log_probability[0] - fit.energy[0] - Metric(prior, found.curvature[None]).log_determinant()[0])
 
 
 def log_evidence(hypers, measured: Measured, noise_factor=None):
@@ -62,32 +68,20 @@ def log_evidence(hypers, measured: Measured, noise_factor=None):
     fixed = column("offset_angstrom")[:, None, None] ** 2 * torch.ones_like(eye) + noise + column("jitter_angstrom")[:, None, None] ** 2 * eye
     motion = torch.stack([motion_covariance(h, dose) for h in hypers])
     kernels = [(h.correlation_distance_angstrom, h.kernel) for h in hypers]
+    shift = common_shift(hypers, dose, measured.course_yx_angstrom)
     found = torch.empty(len(hypers), dtype=torch.float64, device=curvature.device)
     for kernel in dict.fromkeys(kernels):
         which = [i for i, own in enumerate(kernels) if own == kernel]
         found[which] = _log_normal(measured.deviation, *spatial_modes(*kernel, measured.position_yx_angstrom), fixed[which], motion[which],
-                                   column("global_angstrom")[which] ** 2)
-    return found
+                                   shift.mean[which], shift.factor[which])
+    return found + shift.log_probability
 
 
-def evidence_of_scales(hyper, pairs, measured, curvature, position_yx_angstrom, dose_e_per_A2):
-    """log p(measured | prior) up to a constant, both axes together, float64 (b,).
-
-    ``pairs`` b (factor of velocity, acceleration and jitter; factor of the global shift); ``measured`` (P, F, 2) A; ``curvature``
-    (F,) inverse variances per axis; ``hyper`` with correlated accelerations.
-    """
-    scales = torch.tensor(pairs, dtype=torch.float64, device=measured.device)
-    eye = torch.eye(measured.shape[1], dtype=torch.float64, device=measured.device)
-    eigenvalue, modes = spatial_modes(hyper.correlation_distance_angstrom, hyper.kernel, position_yx_angstrom)
-    motion = scales[:, 0, None, None] ** 2
-    fixed = hyper.offset_angstrom ** 2 * torch.ones_like(eye) + torch.diag(1.0 / curvature) + motion * hyper.jitter_angstrom ** 2 * eye
-    return _log_normal(measured, eigenvalue, modes, fixed, motion * motion_covariance(hyper, dose_e_per_A2), (scales[:, 1] * hyper.global_angstrom) ** 2)
-
-
-def _log_normal(measured, eigenvalue, modes, fixed, motion, variance):
+def _log_normal(measured, eigenvalue, modes, fixed, motion, mean, factor):
     """Logarithm of the normal density of measurements, without its 2 pi.
 
-    Covariances: ``fixed`` (b, F, F) in all modes, ``motion`` (b, F, F) times each mode's eigenvalue, ``variance`` (b,) of the common shift.
+    Covariances: ``fixed`` (b, F, F) in all modes, ``motion`` (b, F, F) times each mode's eigenvalue; ``mean`` (b, F, 2) and
+    ``factor`` (b, F, F) of the common shift.
     """
     n, eye = len(measured), torch.eye(measured.shape[1], dtype=torch.float64, device=measured.device)
     root = torch.linalg.cholesky(fixed)                                                     # (b, F, F)
@@ -96,13 +90,15 @@ def _log_normal(measured, eigenvalue, modes, fixed, motion, variance):
     mu, turn = torch.linalg.eigh(0.5 * (whitened + whitened.transpose(-1, -2)))
     inverse = turn.transpose(-1, -2) @ torch.linalg.solve_triangular(root, eye.expand_as(root), upper=False)        # W^-1
     size = 1.0 + eigenvalue[:, None] * mu.clamp(min=0.0)[:, None]                           # (b, mode, i)
-    z = torch.einsum("bif,mfa->bmia", inverse, torch.einsum("pm,pfa->mfa", modes, measured))
+    sums = modes.sum(0)
+    centred = torch.einsum("pm,pfa->mfa", modes, measured) - sums[:, None, None] * mean[:, None]                      # (b, mode, F, axis)
+    z = torch.einsum("bif,bmfa->bmia", inverse, centred)
     squares = (z ** 2 / size[..., None]).sum((1, 2, 3))
     logarithm = 2.0 * n * root.diagonal(dim1=-2, dim2=-1).log().sum(-1) + size.log().sum((1, 2))
-    sums = modes.sum(0)
-    shared = inverse.transpose(-1, -2) @ ((sums[:, None] ** 2 / size).sum(1)[..., None] * inverse)
-    schur = torch.linalg.cholesky(eye + variance[:, None, None] * 0.5 * (shared + shared.transpose(-1, -2)))
-    force = inverse.transpose(-1, -2) @ (sums[:, None, None] * z / size[..., None]).sum(1)  # (b, F, axis)
-    taken = variance * torch.linalg.solve_triangular(schur, force, upper=False).square().sum((1, 2))
+    response = inverse @ factor                                                             # (b, i, F g)
+    shared = response.transpose(-1, -2) @ ((sums[:, None] ** 2 / size).sum(1)[..., None] * response)
+    schur = torch.linalg.cholesky(eye + 0.5 * (shared + shared.transpose(-1, -2)))
+    force = response.transpose(-1, -2) @ (sums[:, None, None] * z / size[..., None]).sum(1)    # (b, F g, axis)
+    taken = torch.linalg.solve_triangular(schur, force, upper=False).square().sum((1, 2))
     logarithm = logarithm + 2.0 * schur.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return -0.5 * (squares - taken) - logarithm

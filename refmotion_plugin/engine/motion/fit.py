@@ -36,8 +36,8 @@ class Fit:
 class Metric:
     """Inverse of the prior + mean data curvature: exact for equal particles, blocks of modes joined by the global shift.
 
-    Per mode m: A_m = 1 + L_m^T h L_m; coupling to the global shift B_m = L_m^T h s u_m, u_m = sum of mode m over particles;
-    its own block 1 + P s^2 h. Schur complement S = G - sum_m B_m^T A_m^-1 B_m (frame x frame).
+    Per mode m: A_m = 1 + L_m^T h L_m; coupling to the shift B_m = L_m^T h s u_m, s its factor, u_m = sum of mode m over particles;
+    its own block 1 + P s^T h s. Schur complement S = G - sum_m B_m^T A_m^-1 B_m (frame x frame).
     """
 
     def __init__(self, prior: MotionPrior, curvature):
@@ -45,11 +45,11 @@ class Metric:
         weighted = curvature[:, None, :, None] * prior.factor                            # (b, P, F, F)
         self.blocks = torch.linalg.cholesky(prior.factor.transpose(-1, -2) @ weighted + eye)
         sums = prior.modes.sum(1)                                               # (b, P)
-        scale = (prior.global_sd[:, None] * sums)[..., None, None]
-        self.coupling = weighted.transpose(-1, -2) * scale                      # (b, P, F z, F g)
+        shift = prior.shift.factor
+        self.coupling = weighted.transpose(-1, -2) @ shift[:, None] * sums[..., None, None]      # (b, P, F z, F g)
         self.solved = torch.cholesky_solve(self.coupling, self.blocks)
         n = prior.shape[1]
-        own = torch.diag_embed(1.0 + n * prior.global_sd[:, None] ** 2 * curvature)
+        own = eye + n * shift.transpose(-1, -2) @ (curvature[..., None] * shift)
         schur = own - torch.einsum("bmfg,bmfh->bgh", self.coupling, self.solved)
         self.schur = torch.linalg.cholesky(0.5 * (schur + schur.transpose(-1, -2)))
 
@@ -80,9 +80,7 @@ class Metric:
     def _shift_root(self, prior):
         """Root (b, P, F g, F) of what the global shift's own uncertainty adds: it reaches every particle through its unit
         response minus what the modes take up."""
-        eye = torch.eye(self.schur.shape[-1], dtype=torch.float64, device=self.schur.device)
-        response = prior.global_sd[:, None, None, None] * eye - torch.einsum(
-            "bpm,bmfg->bpfg", prior.modes, prior.factor @ self.solved)
+        response = prior.shift.factor[:, None] - torch.einsum("bpm,bmfg->bpfg", prior.modes, prior.factor @ self.solved)
         return torch.linalg.solve_triangular(self.schur[:, None], response.transpose(-1, -2), upper=False)
 
 

@@ -1,6 +1,6 @@
 """The motion prior: a Gaussian over the deviations of all particles and frames of a movie from the input motion.
 
-deviation[p, f] = smooth[p, f] + offset[p] + jitter[p, f] + shift[f], per axis. ``smooth`` is given by its velocities and
+deviation[p, f] = smooth[p, f] + offset[p] + jitter[p, f] + shift[f], per axis, ``shift`` as in common.py. ``smooth`` is given by its velocities and
 accelerations, both with the standard deviation sigma (1 + beta exp(-N / tau)) at dose N, correlated over particles by the kernel K.
 In the basis K = U diag(lambda) U^T each mode has one (frame x frame) covariance: everything costs one small factorisation per mode.
 Sources: Zivanov, Nakane & Scheres 2019, eqs. 5-8 (velocity and acceleration); the dose dependence, jitter and shift are ours.
@@ -12,6 +12,8 @@ import torch
 
 from refmotion_plugin.contract.records import Hyperparameters
 
+from .common import CommonShift, acceleration_sd, common_shift
+
 EIGENVALUE_FLOOR = 1e-6     # of the largest: modes below cannot be told from zero motion
 
 
@@ -20,12 +22,12 @@ class MotionPrior:
     """Factors of the prior covariance of one movie; b = hyperparameter sets solved together.
 
     ``modes`` (b, P, P) columns are spatial modes; ``factor`` (b, P, F, F) lower Cholesky factors of the modes' covariances;
-    ``global_sd`` (b,) A. Coordinates are whitened: z (b, P, F, 2) for the modes, g (b, F, 2) for the global shift.
+    ``shift`` what all particles share. Coordinates are whitened: z (b, P, F, 2) for the modes, g (b, F, 2) for the shift.
     """
 
     modes: torch.Tensor
     factor: torch.Tensor
-    global_sd: torch.Tensor
+    shift: CommonShift
 
     @property
     def shape(self):
@@ -35,12 +37,12 @@ class MotionPrior:
     def deviation(self, z, g):
         """Whitened coordinates -> deviation (b, P, F, 2), A."""
         smooth = torch.einsum("bpm,bmfa->bpfa", self.modes, self.factor @ z)
-        return smooth + (self.global_sd[:, None, None] * g)[:, None]
+        return smooth + (self.shift.mean + self.shift.factor @ g)[:, None]
 
     def adjoint(self, gradient):
-        """Transpose of :meth:`deviation`: (b, P, F, 2) -> z and g parts."""
+        """Transpose of the linear part of :meth:`deviation`: (b, P, F, 2) -> z and g parts."""
         z = self.factor.transpose(-1, -2) @ torch.einsum("bpm,bpfa->bmfa", self.modes, gradient)
-        return z, self.global_sd[:, None, None] * gradient.sum(1)
+        return z, self.shift.factor.transpose(-1, -2) @ gradient.sum(1)
 
 
 def spatial_kernel(distance_angstrom, correlation_angstrom, kind):
@@ -69,15 +71,15 @@ def temporal_precisions(hyper: Hyperparameters, dose_e_per_A2):
     if n < 3:
         return velocity, torch.zeros_like(velocity)
     second = torch.diff(first, dim=0)
-    sd_acceleration = hyper.acceleration_sigma * 0.5 * (step[1:] + step[:-1]) * early(dose_e_per_A2[1:-1])
+    sd_acceleration = acceleration_sd(hyper, hyper.acceleration_sigma, dose_e_per_A2)
     return velocity, second.T @ (second / sd_acceleration[:, None] ** 2)
 
 
-def build_prior(hypers, position_yx_angstrom, dose_e_per_A2):
+def build_prior(hypers, position_yx_angstrom, dose_e_per_A2, course_yx_angstrom=None):
     """Prior factors for one movie and one or more hyperparameter sets.
 
-    ``hypers`` list of Hyperparameters; ``position_yx_angstrom`` (P, 2) and ``dose_e_per_A2`` (F,) float64 tensors. With one
-    frame there is nothing but the offset and the jitter.
+    ``hypers`` list of Hyperparameters; ``position_yx_angstrom`` (P, 2), ``dose_e_per_A2`` (F,) and, if known, the input's rigid motion
+    ``course_yx_angstrom`` (F, 2), float64 tensors. With one frame there is nothing but the offset, the jitter and the shift.
     """
     shared = {}
     for h in hypers:
@@ -86,8 +88,7 @@ def build_prior(hypers, position_yx_angstrom, dose_e_per_A2):
             shared[key] = spatial_modes(*key, position_yx_angstrom)
     spatial = [shared[h.correlation_distance_angstrom, h.kernel] for h in hypers]
     factor = torch.stack([_factors(h, eigenvalue, dose_e_per_A2) for h, (eigenvalue, _) in zip(hypers, spatial)])
-    global_sd = torch.tensor([h.global_angstrom for h in hypers], dtype=torch.float64, device=position_yx_angstrom.device)
-    return MotionPrior(torch.stack([modes for _, modes in spatial]), factor, global_sd)
+    return MotionPrior(torch.stack([modes for _, modes in spatial]), factor, common_shift(hypers, dose_e_per_A2, course_yx_angstrom))
 
 
 def spatial_modes(correlation_angstrom, kind, position):

@@ -148,12 +148,13 @@ def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared, passes=N
     maps = correlation_maps(view.spectra, model, window, view.residual_yx_angstrom)
     position = torch.from_numpy(view.particles.position_yx_angstrom).to(prepared.device)
     dose = torch.from_numpy(view.dose_e_per_A2).to(prepared.device)
-    fit = fit_trajectories(maps, build_prior([prepared.hyperparameters], position, dose))
+    initial = torch.from_numpy(view.initial_yx_angstrom).to(prepared.device)
+    where = position, dose, initial.mean(0)
+    fit = fit_trajectories(maps, build_prior([prepared.hyperparameters], *where))
     if passes == 1:
         return fit, model
-    own = adapt_strength(prepared.hyperparameters, fit, maps, position, dose)
-    prior = build_prior([own], position, dose)
-    initial = torch.from_numpy(view.initial_yx_angstrom).to(prepared.device)
+    own = adapt_strength(prepared.hyperparameters, fit, maps, *where)
+    prior = build_prior([own], *where)
     for _ in range(passes - 1):
         blur = motion_inside_frames(initial + fit.deviation[0])
         turn = blur.norm(dim=-1).square().mean(0).sqrt() * band

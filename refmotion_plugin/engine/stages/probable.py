@@ -18,7 +18,7 @@ from .validate import TuningSet
 # lowest, highest, and how many natural logarithms from the default are nothing special
 _RANGE = {"velocity_sigma": (0.002, 20.0, 2.0), "acceleration_sigma": (0.0005, 20.0, 2.0), "correlation_distance_angstrom": (200.0, 5e4, 1.0),
           "early_factor": (0.02, 200.0, 1.5), "early_dose_e_per_A2": (0.5, 20.0, 0.7), "jitter_angstrom": (0.005, 2.0, 2.0),
-          "global_angstrom": (0.005, 3.0, 2.0)}
+          "global_angstrom": (0.005, 3.0, 2.0), "common_sigma": (0.002, 20.0, 2.0)}
 PARAMETERS = tuple(Parameter(name, low, high, getattr(DEFAULT_HYPERPARAMETERS, name), width) for name, (low, high, width) in _RANGE.items())
 NOISE = Parameter("noise_factor", 0.75, 1.6, 1.0, 0.1)
 MAX_ITERATIONS = 12
@@ -61,8 +61,7 @@ def most_probable(tuning_set: TuningSet, start: Hyperparameters, rounds):
 
 def _round(tuning_set, hyper, place, scales):
     scales = scales or [(1.0, 1.0)] * len(tuning_set)
-    data = _Linear(hyper, [measure(m.low, scaled(hyper, *s), m.position_yx_angstrom, m.dose_e_per_A2)[0]
-                           for m, s in zip(tuning_set, scales)], scales)
+    data = _Linear(hyper, [measure(m.low, scaled(hyper, *s), *m.where)[0] for m, s in zip(tuning_set, scales)], scales)
     place, _ = climb(data.values_of, data.parameters, place, MAX_ITERATIONS)
     return data.at(place), place, data
 
@@ -119,11 +118,10 @@ def own_probability(tuning_set: TuningSet, hyper):
     """Logarithm of the evidence of all movies under one set, each with its own strength if the set allows that, times all priors."""
     total = 0.0
     for movie in tuning_set:
-        place = movie.position_yx_angstrom, movie.dose_e_per_A2
-        measured, evidence = measure(movie.low, hyper, *place)
+        measured, evidence = measure(movie.low, hyper, *movie.where)
         if hyper.movie_spread > 0:
             own = own_scales(hyper, measured)
-            evidence = measure(movie.low, scaled(hyper, *own), *place)[1]
+            evidence = measure(movie.low, scaled(hyper, *own), *movie.where)[1]
             evidence -= sum(math.log(v) ** 2 for v in own) / (2 * hyper.movie_spread ** 2)
         total += evidence
     searched = [p for p in PARAMETERS if getattr(hyper, p.name) > 0]

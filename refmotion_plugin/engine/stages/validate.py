@@ -4,6 +4,7 @@ opposite half. What a movie needs for that is kept in memory, or on disk beyond 
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 import torch
@@ -34,6 +35,12 @@ class TuningMovie:
     high: CorrelationMaps
     position_yx_angstrom: torch.Tensor
     dose_e_per_A2: torch.Tensor
+    course_yx_angstrom: Optional[torch.Tensor] = None        # the input's rigid motion (F, 2)
+
+    @property
+    def where(self):
+        """What a prior asks of a movie: positions, doses and the input's course."""
+        return self.position_yx_angstrom, self.dose_e_per_A2, self.course_yx_angstrom
 
     @property
     def n_particles(self):
@@ -68,15 +75,16 @@ def prepare_tuning(movie, particles, prepared: Prepared):
     k_cut, k_max = split_frequency(prepared, view.grid.pixel_angstrom)
     k = view.grid.shell_frequency_per_angstrom(noise.device, torch.float64)
     band = band_indicator(view, prepared)
-    from_start = torch.from_numpy(view.initial_yx_angstrom).to(noise.device) + first.deviation[0]
-    blur = motion_inside_frames(from_start)
+    initial = torch.from_numpy(view.initial_yx_angstrom).to(noise.device)
+    blur = motion_inside_frames(initial + first.deviation[0])
     radius = prepared.spec.alignment.search_radius_angstrom
     maps = []
     for template, inside, limit in ((own, k <= k_cut, k_cut), (opposite, k > k_cut, k_max)):
         part = SignalModel(view.grid, template, band * inside, model.damage, model.noise, blur)
         maps.append(correlation_maps(view.spectra, part, Window.covering(radius, limit), view.residual_yx_angstrom))
     position = torch.from_numpy(particles.position_yx_angstrom).to(noise.device)
-    return TuningMovie(movie.micrograph, maps[0], maps[1], position, torch.from_numpy(view.dose_e_per_A2).to(noise.device))
+    dose = torch.from_numpy(view.dose_e_per_A2).to(noise.device)
+    return TuningMovie(movie.micrograph, maps[0], maps[1], position, dose, initial.mean(0))
 
 
 def rigid(hyper):
@@ -92,7 +100,7 @@ def try_hyperparameters(movie: TuningMovie, hypers):
     ``movie_spread`` > 0 is first adapted to the movie by its low-band evidence.
     """
     adapted = [scaled(h, *movie_scales(movie, h)) if h.movie_spread > 0 else h for h in hypers]
-    fit = fit_trajectories(movie.low, build_prior(adapted, movie.position_yx_angstrom, movie.dose_e_per_A2))
+    fit = fit_trajectories(movie.low, build_prior(adapted, *movie.where))
     length = torch.diff(fit.deviation, dim=2).norm(dim=-1).sum(-1)                    # (b, P)
     activity = torch.quantile(length, ACTIVITY_PERCENTILE / 100.0, dim=1)
     return Outcome(-judged(movie, fit.deviation).T.cpu().numpy(), activity.cpu().numpy(), tuple(fit.reason))
@@ -109,7 +117,7 @@ def judged(movie: TuningMovie, deviation):
 
 def movie_scales(movie: TuningMovie, hyper):
     """(motion, shift) by which the movie's low-band evidence scales a set with ``movie_spread`` > 0."""
-    return own_scales(hyper, measure(movie.low, hyper, movie.position_yx_angstrom, movie.dose_e_per_A2)[0])
+    return own_scales(hyper, measure(movie.low, hyper, *movie.where)[0])
 
 
 class TuningSet:
