@@ -29,11 +29,13 @@ HYPERPARAMETERS = {
     "early_factor": ("β", "", "velocity and acceleration are 1 + β times stronger at dose 0"),
     "early_dose_e_per_A2": ("τ", "e/Å²", "dose over which that fades"),
     "jitter_angstrom": ("σ_j", "Å", "independent motion of each particle in each frame"),
-    "global_angstrom": ("σ_g", "Å", "free shift of the whole frame: errors of the input's rigid shifts"),
+    "global_angstrom": ("σ_g", "Å", "shift of the whole frame: error of the input's rigid motion"),
     "offset_angstrom": ("σ_o", "Å", "constant error of each particle's catalogue position"),
     "kernel": ("K", "", "correlation over distance: `matern` (3/2) or `exponential`"),
     "correlated_acceleration": ("", "", "accelerations are correlated over distance like velocities"),
-    "movie_spread": ("", "ln", "how much the strengths of a movie may differ from these (standard deviation); 0: not at all")}
+    "movie_spread": ("", "ln", "how much the strengths of a movie may differ from these (standard deviation); 0: not at all"),
+    "common_sigma": ("σ_c", "Å per e/Å²", "how much the velocity of the whole movie changes from frame to frame: what is rougher in the input's "
+                     "rigid motion is its error; 0: nothing is known of that, the input is taken as it is")}
 
 HEAD = """# Parameters
 

@@ -1,6 +1,6 @@
 """Results on disk: arrays as NPZ whose keys are the records' own names (which carry the unit), numbers as JSON. No pickle."""
 import io
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 
 import numpy as np
 
@@ -144,6 +144,7 @@ def load_hyperparameters(path):
         raise InputError("hyperparameters file %s cannot be read as JSON: give the hyperparameters.json of a job" % path)
     data.pop("schema", None)
     names = [f.name for f in fields(Hyperparameters)]
+    data = {**{f.name: f.default for f in fields(Hyperparameters) if f.default is not MISSING}, **data}     # files of earlier versions lack them
     unknown, missing = sorted(set(data) - set(names)), [n for n in names if n not in data]
     if unknown or missing:
         raise InputError("hyperparameters file %s has %s: all of %s are needed and nothing else" % (

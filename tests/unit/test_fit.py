@@ -10,7 +10,7 @@ from refmotion_plugin.engine.maths.minimise import CONVERGED, ITERATION_LIMIT
 from refmotion_plugin.engine.motion import fit as fit_module
 from refmotion_plugin.engine.motion.adapt import adapt_strength, prior_evidence, scaled
 from refmotion_plugin.engine.motion.correlate import CorrelationMaps
-from refmotion_plugin.engine.motion.evidence import Measured, evidence_of_scales, log_evidence, measure
+from refmotion_plugin.engine.motion.evidence import Measured, log_evidence, measure
 from refmotion_plugin.engine.motion.fit import fit_trajectories
 from refmotion_plugin.engine.motion.prior import build_prior
 
@@ -38,8 +38,13 @@ def quadratic_maps(peak_yx, curvature, residual_yx=None):
     return CorrelationMaps(torch.from_numpy(samples), STEP, WIDTH // 2, torch.from_numpy(residual), torch.from_numpy(curvature))
 
 
-def prior_of(*hypers, seed=0):
-    return build_prior(list(hypers), torch.from_numpy(positions(seed)), torch.from_numpy(DOSES))
+def course(seed=3):
+    """A rough rigid motion of an input (F, 2)."""
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=(FRAMES, 2)).cumsum(0))
+
+
+def prior_of(*hypers, seed=0, course=None):
+    return build_prior(list(hypers), torch.from_numpy(positions(seed)), torch.from_numpy(DOSES), course)
 
 
 def dense_factor(prior, b=0):
@@ -47,7 +52,7 @@ def dense_factor(prior, b=0):
     n = PARTICLES * FRAMES
     modes, factor = prior.modes[b].numpy(), prior.factor[b].numpy()
     smooth = np.einsum("pm,mfg->pfmg", modes, factor).reshape(n, n)
-    shift = float(prior.global_sd[b]) * np.kron(np.ones((PARTICLES, 1)), np.eye(FRAMES))
+    shift = np.kron(np.ones((PARTICLES, 1)), prior.shift.factor[b].numpy())
     return np.hstack([smooth, shift])
 
 
@@ -56,8 +61,8 @@ def dense_posterior(prior, peak, curvature, b=0):
     root = dense_factor(prior, b)
     h = curvature.reshape(-1)
     covariance = root @ np.linalg.inv(np.eye(root.shape[1]) + root.T @ (h[:, None] * root)) @ root.T
-    mean = covariance @ (h[:, None] * peak.reshape(-1, 2))
-    return mean.reshape(peak.shape), np.sqrt(np.diag(covariance)).reshape(PARTICLES, FRAMES)
+    mean = covariance @ (h[:, None] * (peak - prior.shift.mean[b].numpy()).reshape(-1, 2))
+    return mean.reshape(peak.shape) + prior.shift.mean[b].numpy(), np.sqrt(np.diag(covariance)).reshape(PARTICLES, FRAMES)
 
 
 def peaks(seed=1, scale=1.5):
@@ -189,13 +194,13 @@ def dense_evidence(prior, peak, curvature, b=0):
     """log N(y; 0, C + 1/h) of both axes, without the constants that no prior changes."""
     root = dense_factor(prior, b)
     total = root @ root.T + np.diag(1.0 / curvature.reshape(-1))
-    y = peak.reshape(-1, 2)
-    return -np.linalg.slogdet(total)[1] - 0.5 * (y * np.linalg.solve(total, y)).sum()
+    y = (peak - prior.shift.mean[b].numpy()).reshape(-1, 2)
+    return float(prior.shift.log_probability[b]) - np.linalg.slogdet(total)[1] - 0.5 * (y * np.linalg.solve(total, y)).sum()
 
 
 def test_the_evidence_is_that_of_the_gaussian_model():
-    hypers = [HYPER, replace(HYPER, velocity_sigma=0.05), replace(HYPER, global_angstrom=1.0, jitter_angstrom=0.0)]
-    prior, peak = prior_of(*hypers), peaks()
+    hypers = [HYPER, replace(HYPER, velocity_sigma=0.05), replace(HYPER, global_angstrom=1.0, jitter_angstrom=0.0, common_sigma=2.0)]
+    prior, peak = prior_of(*hypers, course=course()), peaks()
     found = prior_evidence(prior, torch.from_numpy(peak), torch.from_numpy(CURVATURE)).numpy()
     dense = np.array([dense_evidence(prior, peak, curvatures("even"), b) for b in range(3)])
     np.testing.assert_allclose(np.diff(found), np.diff(dense), rtol=1e-6)
@@ -204,11 +209,12 @@ def test_the_evidence_is_that_of_the_gaussian_model():
 @pytest.mark.parametrize("hyper", [HYPER, replace(HYPER, kernel="exponential", jitter_angstrom=0.5), replace(HYPER, global_angstrom=0.0)])
 @pytest.mark.parametrize("frames", [FRAMES, 2, 1])
 def test_the_evidence_of_scales_is_that_of_the_scaled_priors(hyper, frames):
-    pairs = [(1.0, 1.0), (0.03, 1.0), (3.0, 0.1), (9.0, 2.0)]
+    pairs = [(1.0, 1.0), (0.03, 1.0, 3.0), (3.0, 0.1, 0.2), (9.0, 2.0)]
     measured, curvature = torch.from_numpy(peaks())[:, :frames], torch.from_numpy(CURVATURE)[:frames]
     place, dose = torch.from_numpy(positions()), torch.from_numpy(DOSES)[:frames]
-    found = evidence_of_scales(hyper, pairs, measured, curvature, place, dose).numpy()
-    expected = prior_evidence(build_prior([scaled(hyper, *pair) for pair in pairs], place, dose), measured, curvature).numpy()
+    hypers = [scaled(hyper, *pair) for pair in pairs]
+    found = log_evidence(hypers, Measured(measured, curvature, place, dose, course()[:frames])).numpy()
+    expected = prior_evidence(build_prior(hypers, place, dose, course()[:frames]), measured, curvature).numpy()
     np.testing.assert_allclose(np.diff(found), np.diff(expected), rtol=1e-6, atol=1e-8)
 
 
@@ -220,12 +226,12 @@ def test_independent_accelerations_are_adapted_too():
 
 
 def measured_at(peak):
-    return Measured(torch.from_numpy(peak), torch.from_numpy(CURVATURE), torch.from_numpy(positions()), torch.from_numpy(DOSES))
+    return Measured(torch.from_numpy(peak), torch.from_numpy(CURVATURE), torch.from_numpy(positions()), torch.from_numpy(DOSES), course())
 
 
 def test_the_evidence_of_sets_with_noise_factors_is_that_of_the_gaussian_model():
     hypers, peak = [HYPER, replace(HYPER, velocity_sigma=0.05, correlation_distance_angstrom=900.0), replace(HYPER, global_angstrom=1.0)], peaks()
-    prior, factor = prior_of(*hypers), np.array([1.0, 1.3, 0.8])
+    prior, factor = prior_of(*hypers, course=course()), np.array([1.0, 1.3, 0.8])
     found = log_evidence(hypers, measured_at(peak), torch.from_numpy(factor)).numpy()
     dense = np.array([dense_evidence(prior, peak, curvatures("even") / factor[b], b) for b in range(3)])
     np.testing.assert_allclose(np.diff(found), np.diff(dense), rtol=1e-6)
@@ -235,7 +241,7 @@ def test_the_evidence_from_maps_agrees_with_that_of_the_measurements_where_maps_
     peak, found = peaks(), []
     maps = quadratic_maps(peak, curvatures("even"))
     for hyper in (HYPER, replace(HYPER, velocity_sigma=0.05)):
-        measured, evidence = measure(maps, hyper, torch.from_numpy(positions()), torch.from_numpy(DOSES))
+        measured, evidence = measure(maps, hyper, torch.from_numpy(positions()), torch.from_numpy(DOSES), course())
         np.testing.assert_allclose(measured.deviation.numpy(), peak, atol=1e-3)
         found.append((evidence, float(log_evidence([hyper], measured)[0])))
     assert np.diff(found, axis=0)[0, 0] == pytest.approx(np.diff(found, axis=0)[0, 1], rel=1e-3)

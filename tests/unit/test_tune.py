@@ -13,6 +13,7 @@ from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, SearchSpec
 from refmotion_plugin.engine.motion.adapt import scaled
 from refmotion_plugin.engine.motion.fit import fit_trajectories
+from refmotion_plugin.engine.motion.common import acceleration_sd
 from refmotion_plugin.engine.motion.prior import build_prior
 from refmotion_plugin.engine.stages import probable, refine, tune, validate
 
@@ -146,7 +147,7 @@ def test_true_trajectories_are_judged_better_than_rigid_ones_and_than_wrong_ones
 
 
 def test_the_score_is_minus_the_judge_along_the_fitted_trajectories(movie):
-    fit = fit_trajectories(movie.low, build_prior([FIXED], movie.position_yx_angstrom, movie.dose_e_per_A2))
+    fit = fit_trajectories(movie.low, build_prior([FIXED], *movie.where))
     found = validate.try_hyperparameters(movie, [FIXED])
     np.testing.assert_allclose(found.score[:, 0], -validate.judged(movie, fit.deviation)[0])
     length = np.linalg.norm(np.diff(fit.deviation[0].numpy(), axis=1), axis=-1).sum(-1)
@@ -230,30 +231,39 @@ def test_an_unusable_movie_is_replaced_and_if_none_is_left_the_reason_is_said(ti
 DOSES = torch.arange(12, dtype=torch.float64) * 2.0 + 1.0
 
 
+def drawn_course(hyper, rng):
+    """A smooth course with the errors of a motion correction program, (F, 2), and these errors."""
+    acceleration = acceleration_sd(hyper, hyper.common_sigma, DOSES).numpy()[:, None] * rng.normal(size=(len(DOSES) - 2, 2))
+    true = np.concatenate([np.zeros((2, 2)), acceleration.cumsum(0).cumsum(0)]) + np.arange(len(DOSES))[:, None] * rng.normal(size=2)
+    error = hyper.global_angstrom * rng.normal(size=true.shape)
+    return torch.from_numpy(true + error), torch.from_numpy(error)
+
+
 def drawn_movie(hyper, seed, particles=40, sd=0.4):
     """A stand-in for a movie of the tuning set: measurements of motion that was drawn from a prior, with white noise."""
     rng = np.random.default_rng(seed)
     position = torch.from_numpy(rng.uniform(0, 4000, size=(particles, 2)))
     prior = probable.Measured(None, None, position, DOSES).prior([hyper])
-    z, g = (torch.from_numpy(rng.normal(size=shape)) for shape in ((1, particles, len(DOSES), 2), (1, len(DOSES), 2)))
-    motion = prior.deviation(z, g)[0] + sd * torch.from_numpy(rng.normal(size=(particles, len(DOSES), 2)))
-    return SimpleNamespace(low=motion, curvature=torch.full((len(DOSES),), sd ** -2, dtype=torch.float64), position_yx_angstrom=position,
-                           dose_e_per_A2=DOSES)
+    z = torch.from_numpy(rng.normal(size=(1, particles, len(DOSES), 2)))
+    course, error = drawn_course(hyper, rng)
+    motion = prior.deviation(z, torch.zeros(1, len(DOSES), 2, dtype=torch.float64))[0] - error + sd * torch.from_numpy(rng.normal(size=(particles, len(DOSES), 2)))
+    return SimpleNamespace(low=motion, curvature=torch.full((len(DOSES),), sd ** -2, dtype=torch.float64), where=(position, DOSES, course))
 
 
 def searched(monkeypatch, movies, start=FIXED, rounds=2):
     """most_probable on stand-ins: what is measured is known beforehand, whatever the fit."""
     curvature = movies[0].curvature
-    monkeypatch.setattr(probable, "measure", lambda maps, hyper, position, dose: (probable.Measured(maps, curvature, position, dose), 0.0))
+    monkeypatch.setattr(probable, "measure", lambda maps, hyper, *where: (probable.Measured(maps, curvature, *where), 0.0))
     return probable.most_probable(movies, start, rounds)
 
 
-TRUE = replace(FIXED, velocity_sigma=0.2, acceleration_sigma=0.02, correlation_distance_angstrom=2500.0, jitter_angstrom=0.3, global_angstrom=0.2)
+TRUE = replace(FIXED, velocity_sigma=0.2, acceleration_sigma=0.02, correlation_distance_angstrom=2500.0, jitter_angstrom=0.3, global_angstrom=0.2,
+               common_sigma=0.02)
 
 
 def test_the_parameters_that_motion_was_drawn_with_are_found_within_their_errors(monkeypatch):
     found = searched(monkeypatch, [drawn_movie(TRUE, seed) for seed in range(6)])
-    for name in ("velocity_sigma", "correlation_distance_angstrom", "jitter_angstrom", "global_angstrom"):
+    for name in ("velocity_sigma", "correlation_distance_angstrom", "jitter_angstrom", "global_angstrom", "common_sigma"):
         off = math.log(getattr(found.hyperparameters, name) / getattr(TRUE, name))
         assert abs(off) < 3 * found.errors[name] and found.errors[name] < 1.0, name
     assert found.noise_factor == pytest.approx(1.0, abs=0.1) and found.hyperparameters.movie_spread == 0.0

@@ -60,7 +60,7 @@ def most_probable(tuning_set: TuningSet, start: Hyperparameters, rounds):
 
 
 def _round(tuning_set, hyper, place, scales):
-    scales = scales or [(1.0, 1.0)] * len(tuning_set)
+    scales = scales or [(1.0, 1.0, 1.0)] * len(tuning_set)
     data = _Linear(hyper, [measure(m.low, scaled(hyper, *s), *m.where)[0] for m, s in zip(tuning_set, scales)], scales)
     place, _ = climb(data.values_of, data.parameters, place, MAX_ITERATIONS)
     return data.at(place), place, data
@@ -94,12 +94,12 @@ class _Linear:
 
 
 def movie_spread(data: _Linear, hyper):
-    """The most probable of ``SPREADS``, integrated over each movie's own motion and shift; 0 unless another is clearly better."""
+    """The most probable of ``SPREADS``, integrated over each movie's own motion, shift and course; 0 unless another is clearly better."""
     tables = []
     for one in data.measured:
-        for which in (0, 1):
-            pairs = [(math.exp(v), 1.0) if which == 0 else (1.0, math.exp(v)) for v in SPREAD_NODES]
-            tables.append(log_evidence([scaled(hyper, *pair) for pair in pairs], one).cpu().numpy())
+        for name in ("motion", "shift", "common"):
+            scales = [{"motion": 1.0, "shift": 1.0, name: math.exp(v)} for v in SPREAD_NODES]
+            tables.append(log_evidence([scaled(hyper, **scale) for scale in scales], one).cpu().numpy())
     gain = [_integrated(np.array(tables), spread) for spread in SPREADS]
     best = int(np.argmax(gain))
     return SPREADS[best] if gain[best] > gain[0] + SPREAD_MARGIN else 0.0
