@@ -43,7 +43,7 @@ def _run(options):
     if options.case == "cost":
         return cost.run(options.out, options.training_movies, options.training_limit, say)
     if options.case == "kinds":
-        return kinds.run(options.out, options.movies, say, options.only or (*kinds.KINDS, "bursts"))
+        return kinds.run(options.out, options.movies, say, options.only or (*kinds.KINDS, "bursts"), options.draw)
     return {"grid": grid, "seeds": seeds}[options.case].run(options.out, options.movies, say)
 
 
@@ -53,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the data sets and of RELION's runs")
     parser.add_argument("--movies", type=int, default=3, help="movies of each data set that are scored (default: %(default)s)")
     parser.add_argument("--only", nargs="+", metavar="MOTION", help="kinds: these only")
+    parser.add_argument("--draw", type=int, default=0, metavar="N",
+                        help="kinds: other draws of the same kinds of motion: added to the data sets' seeds; needs an OUT of its own (default: %(default)s)")
     parser.add_argument("--training-movies", type=int, default=6, help="cost: movies RELION trains on (default: %(default)s)")
     parser.add_argument("--training-limit", type=int, default=3600, metavar="S", help="cost: CPU seconds RELION may train; 0: not at all (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")

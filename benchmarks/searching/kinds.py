@@ -8,7 +8,7 @@ from pathlib import Path
 from comparison.report import markdown_table
 from refmotion_plugin.contract.spec import relion_prior
 
-from .data import KINDS, data_set
+from .data import CASES, KINDS, data_set
 from .errors import aligned_errors, kept_error, kept_movies
 from .relion_side import RelionSide
 from .search import as_numbers, searched
@@ -18,11 +18,11 @@ CONSTANT = tuple(itertools.product((0.2, 0.6, 1.2, 2.0), (3000, 8000, 20000), (2
 BOUND, EARLY_BOUND, ALL_BOUND = 1.02, 0.7, 0.87
 
 
-def run(out: Path, scored_movies: int, say, kinds=(*KINDS, "bursts")) -> tuple[str, dict]:
+def run(out: Path, scored_movies: int, say, kinds=(*KINDS, "bursts"), draw: int = 0) -> tuple[str, dict]:
     """Table and numbers; the bounds for early and all frames are for bursts, the others for every kind."""
     rows, data = [], {}
     for kind in kinds:
-        case = data[kind] = one_kind(out, kind, scored_movies)
+        case = data[kind] = one_kind(out, kind, scored_movies, draw)
         e, relion = case["errors"], case["relion"]
         against = [e["found"][0] / e["constant"][0], e["found"][0] / relion["best_all"][0], e["found"][1] / relion["best_all"][1]]
         both = lambda pair: f"{pair[0]:.3f}, {pair[1]:.3f}"
@@ -34,9 +34,9 @@ def run(out: Path, scored_movies: int, say, kinds=(*KINDS, "bursts")) -> tuple[s
     return markdown_table(header, rows), data
 
 
-def one_kind(out: Path, kind: str, scored_movies: int) -> dict:
-    """Errors of every way on the first movies of a data set; the search uses all of them."""
-    folder = data_set(out, kind)
+def one_kind(out: Path, kind: str, scored_movies: int, draw: int = 0) -> dict:
+    """Errors of every way on the first movies of a data set, its seed raised by ``draw``; the search uses all movies."""
+    folder = data_set(out, kind, seed=CASES[kind]["seed"] + draw)
     movies, of, job, found, seconds = searched(folder, 1000)
     movies = movies[:scored_movies]
     kept = kept_movies(folder, movies, of, job)

@@ -83,6 +83,6 @@ def test_a_movie_says_itself_how_smooth_its_course_is(true_sigma, expected):
     place = torch.from_numpy(rng.uniform(0, 3000, (particles, 2)))
     hyper = replace(HYPER, movie_spread=1.5, early_factor=0.0, common_sigma=0.1)
     measured = Measured(seen, torch.ones(frames, dtype=torch.float64), place, doses, torch.from_numpy(true + error))
-    common = 0.1 * own_scales(hyper, measured)[2]
+    common = 0.1 * own_scales(hyper, measured)[0].common
     assert common < 0.02 if expected == "smooth" else common > 0.7
-    assert own_scales(hyper, replace(measured, course_yx_angstrom=None))[2] == 1.0
+    assert own_scales(hyper, replace(measured, course_yx_angstrom=None))[0].common == 1.0

@@ -249,10 +249,10 @@ def test_the_evidence_from_maps_agrees_with_that_of_the_measurements_where_maps_
 
 @pytest.mark.parametrize("scale", [0.1, 0.4, 1.0])
 def test_the_strength_of_a_movie_follows_its_motion(scale):
-    """Motion drawn from the prior with all strengths times a factor: the factor is found within a third or so."""
+    """Motion drawn from the prior with its strengths times a factor: the factor is found within a third or so. Jitter stays."""
     hyper = replace(HYPER, offset_angstrom=0.5, jitter_angstrom=0.3, movie_spread=1.5)
     strong = 200.0 * np.ones((PARTICLES, FRAMES))
-    true = replace(hyper, **{n: scale * getattr(hyper, n) for n in ("velocity_sigma", "acceleration_sigma", "jitter_angstrom")})
+    true = replace(hyper, **{n: scale * getattr(hyper, n) for n in ("velocity_sigma", "acceleration_sigma")})
     found = []
     for seed in range(6):
         rng = np.random.default_rng(seed)
@@ -261,7 +261,8 @@ def test_the_strength_of_a_movie_follows_its_motion(scale):
         maps, prior = quadratic_maps(peak, strong), prior_of(hyper)
         adapted = adapt_strength(hyper, fit_trajectories(maps, prior), maps, torch.from_numpy(positions()), torch.from_numpy(DOSES))
         found.append(adapted.velocity_sigma / hyper.velocity_sigma)
-        assert adapted.acceleration_sigma / hyper.acceleration_sigma == pytest.approx(found[-1])
+        assert adapted.acceleration_sigma / hyper.acceleration_sigma == pytest.approx(found[-1], rel=0.5)
+        assert adapted.jitter_angstrom == hyper.jitter_angstrom
     assert np.exp(np.mean(np.log(found))) == pytest.approx(scale, rel=0.35)
 
 

@@ -9,7 +9,7 @@ N + lambda_m T: N = offset + jitter + noise, T the motion's own. One generalised
 all of them diagonal; the shift common to all particles is one more frame x frame matrix (Woodbury). The course of the input counts as
 measured too (common.py). Only for priors whose velocities and accelerations share the kernel.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional
 
 import torch
@@ -34,6 +34,14 @@ class Measured:
     position_yx_angstrom: torch.Tensor
     dose_e_per_A2: torch.Tensor
     course_yx_angstrom: Optional[torch.Tensor] = None
+    known_modes: dict = field(default_factory=dict, compare=False, repr=False)
+
+    def modes(self, correlation_angstrom, kernel):
+        """Spatial modes at these positions, decomposed once."""
+        key = correlation_angstrom, kernel
+        if key not in self.known_modes:
+            self.known_modes[key] = spatial_modes(*key, self.position_yx_angstrom)
+        return self.known_modes[key]
 
     def prior(self, hypers):
         """The priors of hyperparameter sets at these positions and doses."""
@@ -72,7 +80,7 @@ def log_evidence(hypers, measured: Measured, noise_factor=None):
     found = torch.empty(len(hypers), dtype=torch.float64, device=curvature.device)
     for kernel in dict.fromkeys(kernels):
         which = [i for i, own in enumerate(kernels) if own == kernel]
-        found[which] = _log_normal(measured.deviation, *spatial_modes(*kernel, measured.position_yx_angstrom), fixed[which], motion[which],
+        found[which] = _log_normal(measured.deviation, *measured.modes(*kernel), fixed[which], motion[which],
                                    shift.mean[which], shift.factor[which])
     return found + shift.log_probability
 

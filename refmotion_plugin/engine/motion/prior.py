@@ -7,6 +7,7 @@ Sources: Zivanov, Nakane & Scheres 2019, eqs. 5-8 (velocity and acceleration); t
 """
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -127,10 +128,14 @@ def _inverse_up_to_constants(precision):
 
     Inverted in velocities, where it is regular: beside the offset a stiff precision would lose it, or not be invertible.
     """
-    n = precision.shape[-1]
-    first = torch.diff(torch.eye(n, dtype=precision.dtype, device=precision.device), dim=0)
-    position = torch.linalg.pinv(first)               # (F, F - 1): velocities -> positions of mean zero
+    position = _positions(precision.shape[-1]).to(precision)
     return position @ torch.linalg.inv(position.T @ precision @ position) @ position.T
+
+
+@lru_cache(maxsize=16)
+def _positions(n):
+    """Matrix (F, F - 1): velocities -> positions of mean zero."""
+    return torch.linalg.pinv(torch.diff(torch.eye(n, dtype=torch.float64), dim=0))
 
 
 def _cholesky(covariance):

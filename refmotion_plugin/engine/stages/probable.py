@@ -10,14 +10,14 @@ import torch
 from refmotion_plugin.contract.records import Hyperparameters
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
 
-from ..motion.adapt import own_scales, scaled
+from ..motion.adapt import Scales, lost_by_scales, own_scales, scaled
 from ..motion.evidence import Measured, log_evidence, measure
 from ..search.climb import Parameter, climb, errors, log_prior
 from .validate import TuningSet
 
 # lowest, highest, and how many natural logarithms from the default are nothing special
 _RANGE = {"velocity_sigma": (0.002, 20.0, 2.0), "acceleration_sigma": (0.0005, 20.0, 2.0), "correlation_distance_angstrom": (200.0, 5e4, 1.0),
-          "early_factor": (0.02, 200.0, 1.5), "early_dose_e_per_A2": (0.5, 20.0, 0.7), "jitter_angstrom": (0.005, 2.0, 2.0),
+          "early_factor": (0.02, 200.0, 1.5), "early_dose_e_per_A2": (0.5, 20.0, 0.7), "jitter_angstrom": (0.005, 2.0, 0.5),
           "global_angstrom": (0.005, 3.0, 2.0), "common_sigma": (0.002, 20.0, 2.0)}
 PARAMETERS = tuple(Parameter(name, low, high, getattr(DEFAULT_HYPERPARAMETERS, name), width) for name, (low, high, width) in _RANGE.items())
 NOISE = Parameter("noise_factor", 0.75, 1.6, 1.0, 0.1)
@@ -51,7 +51,7 @@ def most_probable(tuning_set: TuningSet, start: Hyperparameters, rounds):
     spread = movie_spread(data, hyper)
     if spread > 0:
         hyper = replace(hyper, movie_spread=spread)
-        hyper, place, data = _round(tuning_set, hyper, place, [own_scales(hyper, one) for one in data.measured])
+        hyper, place, data = _round(tuning_set, hyper, place, [own_scales(hyper, one)[0] for one in data.measured])
     sigma = errors(data.values_of, data.parameters, place)
     noise = place["noise_factor"]
     log.info("most probable %s kernel: noise factor %.3f, spread of movies %.2f; %s", hyper.kernel, noise, spread, ", ".join(
@@ -60,7 +60,7 @@ def most_probable(tuning_set: TuningSet, start: Hyperparameters, rounds):
 
 
 def _round(tuning_set, hyper, place, scales):
-    scales = scales or [(1.0, 1.0, 1.0)] * len(tuning_set)
+    scales = scales or [Scales()] * len(tuning_set)
     data = _Linear(hyper, [measure(m.low, scaled(hyper, *s), *m.where)[0] for m, s in zip(tuning_set, scales)], scales)
     place, _ = climb(data.values_of, data.parameters, place, MAX_ITERATIONS)
     return data.at(place), place, data
@@ -98,8 +98,8 @@ def movie_spread(data: _Linear, hyper):
     tables = []
     for one in data.measured:
         for name in ("motion", "shift", "common"):
-            scales = [{"motion": 1.0, "shift": 1.0, name: math.exp(v)} for v in SPREAD_NODES]
-            tables.append(log_evidence([scaled(hyper, **scale) for scale in scales], one).cpu().numpy())
+            hypers = [scaled(hyper, *Scales(**{name: math.exp(v)})) for v in SPREAD_NODES]
+            tables.append(log_evidence(hypers, one).cpu().numpy())
     gain = [_integrated(np.array(tables), spread) for spread in SPREADS]
     best = int(np.argmax(gain))
     return SPREADS[best] if gain[best] > gain[0] + SPREAD_MARGIN else 0.0
@@ -120,9 +120,9 @@ def own_probability(tuning_set: TuningSet, hyper):
     for movie in tuning_set:
         measured, evidence = measure(movie.low, hyper, *movie.where)
         if hyper.movie_spread > 0:
-            own = own_scales(hyper, measured)
+            own, share = own_scales(hyper, measured)
             evidence = measure(movie.low, scaled(hyper, *own), *movie.where)[1]
-            evidence -= sum(math.log(v) ** 2 for v in own) / (2 * hyper.movie_spread ** 2)
+            evidence += share - lost_by_scales(hyper, own)
         total += evidence
     searched = [p for p in PARAMETERS if getattr(hyper, p.name) > 0]
     return total + float(log_prior(searched, np.log([[getattr(hyper, p.name) for p in searched]]))[0])

@@ -116,8 +116,8 @@ def judged(movie: TuningMovie, deviation):
 
 
 def movie_scales(movie: TuningMovie, hyper):
-    """(motion, shift) by which the movie's low-band evidence scales a set with ``movie_spread`` > 0."""
-    return own_scales(hyper, measure(movie.low, hyper, *movie.where)[0])
+    """The scales that the movie's low-band evidence gives a set with ``movie_spread`` > 0."""
+    return own_scales(hyper, measure(movie.low, hyper, *movie.where)[0])[0]
 
 
 class TuningSet:
