@@ -2,7 +2,7 @@
 import gc
 import json
 import sys
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
@@ -109,6 +109,13 @@ def test_hyperparameters_come_back(tmp_path_factory, values, kernel, correlated)
 def test_priors_like_relions_are_accepted(tmp_path):
     store.save_hyperparameters(tmp_path / "h.json", relion_prior(0.4, 1600.0, 2.6))
     assert store.load_hyperparameters(tmp_path / "h.json") == relion_prior(0.4, 1600.0, 2.6)
+
+
+def test_hyperparameters_of_earlier_versions_leave_the_course_of_the_input_alone(tmp_path):
+    values = asdict(replace(DEFAULT_HYPERPARAMETERS, velocity_sigma=0.7))
+    del values["common_sigma"]
+    (tmp_path / "h.json").write_text(json.dumps(values))
+    assert store.load_hyperparameters(tmp_path / "h.json") == replace(DEFAULT_HYPERPARAMETERS, velocity_sigma=0.7, common_sigma=0.0)
 
 
 @pytest.mark.parametrize("change, part", [
