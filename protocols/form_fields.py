@@ -85,7 +85,8 @@ COMPUTE = (
     _field("workers", "compute", "workers", params.IntParam, True),
     _field("clusterFile", "compute", "cluster", params.FileParam, True),
     _field("schedulerAddress", "compute", "scheduler", params.StringParam, True),
-    _field("readTimeout", "compute", "read_timeout_seconds", params.FloatParam, True))
+    _field("readTimeout", "compute", "read_timeout_seconds", params.FloatParam, True),
+    _field("workerTimeout", "compute", "worker_timeout_seconds", params.FloatParam, True))
 ALL = STRENGTHS + SEARCH + ALIGNMENT + DOSE + FRAMES + MOVIES + OUTPUT + COMPARISON + COMPUTE
 DECIDING = tuple(field for field in ALL if field.part != "compute" and field.key not in ("stop_after", "cache_gib"))
 """Fields that decide what a stage computes; the others say where and how far."""

@@ -17,7 +17,7 @@ AverageInputSpec = _part_of(InputSpec, "AverageInputSpec", "Movies and how to re
 AverageDoseSpec = _part_of(DoseSpec, "AverageDoseSpec", "Dose weights; without a file the standard exposure curve.", (
     "weights_file", "weights_pixel_angstrom"))
 AverageComputeSpec = _part_of(ComputeSpec, "AverageComputeSpec", "Where it runs. Nothing here changes results.", (
-    "device", "threads", "workers", "scheduler", "cluster", "read_timeout_seconds", "memory_gib"))
+    "device", "threads", "workers", "scheduler", "cluster", "read_timeout_seconds", "worker_timeout_seconds", "memory_gib"))
 
 
 class AverageOutputSpec(_Part):

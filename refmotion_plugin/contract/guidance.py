@@ -119,6 +119,8 @@ GUIDANCE = {
         "Address of a Dask scheduler", "If you start workers yourself; not together with the queue of the form."),
     ("compute", "read_timeout_seconds"): Guidance(
         "Longest reading of a movie (s)", "Longer for slow storage with very large movies."),
+    ("compute", "worker_timeout_seconds"): Guidance(
+        "Longest time without workers (s)", "Longer where jobs wait longer in the cluster's queue."),
     ("average", "binning"): Guidance(
         "Binning", "2 for super-resolution movies.", "", "Binning factor"),
     ("average", "unweighted"): Guidance(

@@ -136,6 +136,7 @@ class ComputeSpec(_Part):
     scheduler: Optional[str] = Field(None, description="address of a running Dask scheduler, tcp://host:port, whose workers do the movies")
     cluster: Optional[str] = Field(None, description="JSON file that says how SLURM is asked for worker jobs, see docs/reliability.md")
     read_timeout_seconds: float = Field(1800.0, ge=0, description="time after which the reading of one movie is given up, tried once more, and the movie failed; 0: never")
+    worker_timeout_seconds: float = Field(14400.0, ge=0, description="time without any worker of the scheduler or cluster after which the job stops, to be gone on with by the same command; 0: never")
     memory_gib: Optional[float] = Field(None, gt=0, description="memory one process may use, GiB, the program itself included; none: half of what is free, at most 6")
     gpu_memory_gib: Optional[float] = Field(None, gt=0, description="memory one process may use of its GPU, GiB; none: 90 % of it, divided by the movies per GPU")
     movies_per_gpu: int = Field(0, ge=0, le=8, description="movies worked on at a time on each GPU, each by a process of its own; 0: two on GPUs with enough memory, else one")

@@ -1,9 +1,13 @@
 """Where tasks run: the next movie is decoded ahead but never more than one, faults stay with their movie."""
+import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -209,6 +213,34 @@ def test_workers_elsewhere(tmp_path):
         patch.setattr("refmotion_plugin.engine.run.workers.CONNECT_SECONDS", 1)
         with pytest.raises(InputError, match="the Dask scheduler %s does not answer" % address), Crew(Workers("cpu", 1, scheduler=address)) as crew:
             list(run_on_workers(tasks, crew, make))
+
+
+@pytest.mark.parametrize("moment", ("before the first came", "while movies wait for one"))
+def test_a_run_without_workers_stops_after_a_while(tmp_path, monkeypatch, moment, caplog):
+    """Nothing restarts these workers: with one they die on their movie, and dask keeps it for a next worker."""
+    distributed = pytest.importorskip("distributed", reason="several workers need dask.distributed")
+    caplog.set_level("INFO")
+    monkeypatch.setattr("refmotion_plugin.engine.run.executor.LOOK_SECONDS", 0.2)
+    tasks, place = tasks_and_place(tmp_path, FakeStages(), movies=3)
+    tasks = tasks[2:]                                               # the movie that ends its process
+    place.layout.folder.mkdir()
+    with distributed.LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster, contextlib.ExitStack() as stack:
+        if moment != "before the first came":
+            worker = subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address, "--nthreads", "1", "--no-nanny",
+                                       "--no-dashboard", "--memory-limit", "0"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                      env=dict(os.environ, PYTHONPATH=str(Path(__file__).resolve().parents[2])))
+            stack.callback(worker.wait)
+            stack.callback(worker.kill)
+            with distributed.Client(cluster) as client:
+                client.wait_for_workers(1, timeout=60)
+        else:
+            worker = None
+        started = time.monotonic()
+        with pytest.raises(InputError, match="there was no worker for 1 s .workers of the scheduler tcp.*--worker-timeout"):
+            with Crew(Workers("cpu", 1, scheduler=cluster.scheduler_address, patience_seconds=1.0)) as crew:
+                list(run_on_workers(tasks, crew, FakePlaceMaker(place.prepared, place.layout)))
+        assert worker is None or worker.poll() is not None
+        assert time.monotonic() - started > 1 and "waiting for a worker: workers of the scheduler" in caplog.text
 
 
 def test_a_worker_with_several_threads_is_refused(tmp_path):

@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import socket
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,7 +18,7 @@ from .tasks import TaskResult, run_task
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5            # how often new workers are looked for
-PATIENCE_LOOKS = 12         # without any worker: how many looks between two lines in the log
+SAY_SECONDS = 60            # without any worker: time between two lines in the log
 
 
 def run_here(tasks, place, ahead=True, work=run_task):
@@ -56,7 +57,7 @@ def run_on_workers(tasks, crew, make_place, work=run_task):
     ``make_place(device=, threads=)`` and ``work`` must be picklable; a worker makes its place once for all calls with the same
     ``make_place``. A movie whose worker dies is tried once more (on a scheduler that runs already, as often as that allows), then it
     is failed.
-    Raises InputError if the workers cannot work at all or their scheduler is gone.
+    Raises InputError if the workers cannot work at all, their scheduler is gone, or there was none of them for too long.
     """
     workers, client = crew.workers, crew.client()
     make = functools.partial(make_place, device=workers.device, threads=workers.threads)
@@ -67,16 +68,15 @@ def run_on_workers(tasks, crew, make_place, work=run_task):
 def _one_per_worker(client, waiting, call, workers):
     """As many tasks under way as there are workers: dask blames the death of a worker on all tasks it was given."""
     from dask.distributed import TimeoutError, wait
-    running, looks = {}, 0
+    running, patience = {}, _Patience(workers)
     try:
         while waiting or running:
-            free = _count_workers(client) - len(running)
+            count = _count_workers(client)
+            patience.look(count)
+            free = count - len(running)
             while waiting and free > 0:
                 task, free = waiting.popleft(), free - 1
                 running[client.submit(call, task, pure=False)] = task
-            looks = 0 if running else looks + 1
-            if looks % PATIENCE_LOOKS == 1:
-                log.info("waiting for a worker: %s", workers.line())
             if not running:
                 _pause(client)
                 continue
@@ -94,6 +94,28 @@ def _one_per_worker(client, waiting, call, workers):
     finally:
         with contextlib.suppress(Exception):        # a client whose scheduler is gone can cancel nothing
             client.cancel(list(running))
+
+
+class _Patience:
+    """How long a run has had no worker at all, whether or not tasks wait with the scheduler for one to come."""
+
+    def __init__(self, workers):
+        self.workers, self.alone_since, self.said = workers, None, None
+
+    def look(self, count):
+        """There are ``count`` workers now. Raises InputError when there was none for too long."""
+        if count:
+            self.alone_since = self.said = None
+            return
+        now = time.monotonic()
+        self.alone_since = now if self.alone_since is None else self.alone_since
+        most = self.workers.patience_seconds
+        if most and now - self.alone_since >= most:
+            raise InputError("there was no worker for %.0f s (%s): see that workers start and reach the scheduler, then give the same command "
+                             "again, what is finished is kept, or allow more time with --worker-timeout" % (most, self.workers.line()))
+        if self.said is None or now - self.said >= SAY_SECONDS:
+            log.info("waiting for a worker: %s", self.workers.line())
+            self.said = now
 
 
 def _pause(client):

@@ -29,6 +29,7 @@ class Workers:
     ``local``: devices of this machine, one worker each (a device may be named several times); empty for workers elsewhere;
     ``slicing``: device of this machine that holds the references, if not their own.
     ``device``: what a worker asks :func:`~.devices.choose_devices` for. ``threads``: of each worker, 0: all its cores.
+    ``patience_seconds``: how long a run goes without any worker, 0: for ever.
     """
 
     device: str
@@ -37,6 +38,7 @@ class Workers:
     slicing: Optional[str] = None
     scheduler: Optional[str] = None
     cluster: Optional[ClusterSpec] = None
+    patience_seconds: float = 0.0
 
     def line(self):
         """Who works, for the log."""
@@ -56,19 +58,21 @@ def choose_workers(compute, devices, threads):
              if value]
     if len(given) > 1:
         raise InputError("%s given: workers come from this machine, a scheduler or a cluster, name one of them" % " and ".join(given))
+    patience = compute.worker_timeout_seconds
     elsewhere = "cuda" if compute.device.startswith("cuda") else compute.device
     if compute.cluster:
         cluster = ClusterSpec.read(compute.cluster)
-        return Workers(elsewhere, cluster.cores, cluster=cluster)
+        return Workers(elsewhere, cluster.cores, cluster=cluster, patience_seconds=patience)
     if compute.scheduler:
         if not re.match(r"(tcp|tls|ucx|ws|wss)://[^\s/]+:\d+$", compute.scheduler):
             raise InputError("the scheduler's address is %r: tcp://host:port was expected, as 'dask scheduler' prints it" % compute.scheduler)
-        return Workers(elsewhere, compute.threads, scheduler=compute.scheduler)
+        return Workers(elsewhere, compute.threads, scheduler=compute.scheduler, patience_seconds=patience)
     count = compute.workers or len(devices) * movies_per_gpu(compute, devices)
     if count == 1:
         return None
     local = tuple(devices[i % len(devices)] for i in range(count))
-    return Workers("cpu" if devices == ["cpu"] else "cuda:0", max(1, threads // count), local, getattr(compute, "slicing_device", None))
+    return Workers("cpu" if devices == ["cpu"] else "cuda:0", max(1, threads // count), local, getattr(compute, "slicing_device", None),
+                   patience_seconds=patience)
 
 
 def environment_of(device, environment, slicing=None):
