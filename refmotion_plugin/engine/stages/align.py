@@ -1,4 +1,5 @@
 """Trajectories and FCC sums of one movie: cut, whiten, correlate with the own half-map, fit, judge with the opposite one."""
+import functools
 from dataclasses import dataclass, replace
 from typing import Optional
 
@@ -54,6 +55,17 @@ class MovieView:
     opposite: torch.Tensor
     dose_e_per_A2: np.ndarray
     damage: torch.Tensor
+
+    @functools.cached_property
+    def noise_frames(self):
+        """Indices of the frames whose patches give the noise spectrum."""
+        frames = len(self.dose_e_per_A2)
+        return sorted(set(np.linspace(0, frames - 1, min(frames, NOISE_FRAMES)).round().astype(int).tolist()))
+
+    @functools.cached_property
+    def power(self):
+        """Mean power of those frames' patches per component and shell, float64 (n_shells,): asked for more than once."""
+        return torch.stack([mean_power(self.spectra(f), self.grid) for f in self.noise_frames]).mean(0)
 
 
 def view_movie(movie, particles, prepared: Prepared, stack=None):
@@ -116,16 +128,14 @@ def scaled_prediction(view: MovieView, amplitudes, unit):
 
 def movie_noise(view: MovieView, signal_power=None):
     """Noise power per component and shell of the movie's patches, float64 (n_shells,). MovieError if they are flat or not finite."""
-    frames = len(view.dose_e_per_A2)
-    chosen = sorted(set(np.linspace(0, frames - 1, min(frames, NOISE_FRAMES)).round().astype(int).tolist()))
-    total = torch.stack([mean_power(view.spectra(f), view.grid) for f in chosen]).mean(0)
+    total = view.power
     if not bool(torch.isfinite(total).all() and (total[1:] > 0).all()):
         raise MovieError("the frames of %s are flat or not finite where its particles are: check the movie and its gain"
                          % view.movie.micrograph)
     if signal_power is None:
         return noise_power(total)
     ones = sum_over_shells(torch.ones(view.grid.shape, device=total.device), view.grid)
-    return noise_power(total, signal_power / ones * (view.damage[chosen] ** 2).mean(0))
+    return noise_power(total, signal_power / ones * (view.damage[view.noise_frames] ** 2).mean(0))
 
 
 def band_indicator(view: MovieView, prepared: Prepared, last_per_angstrom=None):
