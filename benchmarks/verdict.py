@@ -2,6 +2,7 @@
 """Is the verdict right? Small simulated data sets of known kind, with good inputs and with wrong ones.
 
     python benchmarks/verdict.py OUT                  # all cases
+    python benchmarks/verdict.py OUT --seed 3 11 23     # other structures, motion and noise
     python benchmarks/verdict.py OUT --cases none few
 
 Each case is simulated (or made of another case's data with one thing changed) below OUT and run to its dose weights. A job that stops
@@ -58,22 +59,23 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder for data and jobs")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES), help="default: all")
-    parser.add_argument("--seed", type=int, default=BASE.seed, help="of the simulation (default: %(default)s)")
+    parser.add_argument("--seed", type=int, nargs="+", default=[BASE.seed], help="of the simulation, one or several (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the result files (default: benchmarks/results)")
     parser.add_argument("--name", default="verdict", help="name of the result files")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     found = {}
-    for name in options.cases:
-        found[name] = judge_case(options.out, name, options.seed)
-        print("%-12s %-18s %s  %s" % (name, found[name]["verdict"], "right" if found[name]["right"] else "WRONG", found[name]["text"]), flush=True)
-    table = markdown_table(["case", "verdict", "expected", "right", "in its words"],
-                           [[CASES[n].meaning, f["verdict"], " or ".join(CASES[n].right), "yes" if f["right"] else "**no**", f["text"]]
-                            for n, f in found.items()])
-    count = sum(f["right"] for f in found.values())
-    path = write_results(options.results, options.name, "Verdicts", [("%d of %d right" % (count, len(found)), table)], found)
+    for seed in options.seed:
+        for name in options.cases:
+            case = found["%s, seed %d" % (name, seed)] = dict(judge_case(options.out, name, seed), meaning=CASES[name].meaning, seed=seed, expected=CASES[name].right)
+            print("%-12s %d %-18s %s  %s" % (name, seed, case["verdict"], "right" if case["right"] else "WRONG", case["text"]), flush=True)
+    tables = [("%d of %d right with seed %d" % (sum(f["right"] for f in cases), len(cases), seed), markdown_table(
+        ["case", "verdict", "expected", "right", "in its words"],
+        [[f["meaning"], f["verdict"], " or ".join(f["expected"]), "yes" if f["right"] else "**no**", f["text"]] for f in cases]))
+        for seed, cases in ((seed, [f for f in found.values() if f["seed"] == seed]) for seed in options.seed)]
+    path = write_results(options.results, options.name, "Verdicts", tables, found)
     print(path.read_text())
-    return 0 if count == len(found) else 1
+    return 0 if all(f["right"] for f in found.values()) else 1
 
 
 def judge_case(out: Path, name: str, seed: int = BASE.seed) -> dict:
@@ -187,12 +189,14 @@ def upside_down(work, folder, files, options):
     options["movie_flip_y"] = False
 
 
-def wrong_pixel(work, folder, files, options):
-    """Half-maps whose header says a voxel 15 % too small."""
-    for name in ("half1", "half2", "mask"):
-        volume, pixel = read_map(files[name])
-        files[name] = work / (name + ".mrc")
-        write_map(files[name], volume, 0.85 * pixel)
+def scaled_pixel(factor):
+    """Half-maps whose header says a voxel of another size."""
+    def spoil(work, folder, files, options):
+        for name in ("half1", "half2", "mask"):
+            volume, pixel = read_map(files[name])
+            files[name] = work / (name + ".mrc")
+            write_map(files[name], volume, factor * pixel)
+    return spoil
 
 
 def few_particles(work, folder, files, options):
@@ -231,7 +235,9 @@ CASES = {
     "hand": Case(meaning="other hand", simulated=dict(GENTLE, symmetry="C1"), spoil=other_hand, right=(STOPPED, WRONG)),
     "poses": Case(meaning="poses shuffled", simulated=dict(GENTLE, symmetry="C1"), spoil=shuffled_poses, right=(STOPPED, WRONG)),
     "flipped": Case(meaning="movies upside down", simulated=GENTLE, spoil=upside_down, right=(STOPPED,)),
-    "pixel": Case(meaning="half-maps' voxel size 15 % off", simulated=GENTLE, spoil=wrong_pixel, right=(STOPPED, WRONG)),
+    "pixel": Case(meaning="half-maps' voxel size 15 % off", simulated=GENTLE, spoil=scaled_pixel(0.85), right=(STOPPED, WRONG)),
+    "pixel-4": Case(meaning="half-maps' voxel size 4 % too large", simulated=GENTLE, spoil=scaled_pixel(1.04), right=(STOPPED, WRONG)),
+    "pixel-2": Case(meaning="half-maps' voxel size 2 % too small", simulated=dict(GENTLE, symmetry="C1"), spoil=scaled_pixel(0.98), right=(STOPPED, WRONG)),
     "few": Case(meaning="18 particles", simulated=GENTLE, spoil=few_particles, right=(CANNOT_TELL,)),
 }
 

@@ -67,6 +67,8 @@ def streaming_errors(protocol, spec):
         missing.append("hyperparameters or strengths instead of a search")
     if spec.output.stop_after != "particles":
         missing.append("particles as the final processing stage")
+    if spec.output.reconstruct:
+        missing.append("no reconstruction (a later run, or 'refmotion reconstruct', makes it of all particles)")
     if not missing:
         return []
     return ["The input movies or particles still grow, and a run on a part of them would not be that of the whole: give %s, or wait until the "

@@ -226,11 +226,15 @@ def reconstruct_command(values):
     """``refmotion reconstruct``."""
     from .run.devices import choose_devices
     from .run.reconstruct import Place, keep, reconstruct_job
+    from .stages.budget import find_budget
     results = JobResults(values["out"])
     if not results.particle_stars():
         raise InputError("%s has no polished particles: run the job to its end first" % results.layout.folder)
     with _logging_to(results.layout):
-        found = reconstruct_job(results, values["symmetry"] or results.spec.output.symmetry, Place(choose_devices(values["device"])[0]))
+        device = choose_devices(values["device"])[0]
+        budget = find_budget(results.spec.compute, device).measured()
+        room = budget.host_room if budget.device is None else budget.device
+        found = reconstruct_job(results, values["symmetry"] or results.spec.output.symmetry, Place(device, room))
         keep(results.layout, found)
     for each in found:
         print(each.sentence)

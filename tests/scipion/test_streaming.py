@@ -159,6 +159,7 @@ def test_what_needs_all_movies_is_refused_while_they_grow(stream):
     protocol.inputHyperparameters.set(None)
     protocol.searchThoroughness.set(1)
     protocol.stopAfter.set(1)
+    protocol.reconstruct.set(True)
     text = "".join(protocol.validate())
-    for part in ("still grow", "dose weights", "instead of a search", "final processing stage", "or wait until"):
+    for part in ("still grow", "no reconstruction", "dose weights", "instead of a search", "final processing stage", "or wait until"):
         assert part in text

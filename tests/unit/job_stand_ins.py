@@ -144,7 +144,7 @@ class FakeStages:
 
     def _preflight(self, movies, particles_of, prepared):
         self._call("preflight")
-        return SimpleNamespace(text="as configured")
+        return SimpleNamespace(text="as configured", warnings=())
 
     @staticmethod
     def _outside(movie, particles):

@@ -176,7 +176,7 @@ def _preflight_and_calibrate(job, may_run):
     mark = _mark(job, "calibrate", **made_of)
     if job.spec.inputs.preflight and may_run and not is_done(job.layout.preflight_done, mark):
         report = job.recipes.preflight(job.inputs.movies, job.inputs.particles_of, job.prepared)
-        mark_done(job.layout.preflight_done, mark, text=report.text)
+        mark_done(job.layout.preflight_done, mark, text=report.text, warnings=list(report.warnings))
     if job.spec.motion_prior.rigid:
         return
     if may_run and not is_done(job.layout.calibrate_done, mark, job.layout.amplitudes):

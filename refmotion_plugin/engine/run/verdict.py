@@ -37,8 +37,8 @@ def gather_evidence(layout, keys):
 
 
 def early_warnings(layout):
-    """What the calibration found odd, sentences."""
-    return tuple(read_object(layout.calibrate_done).get("warnings", ()))
+    """What the first look at the inputs and the calibration found odd, sentences."""
+    return tuple(text for path in (layout.preflight_done, layout.calibrate_done) for text in read_object(path).get("warnings", ()))
 
 
 def say_verdict(layout):

@@ -3,9 +3,11 @@
 RELION, IMOD and MotionCor turn TIFF movies upside down on reading and MRC movies not; other programs do not. Coordinates may be in
 other pixels, origins may have the other sign, the contrast may be inverted. Each such reading is tried on rigidly aligned
 averages; the correlation with the predictions tells. z is in standard deviations of what pure noise would give.
+
+The voxel size of the reference is looked at too: predictions of a reference a few per cent larger or smaller must not fit better.
 """
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Dict
 
 import numpy as np
@@ -22,6 +24,7 @@ from .load import load_stack
 from .memory import within_memory
 from .patches import initial_displacement, plan_frames
 from .prepared import Prepared
+from .scale import ScaleScan, tried_scales
 
 LEAST_MOVIES, ENOUGH_PARTICLES, FRAMES = 2, 150, 16
 BAND_ANGSTROM = (60.0, 10.0)
@@ -52,6 +55,12 @@ class PreflightReport:
 
     z: Dict[str, float]
     particles: int
+    scales: Dict[int, ScaleScan] = field(default_factory=dict)      # by reference
+
+    @property
+    def warnings(self):
+        """What looks wrong but need not stop a job, sentences."""
+        return tuple(text for scan in self.scales.values() for text in scan.warnings)
 
     @property
     def text(self):
@@ -65,14 +74,14 @@ def preflight(movies, particles_of, prepared: Prepared):
     Returns :class:`PreflightReport`. Raises InputError with the remedy when another reading is clearly right, or when none
     correlates.
     """
-    cross, power, count, faults = {}, {}, 0, []
+    cross, power, scales, count, faults = {}, {}, {}, 0, []
     turn, wanted = in_turn(movies, particles_of)
     for looked_at, movie in enumerate(turn):
         if (looked_at >= LEAST_MOVIES and count >= ENOUGH_PARTICLES) or (looked_at >= wanted and count):
             break
         particles = particles_of(movie)
         try:
-            readings = _read_movie(movie, particles, prepared)
+            readings, scan = _read_movie(movie, particles, prepared, {r for r, known in scales.items() if known.enough})
         except MovieError as error:
             faults.append(str(error))
             log.warning("%s is left out of the preflight: %s", movie.micrograph, error)
@@ -80,11 +89,17 @@ def preflight(movies, particles_of, prepared: Prepared):
         count += len(particles)
         for name, (c, p) in readings.items():
             cross[name], power[name] = cross.get(name, 0.0) + c, power.get(name, 0.0) + p
+        if scan is not None:
+            scales[scan.reference] = scales[scan.reference] + scan if scan.reference in scales else scan
     if not count:
         raise InputError("none of the movies tried in the preflight could be used; the first says: %s" % faults[0])
-    report = PreflightReport({n: cross[n] / max(power[n], 1e-30) ** 0.5 for n in cross}, count)
+    report = PreflightReport({n: cross[n] / max(power[n], 1e-30) ** 0.5 for n in cross}, count, scales)
     log.info(report.text)
     _decide(report)
+    for scan in scales.values():
+        log.info(scan.text)
+    for text in report.warnings:
+        log.warning(text)
     return report
 
 
@@ -102,8 +117,8 @@ def _decide(report: PreflightReport):
 
 
 @within_memory
-def _read_movie(movie, particles, prepared: Prepared):
-    """(cross, power) of each reading of one movie."""
+def _read_movie(movie, particles, prepared: Prepared, known_scales=()):
+    """(cross, power) of each reading of one movie, and the :class:`ScaleScan` of the reference of most of its particles, None if it is known."""
     index = int(np.bincount(particles.reference).argmax())
     particles = particles[particles.reference == index]
     reference = prepared.references[index]
@@ -112,15 +127,24 @@ def _read_movie(movie, particles, prepared: Prepared):
     size = good_fft_size(round(reference.box_px * reference.pixel_angstrom / pixel))
     kept = 2 * int(np.ceil(size * pixel / max(BAND_ANGSTROM[1], reference.limit_angstrom, 2.2 * pixel)))
     grid = FourierGrid(size, pixel, min(size, kept))
-    prediction = predict(reference, particles, prepared.optics[index], particles.half, grid, reference.spectrum.device).to(prepared.device)
+
+    def predicted(scale):
+        larger = replace(reference, pixel_angstrom=reference.pixel_angstrom * scale)
+        return predict(larger, particles, prepared.optics[index], particles.half, grid, reference.spectrum.device).to(prepared.device)
+
+    prediction = predicted(1.0)
     position = particles.position_yx_angstrom
     averages = _rigid_averages(movie, len(position), position.mean(0, keepdims=True), prepared, binning)
     share = 1.0 / binning
-    result = {name: _correlate(image, position, prediction, grid, share) for name, image in averages.items()}
+    result = {name: _correlate(image, position, (prediction,), grid, share)[0] for name, image in averages.items()}
     plain = averages[AS_GIVEN]
     for name, other in _other_positions(particles, movie, prepared.optics[index]).items():
-        result[name] = _correlate(plain, other, prediction, grid, share)
-    return result
+        result[name] = _correlate(plain, other, (prediction,), grid, share)[0]
+    if index in known_scales:
+        return result, None
+    tried = tried_scales(reference.particle_radius_angstrom)
+    sums = _correlate(plain, position, map(predicted, tried), grid, share)
+    return result, ScaleScan(index, reference.pixel_angstrom, tried, *np.array(sums).reshape(-1, 2).T)
 
 
 def _other_positions(particles, movie, optics):
@@ -154,8 +178,8 @@ def _rigid_averages(movie, n_particles, center_yx_angstrom, prepared: Prepared, 
     return averages
 
 
-def _correlate(image, position_yx_angstrom, prediction, grid: FourierGrid, pixel_share):
-    """Sum over particles of Re <patch, prediction> / noise, and its variance under pure noise, within the band.
+def _correlate(image, position_yx_angstrom, predictions, grid: FourierGrid, pixel_share):
+    """For each prediction: sum over particles of Re <patch, prediction> / noise, and its variance under pure noise, within the band.
 
     ``pixel_share``: movie pixels per pixel of ``image`` along a side, inverted.
     """
@@ -165,7 +189,7 @@ def _correlate(image, position_yx_angstrom, prediction, grid: FourierGrid, pixel
     corner, _ = corner_for(center, grid.size_px)
     inside = ((corner > -grid.size_px // 2) & (corner < torch.tensor(image.shape, device=image.device) - grid.size_px // 2)).all(-1)
     if not bool(inside.any()):
-        return 0.0, 0.0
+        return [(0.0, 0.0) for _ in predictions]
     patches = cut_patches(image, corner[inside], grid.size_px)
     spectrum = torch.fft.rfft2(patches - patches.mean((-2, -1), keepdim=True))
     spectrum = crop_half_spectrum(spectrum, grid.kept_px)
@@ -173,7 +197,10 @@ def _correlate(image, position_yx_angstrom, prediction, grid: FourierGrid, pixel
     k = grid.shell_frequency_per_angstrom(image.device, torch.float64)
     band = (k >= 1.0 / BAND_ANGSTROM[0]) & (k <= 1.0 / BAND_ANGSTROM[1])
     filter_ = spread_from_shells((band / noise.clamp(min=1e-30)).to(torch.float32), grid)
-    template = prediction[inside]
+    return [_agreement(spectrum, prediction[inside], filter_, grid) for prediction in predictions]
+
+
+def _agreement(spectrum, template, filter_, grid):
     cross = sum_over_shells(((spectrum * template.conj()).real * filter_).sum(0), grid).sum()
     power = sum_over_shells((torch.view_as_real(template).square().sum(-1) * filter_).sum(0), grid).sum()
     return float(cross), float(power)
