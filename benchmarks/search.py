@@ -5,6 +5,7 @@
     python benchmarks/search.py kinds OUT    six kinds of motion and bursts: rigid, RELION, constant prior, default, found
     python benchmarks/search.py cost OUT     time of the search against polishing and against RELION's --params3
     python benchmarks/search.py seeds OUT    two seeds that draw different movies
+    python benchmarks/search.py shakes OUT   true shakes of whole movies: are they taken for errors of the input?
 
 OUT keeps the data sets (simulated once) and RELION's runs. ``kinds`` and ``cost`` need RELION. See benchmarks/README.md.
 """
@@ -21,10 +22,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from comparison.relion import require_relion  # noqa: E402
 from comparison.report import write_results  # noqa: E402
-from searching import cost, grid, kinds, seeds  # noqa: E402
+from searching import cost, grid, kinds, seeds, shakes  # noqa: E402
 
 TITLES = {"grid": "Search: found against the best of a dense grid", "kinds": "Search: kinds of motion", "cost": "Search: what it costs",
-          "seeds": "Search: two seeds"}
+          "seeds": "Search: two seeds", "shakes": "Prior: shakes of whole movies"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,7 +45,7 @@ def _run(options):
         return cost.run(options.out, options.training_movies, options.training_limit, say)
     if options.case == "kinds":
         return kinds.run(options.out, options.movies, say, options.only or (*kinds.KINDS, "bursts"), options.draw)
-    return {"grid": grid, "seeds": seeds}[options.case].run(options.out, options.movies, say)
+    return {"grid": grid, "seeds": seeds, "shakes": shakes}[options.case].run(options.out, options.movies, say)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ DISTANCE = (800.0, 2000.0, 5000.0)
 # from the best point on, the truth walks along every parameter by these factors
 STEPS = (0.7, 1.4)
 WALKED = ("velocity_sigma", "acceleration_sigma", "correlation_distance_angstrom", "early_factor", "early_dose_e_per_A2", "jitter_angstrom",
-          "global_angstrom")
+          "global_angstrom", "common_sigma")
 BOUND = 1.03
 
 

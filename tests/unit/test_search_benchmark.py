@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import search as benchmark  # noqa: E402
 from refmotion_plugin.engine.stages import calibrate  # noqa: E402
-from searching import data, errors, grid, relion_side, seeds  # noqa: E402
+from searching import data, errors, grid, relion_side, seeds, shakes  # noqa: E402
 
 
 @pytest.fixture
@@ -58,3 +58,11 @@ def test_the_last_sigmas_of_a_training_are_read():
     assert relion_side.read_training(log) == {"sigmas": [1.89644, 18157.5189, 1.98218], "evaluations": 12}
     with pytest.raises(SystemExit, match="named no sigmas"):
         relion_side.read_training("nothing")
+
+
+def test_shakes_are_added_to_the_input_and_to_the_truth_alike(out, monkeypatch):
+    monkeypatch.setattr(shakes, "CASES", ("tiny",))
+    numbers, text = results_of(out, "shakes")
+    still, shaken = numbers["tiny, none"], numbers["tiny, white, 1 Å"]
+    assert shaken["as it is"] == pytest.approx(still["as it is"], rel=1e-3) and shaken["measured"] != pytest.approx(still["measured"], rel=1e-3)
+    assert "one jump" in text

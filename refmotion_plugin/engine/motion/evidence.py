@@ -16,7 +16,7 @@ import torch
 
 from .common import common_shift
 from .correlate import CorrelationMaps
-from .fit import Fit, Metric, fit_trajectories
+from .fit import Fit, fit_trajectories
 from .prior import build_prior, motion_covariance, spatial_modes
 
 LEAST_CURVATURE = 1e-6     # 1/A^2: frames without signal measure nothing
@@ -59,7 +59,7 @@ def measure(maps: CorrelationMaps, hyper, position_yx_angstrom, dose_e_per_A2, c
     prior = build_prior([hyper], position_yx_angstrom, dose_e_per_A2, course_yx_angstrom)
     fit = fit_trajectories(maps, prior)
     found = measured_around(fit, maps, position_yx_angstrom, dose_e_per_A2, course_yx_angstrom)
-    return found, float(prior.shift.log_probability[0] - fit.energy[0] - Metric(prior, found.curvature[None]).log_determinant()[0])
+    return found, float(prior.shift.log_probability[0] - fit.energy[0] - fit.metric.log_determinant()[0])
 
 
 def log_evidence(hypers, measured: Measured, noise_factor=None):

@@ -3,6 +3,7 @@
 E(z, g) = - sum_pf CC_pf(residual_pf + deviation_pf(z, g)) + 1/2 |z|^2 + 1/2 |g|^2 in whitened coordinates.
 """
 from dataclasses import dataclass
+from functools import cached_property
 from typing import List, Optional
 
 import torch
@@ -14,7 +15,7 @@ from .prior import MotionPrior
 
 @dataclass(frozen=True)
 class Fit:
-    """``deviation`` (b, P, F, 2) A from the starting trajectory; ``sd`` (b, P, F) A per axis; energies and reasons per b.
+    """``deviation`` (b, P, F, 2) A from the starting trajectory; energies and reasons per b.
 
     ``force`` (b, P, F, 2): gradient of the correlation at the optimum, 1/A. ``prior``, ``curvature`` (b, F), expected and mean over
     particles, 1/A^2, and ``metric`` are those it was found with. ``strength``: of the movie's own prior in units of the job's,
@@ -26,11 +27,15 @@ class Fit:
     prior: MotionPrior
     curvature: torch.Tensor
     metric: "Metric"
-    sd: torch.Tensor
     energy: torch.Tensor
     iterations: torch.Tensor
     reason: List[str]
     strength: Optional[float] = None
+
+    @cached_property
+    def sd(self):
+        """Posterior standard deviation (b, P, F), A per axis, with the expected (Fisher) curvature; worked out where it is asked for."""
+        return self.metric.covariance_diagonal(self.prior).clamp(min=0).sqrt()
 
 
 class Metric:
@@ -87,7 +92,7 @@ class Metric:
 def fit_trajectories(maps: CorrelationMaps, prior: MotionPrior, max_iterations=100, tolerance=1e-7):
     """MAP deviations from correlation maps under a prior, from zero deviation.
 
-    Returns a :class:`Fit`; its ``sd`` is the posterior standard deviation with the expected (Fisher) curvature of the maps.
+    Returns a :class:`Fit`.
     """
     batch, n, frames = prior.shape
     split = n * frames * 2
@@ -114,5 +119,4 @@ def fit_trajectories(maps: CorrelationMaps, prior: MotionPrior, max_iterations=1
     x0 = torch.zeros(batch, split + frames * 2, dtype=torch.float64, device=origin.device)
     result = minimise.minimise(evaluate, x0, lambda v: pack(*metric.solve(*unpack(v))), max_iterations, tolerance)
     deviation = prior.deviation(*unpack(result.x))
-    sd = metric.covariance_diagonal(prior).clamp(min=0).sqrt()
-    return Fit(deviation, correlate(deviation)[1], prior, curvature, metric, sd, result.value, result.iterations, result.reason)
+    return Fit(deviation, correlate(deviation)[1], prior, curvature, metric, result.value, result.iterations, result.reason)
