@@ -9,7 +9,7 @@ from pyworkflow import BETA
 from pyworkflow.protocol import params
 
 from refmotion_plugin import convert
-from refmotion_plugin.contract.average_spec import AverageInputSpec, AverageSpec
+from refmotion_plugin.contract.average_spec import AverageComputeSpec, AverageInputSpec, AverageSpec
 from refmotion_plugin.contract.averages import AverageLayout, AverageResults
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import read_json, write_json
@@ -21,7 +21,9 @@ from .streaming import StreamingSteps, add_streaming_fields
 OUTPUTS = {"unweighted": "outputMicrographs", "weighted": "outputMicrographsDoseWeighted", "even": "outputMicrographsEven",
            "odd": "outputMicrographsOdd"}
 MOVIE_FIELDS = tuple(field for field in form_fields.MOVIES if field.key in AverageInputSpec.model_fields)
-FIELDS = form_fields.FRAMES + MOVIE_FIELDS + form_fields.AVERAGE
+DECIDING = form_fields.FRAMES + MOVIE_FIELDS + form_fields.AVERAGE
+COMPUTE = tuple(field for field in form_fields.COMPUTE if field.key in AverageComputeSpec.model_fields)
+FIELDS = DECIDING + COMPUTE
 
 
 class AverageMoviesOutputs(enum.Enum):
@@ -54,7 +56,7 @@ class ProtAverageMovies(StreamingSteps, ProtMicrographs):
                       help="Weights measured by reference-based motion correction, or imported. Empty: the standard exposure curve of "
                            "Grant and Grigorieff.")
         form_fields.add_group(form, "Micrographs", form_fields.AVERAGE)
-        correction_form.define_compute(form)
+        correction_form.define_compute(form, COMPUTE)
         form.addSection(label="Movies")
         correction_form.define_frames(form)
         form_fields.add_group(form, "Gain reference", form_fields.GAIN)
@@ -188,12 +190,12 @@ class ProtAverageMovies(StreamingSteps, ProtMicrographs):
             data["inputs"]["growing"] = True
         if self.inputDoseWeights.get() is not None:
             data["dose"] = {"weights_file": self.inputDoseWeights.get().getFileName()}
-        data["compute"] = {"device": device_of(self), "threads": max(self.numberOfThreads.get(), 1)}
+        data.setdefault("compute", {}).update(device=device_of(self), threads=max(self.numberOfThreads.get(), 1))
         return data
 
     def _digest(self, grows=False):
         """Hash of what decides the results: a finished step is kept on Continue while this is the same."""
-        parts = [form_fields.values_of(self, FIELDS), fingerprint_of(self.inputMovies, grows), fingerprint_of(self.inputDoseWeights)]
+        parts = [form_fields.values_of(self, DECIDING), fingerprint_of(self.inputMovies, grows), fingerprint_of(self.inputDoseWeights)]
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     def _rememberSummary(self):

@@ -164,5 +164,5 @@ def test_the_form_offers_what_the_spec_has(averaging):
     protocol = averaging()
     from refmotion_plugin.protocols.protocol_average_movies import FIELDS
     offered = {f.key for f in FIELDS}
-    spec = {key for part in ("inputs", "output") for key in AverageSpec.model_fields[part].annotation.model_fields}
-    assert offered == spec - {"movies", "growing"} and all(hasattr(protocol, f.name) for f in FIELDS)
+    spec = {key for part in ("inputs", "output", "compute") for key in AverageSpec.model_fields[part].annotation.model_fields}
+    assert offered == spec - {"movies", "growing", "device", "threads"} and all(hasattr(protocol, f.name) for f in FIELDS)

@@ -5,14 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+import typing
 
 import pytest
 
+from refmotion_plugin.contract.average_spec import AverageSpec
 from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.results import JobResults
 from refmotion_plugin.contract.spec import JobSpec
 from refmotion_plugin.engine import cli
-from refmotion_plugin.engine.options import job_spec, option_name, spec_fields
+from refmotion_plugin.engine.options import average_spec, job_spec, option_name, spec_fields
 from refmotion_plugin.engine.run import job as job_module
 
 from tests.unit.job_stand_ins import FakeStages, write_project
@@ -65,6 +67,38 @@ def test_all_agreed_names():
 def test_every_field_has_an_option_of_its_own():
     names = [option_name(name) for _, name, _ in spec_fields()]
     assert len(names) == len(set(names)) and "--crop-box" in names and "--spatial-strength" in names
+
+
+OTHER_VALUES = {"thoroughness": "fast", "normalisation": "peak", "stop_after": "hyperparameters", "fourier_fraction": 0.4, "max_prior_strength": 30.0,
+                "gain_flip": 2, "gain_rotation": 3, "passes": 3, "movies_per_gpu": 4, "even_odd": "weighted", "device": "cpu", "symmetry": "I3", "crop_box_px": 16,
+                "relion_sigmas": (1.0, 2.0, 3.0), "movie_flip_y": False}
+TOGETHER = {"velocity_sigma", "correlation_distance_angstrom", "acceleration_sigma"}
+
+
+def other_value(name, field):
+    """A value that is valid and not the default."""
+    if name in OTHER_VALUES or isinstance(field.get_default(), bool):
+        return OTHER_VALUES.get(name, not field.get_default())
+    kind = [k for k in (int, float, str) if k is field.annotation or k in typing.get_args(field.annotation)][0]
+    return {int: 34, float: 12.5, str: "some.file"}[kind]
+
+
+def typed(name, value):
+    """An option as a user types it."""
+    if isinstance(value, bool) and name != "movie_flip_y":
+        return [option_name(name) if value else option_name(name).replace("--", "--no-", 1)]
+    return [option_name(name), *(map(str, value) if isinstance(value, tuple) else ["no" if value is False else str(value)])]
+
+
+@pytest.mark.parametrize("command, spec", [("run", JobSpec), ("average", AverageSpec)])
+def test_every_option_reaches_its_field(command, spec):
+    build = {"run": job_spec, "average": average_spec}[command]
+    for section, name, field in spec_fields(spec):
+        value, needed = other_value(name, field), NEEDED if command == "run" else NEEDED[:2]
+        options = [part for other in (TOGETHER if name in TOGETHER else {name}) for part in typed(other, 12.5 if other in TOGETHER else value)]
+        values = vars(cli._parser([command]).parse_args([command, "OUT", *needed, *options]))
+        found = getattr(getattr(build({k: v for k, v in values.items() if k not in ("command", "out", "job", "stage")}), section), name)
+        assert found == value and found != field.get_default(), name
 
 
 @pytest.mark.parametrize("options, part", [
