@@ -35,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     if options.case == "kinds" or (options.case == "cost" and options.training_limit):
         require_relion()
     table, data = _run(options)
-    path = write_results(options.results, f"search-{options.case}", TITLES[options.case], [("Errors in Å, bounds as named", table)], data)
+    drawn = f"-draw-{options.draw}" if options.draw else ""
+    path = write_results(options.results, f"search-{options.case}{drawn}", TITLES[options.case], [("Errors in Å, bounds as named", table)], data)
     say(path.read_text())
     return 0
 

@@ -118,8 +118,8 @@ class Hyperparameters:
     motion; ``common_sigma`` A per (e/A^2): how much the rigid motion itself changes its velocity from frame to frame (0: not limited);
     ``offset_angstrom`` constant error of each catalogue position. ``kernel``: "matern" or "exponential" in space.
     ``correlated_acceleration``: accelerations share the spatial kernel (else independent per particle).
-    ``movie_spread``: natural-log standard deviation of each movie's own strength around these values (velocity, acceleration,
-    jitter and global shift are scaled where the movie's evidence says so); 0: the same strength for every movie.
+    ``movie_spread``: natural-log standard deviation of each movie's own values around these (velocity, acceleration, early factor,
+    correlation distance, global shift and common motion are scaled where the movie's evidence says so); 0: the same for every movie.
     """
 
     velocity_sigma: float

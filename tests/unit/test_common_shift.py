@@ -86,3 +86,19 @@ def test_a_movie_says_itself_how_smooth_its_course_is(true_sigma, expected):
     common = 0.1 * own_scales(hyper, measured)[0].common
     assert common < 0.02 if expected == "smooth" else common > 0.7
     assert own_scales(hyper, replace(measured, course_yx_angstrom=None))[0].common == 1.0
+
+
+@pytest.mark.parametrize("curvature, told", [(1e-9, False), (50.0, True)])
+def test_what_a_movie_tells_of_its_scales_narrows_them(curvature, told):
+    """Without data all scales stay 1 with the whole width of their prior; with data each takes a share of it only."""
+    rng, doses, place = np.random.default_rng(4), torch.from_numpy(DOSES), torch.from_numpy(np.random.default_rng(5).uniform(0, 3000, (30, 2)))
+    hyper = replace(HYPER, movie_spread=1.5)
+    still = Measured(torch.zeros(30, len(DOSES), 2, dtype=torch.float64), torch.full((len(DOSES),), curvature, dtype=torch.float64), place, doses)
+    prior = still.prior([hyper])
+    z = torch.from_numpy(rng.normal(size=(1, 30, len(DOSES), 2)))
+    seen = prior.deviation(z, torch.zeros(1, len(DOSES), 2, dtype=torch.float64))[0] if told else still.deviation
+    scales, share = own_scales(hyper, replace(still, deviation=seen))
+    if told:
+        assert share < -4.0 and 0.5 < scales.motion < 2.0
+    else:
+        assert share == pytest.approx(0.0, abs=0.01) and scales == pytest.approx((1.0,) * 6, rel=0.01)

@@ -112,6 +112,7 @@ def test_the_own_half_aligns(tiny, calibrated):
     result = align.align_movie(movie, particles, job)
     deviation = result.trajectories.displacement_yx_angstrom - result.trajectories.initial_yx_angstrom
     np.testing.assert_allclose(deviation, np.broadcast_to(deviation[:1], deviation.shape), atol=1e-3)      # nothing of their own to follow
+    assert np.abs(deviation).max() > 0.01                                                           # the input's course is smoothed
     rough = replace(job, hyperparameters=replace(job.hyperparameters, common_sigma=0.0))
     t = align.align_movie(movie, particles, rough).trajectories
     np.testing.assert_allclose(t.displacement_yx_angstrom, t.initial_yx_angstrom, atol=1e-3)      # nor in the input's own course

@@ -146,6 +146,12 @@ def test_true_trajectories_are_judged_better_than_rigid_ones_and_than_wrong_ones
     assert true > rigid + 5 and true > turned + 5 and true > crossed + 5
 
 
+def test_the_search_knows_the_rigid_motion_of_the_input(movie, tiny):
+    """Minus the shifts that the metadata say, from the first frame on."""
+    shift = tiny.movies[0].global_shift_xy_px[:, ::-1] * tiny.movies[0].original_pixel_angstrom
+    np.testing.assert_allclose(movie.course_yx_angstrom.numpy(), shift[0] - shift, atol=1e-6)
+
+
 def test_the_score_is_minus_the_judge_along_the_fitted_trajectories(movie):
     fit = fit_trajectories(movie.low, build_prior([FIXED], *movie.where))
     found = validate.try_hyperparameters(movie, [FIXED])
