@@ -7,6 +7,7 @@ from subprocess import CalledProcessError
 from pyworkflow.protocol.executor import StepThread, ThreadStepExecutor
 
 from refmotion_plugin.contract.layout import JobLayout
+from refmotion_plugin.contract.processes import STARTER_VARIABLE, own_name
 from refmotion_plugin.contract.results import read_status
 
 from . import run_summary
@@ -45,6 +46,7 @@ def run_engine(protocol, arguments, job_folder):
 def _environment(protocol):
     """The engine's environment; its temporary files go to the run's folder for such, which SCIPION_SCRATCH may have put on a fast disk."""
     environ, scratch = protocol.getPlugin().getEnviron(), os.path.realpath(protocol._getTmpPath())
+    environ[STARTER_VARIABLE] = own_name()          # a protocol that is killed takes the engine with it, so that it can be continued
     if os.path.isdir(scratch):
         environ["TMPDIR"] = scratch
     return environ

@@ -18,6 +18,7 @@ from refmotion_plugin.contract.spec import ComputeSpec, JobSpec
 
 from .options import (Parser, add_average_options, add_conversions, add_dataclass_options, add_job_options, average_spec,
                       dataclass_from, job_spec)
+from .run.starter import watch_starter
 
 EXIT_FINE, EXIT_BUG, EXIT_INPUT, EXIT_FAILED_MOVIES, EXIT_STOPPED = 0, 1, 2, 3, 130
 
@@ -50,6 +51,7 @@ def _main(argv):
     command = values.pop("command")
     try:
         with _stopped_by_signal():
+            watch_starter()
             return command(values)
     except InputError as error:
         _say_error(str(error))

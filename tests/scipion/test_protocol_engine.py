@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from refmotion_plugin.contract.layout import JobLayout
+from refmotion_plugin.contract.processes import start_of
 from refmotion_plugin.contract.results import JobResults
 from refmotion_plugin.headless import create_project, new_protocol, run_protocol
 
@@ -82,17 +83,25 @@ def test_two_species_are_corrected_together(simulated):
 
 @pytest.mark.slow
 def test_continue_after_a_kill_redoes_only_unfinished_movies(simulated):
-    """First the engine alone is killed, as the system does when memory runs out, then the run with all its processes."""
+    """First the engine alone is killed, as the system does when memory runs out, then the protocol's process alone, then all of them."""
     project = simulated[1]
     protocol = correction_of(simulated, preflight=False)
     project.launchProtocol(protocol, wait=False)
     layout = JobLayout(protocol._getExtraPath("job"))
     wait_for(layout.amplitudes.exists)
-    os.kill(holder(layout)["process"], signal.SIGKILL)
+    killed = holder(layout)["process"]
+    os.kill(killed, signal.SIGKILL)
     # the host may see the process gone before it reads the reason that was written last
     wait_for(lambda: "the engine stopped" in (updated(project, protocol).getErrorMessage() or ""))
     assert protocol.isFailed()
     amplitudes = layout.amplitudes.stat().st_mtime_ns
+    project.launchProtocol(protocol, wait=False)
+    wait_for(lambda: holder(layout).get("process") not in (None, killed))
+    engine = holder(layout)["process"]
+    assert start_of(engine) is not None
+    os.kill(protocol.getPid(), signal.SIGKILL)
+    wait_for(lambda: start_of(engine) is None, seconds=20)      # nobody waits for it any more
+    project.stopProtocol(protocol)
     project.launchProtocol(protocol, wait=False)
     first = layout.done(SPEC.movie_name(0), "align")
     wait_for(first.exists)

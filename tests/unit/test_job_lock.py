@@ -58,7 +58,7 @@ def test_a_killed_holder_is_followed_at_once(layout):
 
 def test_without_locks_a_live_process_is_told_from_a_dead_one(layout, monkeypatch):
     no_locks(monkeypatch)
-    record(layout, started=lock._start_of(os.getpid()))
+    record(layout, started=lock.start_of(os.getpid()))
     with pytest.raises(InputError, match="process %d on" % os.getpid()), job_lock(layout):
         pass
     record(layout)                                              # the number was used again by another process

@@ -16,6 +16,7 @@ import time
 import uuid
 
 from refmotion_plugin.contract.errors import InputError
+from refmotion_plugin.contract.processes import start_of
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def job_lock(layout):
     _make_folder(layout)
     with open(layout.lock, "a+b", buffering=0) as file:
         locked = _take(file, layout)
-        mine = {"host": socket.gethostname(), "process": os.getpid(), "started": _start_of(os.getpid()), "run": uuid.uuid4().hex, "count": 0}
+        mine = {"host": socket.gethostname(), "process": os.getpid(), "started": start_of(os.getpid()), "run": uuid.uuid4().hex, "count": 0}
         _write(layout.lock, mine)
         if not locked:
             _see_that_it_stays(layout, mine)
@@ -87,7 +88,7 @@ def _take(file, layout):
     if not other:
         return locked
     if other.get("host") == socket.gethostname():
-        if not locked and other.get("started") is not None and _start_of(other.get("process")) == other["started"]:
+        if not locked and other.get("started") is not None and start_of(other.get("process")) == other["started"]:
             raise _taken(layout, other)
     elif _moves(layout, other):
         raise _taken(layout, other)
@@ -116,15 +117,6 @@ def _moves(layout, before):
 def _taken(layout, other):
     who = "process %s on %s" % (other.get("process"), other.get("host")) if other else "process unknown"
     return InputError("another run is working in %s (%s): wait for it or stop it first" % (layout.folder, who))
-
-
-def _start_of(process):
-    """When a process of this machine started, in clock ticks since the machine did (numbers are used again); None if there is none."""
-    try:
-        with open("/proc/%d/stat" % process) as file:
-            return int(file.read().rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError, TypeError):
-        return None
 
 
 def _beat(path, record, stop):
