@@ -15,8 +15,7 @@ def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, gr
 
     Parameters: ``spectrum_of(f)`` complex64 (P, h, w); ``prediction_opposite`` complex64 (P, h, w); ``offset_yx_px`` (P, F, 2)
     where the particle is seen from the box centre, px of the patch; ``group`` (P,) int64 optics group index below
-    ``n_groups``; ``dose_e_per_A2`` (F,); ``watch(f, product_of)`` is called for each frame, where
-    ``product_of(rows)`` gives Y conj(A_opp) of some particles, where the patches were cut.
+    ``n_groups``; ``dose_e_per_A2`` (F,); ``watch(f, spectrum)`` is called for each frame.
     Returns an :class:`FccTable` with float64 sums over particles in their order.
     """
     frames = offset_yx_px.shape[1]
@@ -29,7 +28,7 @@ def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, gr
         spectrum = spectrum_of(f)
         y_turn, x_turn = shift_phase(-offset_yx_px[:, f], grid.size_px, grid.kept_px, device)
         if watch is not None:
-            watch(f, lambda rows: spectrum[rows] * conjugate[rows])
+            watch(f, spectrum)
         for g, rows in enumerate(members):
             if len(rows):
                 planes = torch.zeros((2,) + grid.shape, device=device)

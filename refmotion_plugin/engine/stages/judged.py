@@ -27,20 +27,24 @@ class Judge:
         residual = view.residual_yx_angstrom[where, None]
         self.offset_px = (residual + motions) / view.grid.pixel_angstrom                    # (p, 2 motions, F, 2)
         reference = view.particles.reference[self.rows]
-        self.parts = [(torch.from_numpy(np.flatnonzero(reference == i)).to(device), (a.on(view.grid, device) * unit).to(torch.float32))
-                      for i, a in enumerate(amplitudes)]
+        self.prediction = view.opposite[where].conj().resolve_conj()
+        for i, amplitude in enumerate(amplitudes):
+            members = torch.from_numpy(np.flatnonzero(reference == i)).to(device)
+            if len(members):
+                self.prediction[members] *= spread_from_shells((amplitude.on(view.grid, device) * unit).to(torch.float32), view.grid)
         self.where, self.total = where, torch.zeros(len(where), 2, dtype=torch.float64, device=device)
 
-    def __call__(self, frame, product_of):
-        """Add one frame; ``product_of(rows)`` gives Y conj(A_opp) complex64 (p, h, w) of particles where the patches were cut."""
-        filter_ = self.model.frame_filter(frame)
+    def __call__(self, frame, spectrum):
+        """Add one frame; ``spectrum`` complex64 (P, h, w) of all particles, where the patches were cut.
+
+        Columns are summed first: products with rows of the spectra as they lie in memory take half the time.
+        """
+        weighted = spectrum.index_select(0, self.where)
+        weighted *= self.prediction
+        weighted *= self.model.frame_filter(frame)
         y_turn, x_turn = shift_phase(-self.offset_px[:, :, frame], self.grid.size_px, self.grid.kept_px, self.where.device)
-        for members, amplitude in self.parts:
-            if len(members):
-                weighted = product_of(self.where[members])
-                weighted *= filter_ * spread_from_shells(amplitude, self.grid)
-                lines = torch.bmm(weighted, x_turn[members].transpose(1, 2))               # (p, h, 2)
-                self.total[members] += (lines * y_turn[members].transpose(1, 2)).real.sum(1).to(torch.float64)
+        columns = torch.bmm(y_turn, weighted)                                              # (p, 2, w)
+        self.total += (columns * x_turn).real.sum(-1).to(torch.float64)
 
     def result(self):
         """:class:`JudgedMovie`."""
