@@ -110,6 +110,15 @@ def test_a_damaged_stack_is_named(finished, tiny, tmp_path):
         path.write_bytes(whole)
 
 
+def test_a_few_particles_at_a_time_give_the_same(finished, monkeypatch):
+    """Both kinds of images come out of many stacks by turns, each movie's among them."""
+    whole, = reconstruct.reconstruct_job(finished, "C1")
+    monkeypatch.setitem(stage.CHUNK_BYTES, "cpu", 1)
+    one_by_one, = reconstruct.reconstruct_job(finished, "C1")
+    np.testing.assert_allclose(one_by_one.fsc_after, whole.fsc_after, atol=1e-4)
+    np.testing.assert_allclose(one_by_one.fsc_before, whole.fsc_before, atol=1e-4)
+
+
 def test_a_progress_of_particles_reaches_the_end(finished):
     told = []
     reconstruct.reconstruct_job(finished, "C1", progress=lambda *numbers: told.append(numbers))

@@ -128,7 +128,7 @@ def _half_maps(images, half, box, pixel, operators, device, progress):
     members = members[np.argsort([images.kinds[-1][i][0] for i in members], kind="stable")]           # stack by stack
     size = max(1, int(CHUNK_BYTES[torch.device(device).type] / (BYTES_PER_SAMPLE * box * box / 2 + 12 * images.box_px ** 2)))
     with ExitStack() as opened:
-        readers = [_Reader(opened) for _ in images.kinds]
+        readers = [_Reader(opened.enter_context(ExitStack())) for _ in images.kinds]      # each closes its own files only
         for begin in range(0, len(members), size):
             chosen = members[begin:begin + size]
             stacks = [np.stack([read(*kind[i]) for i in chosen]) for read, kind in zip(readers, images.kinds)]
@@ -145,7 +145,7 @@ def _half_maps(images, half, box, pixel, operators, device, progress):
 
 
 class _Reader:
-    """Images out of stacks, the last one kept open."""
+    """Images out of stacks, the last one kept open in ``opened``, an ExitStack of its own."""
 
     def __init__(self, opened):
         self.opened, self.path, self.file = opened, None, None
