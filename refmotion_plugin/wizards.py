@@ -144,6 +144,7 @@ class FrameRangeWizard(SuggestionWizard):
     _title = "Frames to use"
 
     def suggestions(self, protocol):
+        """All frames, the first ones, or all but the first."""
         movies = convert.frame_summary(movies_of(protocol))
         frames, dose = movies.last - movies.first + 1, movies.dose_per_frame
         others = "; %d movies have other frames" % movies.other if movies.other else ""

@@ -2,6 +2,7 @@
 
     scipion3 tests refmotion_plugin.tests.test_workflow.TestReferenceMotionCorrection
 """
+import importlib.util
 import os
 import subprocess
 import unittest
@@ -20,11 +21,9 @@ from refmotion_plugin.scipion_plugin import Plugin
 
 PIXEL, MOVIES, PARTICLES = 1.1, 2, 14
 
-try:
+if importlib.util.find_spec("pytest"):      # Scipion's own environment may lack it
     import pytest
     pytestmark = pytest.mark.slow
-except ModuleNotFoundError:                 # Scipion's own environment may lack it
-    pass
 
 
 class TestReferenceMotionCorrection(BaseTest):

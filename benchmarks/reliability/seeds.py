@@ -170,24 +170,6 @@ def results(job: Path, work: Path) -> list[Seed]:
     def read_prior(path):
         sane(*[v for v in vars(exchange.read_hyperparameters(path)).values() if isinstance(v, float)])
 
-    def in_job(name):
-        """Read the whole job, of which this is one file, as ``status`` and viewers do, and what is done of it as a resumed run does."""
-        def read(path):
-            folder = work / "job"
-            (folder / name).write_bytes(path.read_bytes())
-            try:
-                found = JobResults(folder)
-                found.summary()
-                found.search()
-                found.verdict()
-                for part in (found.weights, found.fcc_total, found.hyperparameters, found.polished_images, found.left_out, found.progress):
-                    part()
-                found_on_disk(found.layout, [movie.name], "align", 1)
-                found_on_disk(found.layout, [movie.name], "polish", 1)
-            finally:
-                (folder / name).write_bytes((job / name).read_bytes())
-        return read
-
     search = json.dumps({"family": "RELION's", "text": "found", "worth_it": True, "gain_log_likelihood": 3.0, "gain_error": 1.0,
                          "gain_error_over_movies": None, "movies_with_gain": 2, "particles": 18, "movies": ["a", "b"],
                          "activity_at_last_angstrom": 0.1, "margins": {"RELION's": [0.0, 1.0]}}).encode()
@@ -208,12 +190,32 @@ def results(job: Path, work: Path) -> list[Seed]:
     for name in ("status.jsonl", "progress.json", "verdict.json", "job.json", "weights.npz", "particles.star",
                  *[f"movies/{movie.name}/{file}" for file in ("align.done.json", "polish.done.json", "trajectories.npz")]):
         if (job / name).exists():
-            found.append(Seed("in-job-" + Path(name).name, (job / name).read_bytes(), in_job(name)))
+            found.append(Seed("in-job-" + Path(name).name, (job / name).read_bytes(), _in_job(work, job, movie.name, name)))
     return found
+
+
+def _in_job(work, job, movie, name):
+    def read(path):
+        """Read the whole job, of which this is one file, as ``status`` and viewers do, and what is done of it as a resumed run does."""
+        folder = work / "job"
+        (folder / name).write_bytes(path.read_bytes())
+        try:
+            found = JobResults(folder)
+            found.summary()
+            found.search()
+            found.verdict()
+            for part in (found.weights, found.fcc_total, found.hyperparameters, found.polished_images, found.left_out, found.progress):
+                part()
+            found_on_disk(found.layout, [movie], "align", 1)
+            found_on_disk(found.layout, [movie], "polish", 1)
+        finally:
+            (folder / name).write_bytes((job / name).read_bytes())
+    return read
 
 
 def _search(work, job):
     def read(path):
+        """Read what a search is said to have found, in a job that wanted one."""
         folder = work / "job"
         (folder / "search.json").write_bytes(path.read_bytes())
         spec = json.loads((job / "job.json").read_text())
