@@ -27,18 +27,19 @@ GB = 1e9
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit code: 1 if a bound was not held."""
     options = _parser().parse_args(argv)
+    options.out = options.out.resolve()
     mosaic = make_mosaic(options.out / options.camera, options.camera, options.movies, options.particles_per_tile,
                          None if options.compression == "none" else options.compression)
     height, width = mosaic.size_yx
     print(f"{width} x {height} px x {mosaic.frames} frames, {options.particles} particles per movie", flush=True)
     rows, demands, data = [], [], {"camera": options.camera, "particles": options.particles, "threads": options.threads, "runs": {}}
     for limit in options.limits:
-        job = options.out / options.camera / f"job_{limit:g}"
+        job, log = (options.out / options.camera / f"{name}_{limit:g}{end}" for name, end in (("job", ""), ("log", ".txt")))
         command = [sys.executable, str(HERE.parent / "refmotion_plugin" / "start_engine.py"), "run", str(job), *mosaic.command(options.particles),
                    "--memory", str(limit * GB / 2**30), "--threads", str(options.threads), "--device", "cpu", *options.option]
-        used = run_measured(command, options.out, job.with_suffix(".log"), options.threads).numbers()
+        used = run_measured(command, options.out, log, options.threads).numbers()
         peak = used["peak_GiB"] * 2**30 / GB
-        said = next((line for line in job.with_suffix(".log").read_text().splitlines() if "memory:" in line), "")
+        said = next((line for line in log.read_text().splitlines() if "memory:" in line), "")
         print(said, flush=True)
         rows.append([f"{limit:g}", peak, used["wall_s"], used["cpu_s"], "streamed" if "anew" in said else "held"])
         demands.append((f"peak memory within {limit:g} GB, GB", peak, f"≤ {limit:g}", limit, False))
