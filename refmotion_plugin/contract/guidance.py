@@ -8,6 +8,8 @@ Guidance = namedtuple("Guidance", "label when cryosparc relion", defaults=("", "
 """``label``: of the field in the form; ``when``: one or two sentences; ``cryosparc``, ``relion``: the name in reference based motion
 correction and in Bayesian polishing."""
 
+_AS_TOLD = "What the alignment of the movies was told; a gain that RELION turned already needs nothing."
+
 GUIDANCE = {
     ("inputs", "first_frame"): Guidance(
         "First", "Leave it at 1: bad first frames get little dose weight by themselves.", "", "First movie frame"),
@@ -16,10 +18,10 @@ GUIDANCE = {
     ("inputs", "gain"): Guidance(
         "Gain reference", "Only if the movies do not name their gain, or name a wrong one."),
     ("inputs", "gain_rotation"): Guidance(
-        "Gain rotation", "What the alignment of the movies was told; a gain that RELION turned already needs nothing.",
+        "Gain rotation", _AS_TOLD,
         "", "Gain rotation"),
     ("inputs", "gain_flip"): Guidance(
-        "Gain flip", "What the alignment of the movies was told; a gain that RELION turned already needs nothing.", "", "Gain flip"),
+        "Gain flip", _AS_TOLD, "", "Gain flip"),
     ("inputs", "movie_flip_y"): Guidance(
         "Turn frames upside down?", "If the check of orientations says so."),
     ("inputs", "defects"): Guidance(
