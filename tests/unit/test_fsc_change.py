@@ -40,6 +40,14 @@ def test_the_error_is_the_scatter_over_noise(blur):
     assert blur > 0 or change.std(ddof=1) < 0.6 * apart            # far from that of two resolutions with noise of their own
 
 
+@pytest.mark.parametrize("blur", [0.0, 3.0])
+def test_the_gain_of_signal_is_told_by_all_shells_with_its_error(blur):
+    found = [fsc_change(*pairs(seed, blur), float(BOX), C1) for seed in range(12)]
+    gain, said = np.array([f.snr_gain for f in found]), np.median([f.snr_error for f in found])
+    assert 0.5 * said < gain.std(ddof=1) < 1.7 * said
+    assert abs(gain.mean()) < 2 * said if blur == 0 else gain.mean() > 4 * said
+
+
 def test_sectors_add_up_to_the_fsc():
     before, after = pairs(0, 10.0)
     found, plain = fsc_change(before, after, float(BOX), C1), half_map_fsc(*after)[0]

@@ -46,9 +46,9 @@ def test_readers_get_it_from_the_results(tmp_path):
 
 @pytest.mark.parametrize("changed, said", [
     ({}, "4.00 Å before (input motion and standard exposure curve), 3.80 Å after: better by 0.20 ± 0.05 Å"), ({"after_angstrom": 4.2}, "worse by 0.20 ± 0.05 Å"),
-    ({"error_angstrom": 0.2}, "no change beyond its error (-0.20 ± 0.20 Å)"), ({"after_angstrom": None, "error_angstrom": None}, "after finer than 2.50 Å"),
+    ({"error_angstrom": 0.2}, "no change of resolution beyond its error (-0.20 ± 0.20 Å)."), ({"after_angstrom": None, "error_angstrom": None}, "after finer than 2.50 Å"),
     ({"before": "", "before_angstrom": None, "error_angstrom": None}, "3.80 Å; the input has no images"), ({"fault": "no image."}, "no reconstruction to compare: no image."),
-    ({"reference": 1}, "of reference 2 from 800 particles (D2)")])
+    ({"snr_gain": 0.12, "snr_error": 0.03}, "by 0.20 ± 0.05 Å; signal-to-noise ratio +12 ± 3 %."), ({"reference": 1}, "of reference 2 from 800 particles (D2)")])
 def test_a_reconstruction_says_what_changed_and_how_sure_that_is(changed, said):
     assert said in replace(MADE, **changed).sentence
     assert replace(VERDICT, reconstructions=(replace(MADE, **changed),)).sentences[-1] == replace(MADE, **changed).sentence

@@ -37,8 +37,8 @@ def fsc_limit(raw, counts, mask_fraction):
     The crossing is where the smoothed curve falls below its own noise ``1 / sqrt(n)``, n = independent components in the
     smoothing window times ``mask_fraction`` (a mask correlates neighbours), kept between 0.01 and 0.05.
     """
-    smooth = _smooth(raw)
-    independent = (_smooth(counts) * _SMOOTHING_SHELLS * mask_fraction).clamp(min=1.0)
+    smooth = smooth_fsc(raw)
+    independent = (smooth_fsc(counts) * _SMOOTHING_SHELLS * mask_fraction).clamp(min=1.0)
     threshold = independent.rsqrt().clamp(_LEAST, _MOST)
     below = torch.nonzero(smooth[1:] < threshold[1:]).flatten()
     last = len(raw) - 1 if len(below) == 0 else int(below[0])
@@ -46,7 +46,7 @@ def fsc_limit(raw, counts, mask_fraction):
     return kept, last
 
 
-def _smooth(curve):
+def smooth_fsc(curve):
     """Triangular moving average over ``_SMOOTHING_SHELLS`` shells that shrinks at the ends."""
     half = _SMOOTHING_SHELLS // 2
     kernel = 1.0 + half - torch.arange(-half, half + 1, dtype=torch.float64).abs()

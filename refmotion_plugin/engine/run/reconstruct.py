@@ -64,7 +64,8 @@ def compare_reference(results, reference, operators, symmetry, place=Place(), pr
     numbers = lambda curve: () if curve is None else tuple(np.round(np.asarray(curve, dtype=float), DIGITS).tolist())
     change = found.change
     return Reconstruction(reference, found.particles, symmetry, before, numbers(found.frequency_per_angstrom), numbers(change.before), numbers(change.after),
-                          *[None if v is None else round(v, DIGITS) for v in (change.before_angstrom, change.after_angstrom, change.error_angstrom)])
+                          *[None if v is None else round(v, DIGITS) for v in (change.before_angstrom, change.after_angstrom, change.error_angstrom,
+                                                                            change.snr_gain, change.snr_error)])
 
 
 class Teller:
