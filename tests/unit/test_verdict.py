@@ -4,13 +4,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from refmotion_plugin.contract.damage import exposure_amplitude
 from refmotion_plugin.contract.spec import PriorSpec
 from refmotion_plugin.contract.verdict import CANNOT_TELL, GAIN, NO_GAIN, NOT_JUDGED, WRONG, JudgedMovie
 from refmotion_plugin.engine.dose.gain import WeightScore, score_weights
+from refmotion_plugin.engine.maths.fourier import spread_from_shells
 from refmotion_plugin.engine.optics.resolution import expected_resolution
-from refmotion_plugin.engine.stages import align, verdict, weigh
+from refmotion_plugin.engine.stages import align, judged, verdict, weigh
 
 from tests.unit.test_weights import DOSES, K, motion_shape, table_of
 
@@ -137,3 +139,31 @@ def test_weights_are_judged_on_movies_that_they_have_not_seen(calibrated, monkey
     monkeypatch.setattr(verdict, "fit_weights", lambda tables, prepared: ("fitted on", tables))
     evidence = SimpleNamespace(halves=(["odd"], ["even"]), totals=["odd", "even"])
     assert verdict._held_out_pairs(evidence, None, calibrated) == [(["odd"], ("fitted on", ["even"])), (["even"], ("fitted on", ["odd"]))]
+
+
+class PlainJudge(judged.Judge):
+    """Beside the sums, the same from the formula: Re sum S D / sigma^2 Y exp(2 pi i k d) conj(A_opp), with whole planes."""
+
+    def __init__(self, view, fit, model, amplitudes, unit):
+        super().__init__(view, fit, model, amplitudes, unit)
+        self.amplitudes, self.unit, self.expected = amplitudes, unit, 0.0
+
+    def __call__(self, frame, spectrum):
+        super().__call__(frame, spectrum)
+        y, x = self.grid.index_yx(dtype=torch.float64)
+        offset = self.offset_px[:, :, frame].to(torch.float64)
+        turn = 2 * np.pi / self.grid.size_px * (y[:, None] * offset[..., :1, None] + x * offset[..., 1:, None])
+        scale = spread_from_shells(self.amplitudes[0].on(self.grid, "cpu") * self.unit, self.grid) * self.model.frame_filter(frame)
+        plane = (spectrum[self.rows] * self.view.opposite[self.rows].conj())[:, None] * torch.polar(torch.ones_like(turn), turn)
+        self.expected = self.expected + (plane * scale).real.sum((-2, -1))
+
+    def result(self):
+        np.testing.assert_allclose(self.total, self.expected, rtol=1e-3, atol=1e-3 * float(self.expected.abs().max()))
+        PlainJudge.checked = len(self.rows)
+        return super().result()
+
+
+def test_the_judge_sums_what_the_formula_says(tiny, calibrated, monkeypatch):
+    monkeypatch.setattr(align, "Judge", PlainJudge)
+    align.align_movie(tiny.movies[0], tiny.of(tiny.movies[0]), calibrated)
+    assert PlainJudge.checked == 12
