@@ -4,7 +4,7 @@ Importing this package needs neither Scipion nor torch: the host asks for ``Plug
 """
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 _logo = "icon.png"
 _references = ["Zivanov2019", "Grant2015"]
 
