@@ -167,6 +167,25 @@ def test_a_dead_worker_costs_its_movie_one_retry_and_nothing_else(tmp_path, monk
     assert seen <= {"cuda:0 3 5", "cuda:0 3 6"} and seen
 
 
+def test_each_worker_has_one_task_so_that_no_other_is_blamed_for_its_death(tmp_path, monkeypatch):
+    pytest.importorskip("distributed", reason="several workers need dask.distributed")
+    from distributed import Client
+    given, submit = [], Client.submit
+
+    def watched(self, *args, **kwargs):
+        given.append(kwargs["workers"])
+        assert max(len(held) for held in self.processing().values()) <= 1
+        return submit(self, *args, **kwargs)
+
+    monkeypatch.setattr(Client, "submit", watched)
+    tasks, place = tasks_and_place(tmp_path, FakeStages(), movies=8)
+    place.layout.folder.mkdir()
+    with Crew(Workers("cpu", 1, ("cpu", "cpu"))) as crew:
+        results = {r.key: r.stages["align"] for r in run_on_workers(tasks, crew, FakePlaceMaker(place.prepared, place.layout))}
+    assert [k for k, stage in results.items() if stage != "done"] == ["M_mic_2"] and len(results) == 8
+    assert len(given) == 8 + 2 and all(len(addresses) == 1 for addresses in given)      # movies 2 and 3 were tried again
+
+
 def test_workers_that_die_while_they_start_are_started_once_more(monkeypatch):
     pytest.importorskip("distributed", reason="several workers need dask.distributed")
     tries, two = [], Workers("cpu", 1, ("cpu", "cpu"))

@@ -7,7 +7,7 @@ import os
 import pickle
 import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 
 import refmotion_plugin
@@ -18,6 +18,7 @@ from .tasks import TaskResult, run_task
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5            # how often new workers are looked for
+MOST_DEATHS = 2             # of workers under one task
 SAY_SECONDS = 60            # without any worker: time between two lines in the log
 
 
@@ -66,17 +67,17 @@ def run_on_workers(tasks, crew, make_place, work=run_task):
 
 
 def _one_per_worker(client, waiting, call, workers):
-    """As many tasks under way as there are workers: dask blames the death of a worker on all tasks it was given."""
+    """One task under way at each worker: dask blames the death of a worker on all tasks it was given, and so do we on its one."""
     from dask.distributed import TimeoutError, wait
-    running, patience = {}, _Patience(workers)
+    running, deaths, patience = {}, Counter(), _Patience(workers)      # running: future -> (task, address)
     try:
         while waiting or running:
-            count = _count_workers(client)
-            patience.look(count)
-            free = count - len(running)
-            while waiting and free > 0:
-                task, free = waiting.popleft(), free - 1
-                running[client.submit(call, task, pure=False)] = task
+            addresses = _addresses(client)
+            patience.look(len(addresses))
+            busy = {address for _, address in running.values()}
+            for address in [a for a in addresses if a not in busy][:len(waiting)]:
+                task = waiting.popleft()
+                running[client.submit(call, task, pure=False, workers=[address], allow_other_workers=True)] = task, address
             if not running:
                 _pause(client)
                 continue
@@ -85,7 +86,11 @@ def _one_per_worker(client, waiting, call, workers):
             except TimeoutError:
                 continue
             for future in done:
-                yield _result(running.pop(future), future)
+                task, _ = running.pop(future)
+                if _to_be_tried_again(task, future, deaths):
+                    waiting.appendleft(task)
+                else:
+                    yield _result(task, future, deaths)
     except InputError:
         raise
     except Exception as error:      # faults of movies are results: what comes here is dask's, of many kinds, when its scheduler is gone
@@ -127,17 +132,27 @@ def _pause(client):
         pass
 
 
-def _count_workers(client):
-    """Number of workers there are now. Raises InputError for one that would work on several movies at once."""
+def _addresses(client):
+    """Workers there are now. Raises InputError for one that would work on several movies at once."""
     threads = client.nthreads()
     for address, count in threads.items():
         if count > 1:
             raise InputError("the Dask worker %s has %d threads and would run as many movies in one process: start workers with "
                              "'dask worker --nthreads 1'" % (address, count))
-    return len(threads)
+    return list(threads)
 
 
-def _result(task, future):
+def _to_be_tried_again(task, future, deaths):
+    """Whether the task's worker died for the first time under it; a scheduler that ran before us tries again by itself."""
+    from distributed.scheduler import KilledWorker
+    error = future.exception()
+    if not isinstance(error, KilledWorker):
+        return False
+    deaths[task.movie.key] += error.allowed_failures + 1
+    return deaths[task.movie.key] < MOST_DEATHS
+
+
+def _result(task, future, deaths):
     from distributed.scheduler import KilledWorker
     error = future.exception()
     if error is None:
@@ -146,7 +161,7 @@ def _result(task, future):
         raise error
     if isinstance(error, KilledWorker):
         return TaskResult(task.movie.key, 0.0, {task.first_stage: "its worker process ended %d times (the last on %s): memory may have run out"
-                                                % (error.allowed_failures + 1, error.last_worker.address)})
+                                                % (deaths[task.movie.key], error.last_worker.address)})
     if isinstance(error, OSError):
         raise error
     raise InputError("a worker cannot do its work (%s: %s): workers need the same refmotion_plugin as the job"

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 CONNECT_SECONDS = 30
 START_TRIES = 2
 DASK_SETTINGS = {
-    "distributed.scheduler.allowed-failures": 1,                                        # a dead worker costs its movie one more try
+    "distributed.scheduler.allowed-failures": 0,                                        # the executor counts deaths and tries again
     "distributed.comm.timeouts.connect": "%d s" % CONNECT_SECONDS,
     "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "error"}           # workers come and go without a word
 
