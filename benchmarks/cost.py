@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cases", nargs="*", choices=list(cost.CASES), default=list(cost.CASES), help="besides %s (default: all)" % cost.PLAIN)
     parser.add_argument("--frames", type=int, default=16, help="frames of the movies (default %(default)s)")
     parser.add_argument("--counts", type=int, nargs=2, default=[4, 8], help="movies of our runs (default 4 8)")
-    parser.add_argument("--relion-counts", type=int, nargs=2, default=[1, 2], help="movies of RELION's runs (default 1 2)")
+    parser.add_argument("--relion-counts", type=int, nargs=2, default=[2, 8], help="movies of RELION's runs (default 2 8: the slope between one and two is smaller than its error)")
     parser.add_argument("--redo", nargs="+", default=[], metavar="STEP", help="steps to do again: ours relion floor, or 'ours box 400' …")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the result files")
     parser.add_argument("--name", default="cost", help="name of the result files (default %(default)s)")
