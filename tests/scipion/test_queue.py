@@ -14,7 +14,9 @@ CUDA_VISIBLE_DEVICES=6,7 setsid sh "$1" > {folder}/job_$$.log 2>&1 &
 echo "Submitted batch job $!"
 """
 SQUEUE = """#!/bin/sh
-kill -0 "$1" 2>/dev/null && echo "$1 RUNNING"
+kill -0 "$1" 2>/dev/null && echo "$1 RUNNING" && exit
+test -e {folder}/gone_"$1" || touch {folder}/gone_"$1"
+test $(( $(date +%s) - $(stat -c %Y {folder}/gone_"$1") )) -lt 4 && echo "$1 COMPLETING"      # SLURM too lists a job a little longer
 exit 0
 """
 HOSTS = """[localhost]
