@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from refmotion_plugin.contract import conventions, store
-from refmotion_plugin.contract.damage import exposure_amplitude
-from refmotion_plugin.contract.records import DoseWeights
-from refmotion_plugin.contract.weighting import normalise
 from refmotion_plugin.engine.simulate import SimulationSpec, simulate
+from refmotion_plugin.engine.stages.reconstruct import standard_weights as exposure_curve
 
 from . import engine, relion
 from .floor import project_floor, second_pass
@@ -119,12 +117,8 @@ def standard_weights(project: Project, last_frame: int) -> str:
     spec = project.spec
     frames = spec.frames if last_frame == -1 else last_frame
     dose = conventions.dose_at_mid_frame(frames, spec.dose_per_frame, spec.pre_exposure)
-    k = np.linspace(0.0, 1.0, 400)
-    zero = np.zeros((1, frames))
     name = f"weights_{frames}.npz"
-    store.save_weights(project.folder / name, DoseWeights(
-        weight=normalise(exposure_amplitude(dose, k, spec.voltage), "sum")[None], frequency_per_angstrom=k, dose_e_per_A2=dose,
-        b_factor_A2=zero, scale=zero + 1, b_factor_error_A2=zero, scale_error=zero, normalisation="sum", source="standard exposure curve"))
+    store.save_weights(project.folder / name, exposure_curve(dose, spec.voltage))
     return name
 
 

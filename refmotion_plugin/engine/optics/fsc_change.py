@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from .fsc import resolution_at, smooth_fsc
+from .resolution import THRESHOLD
 
 SECTORS = 16
 ROWS, COLUMNS = 128, 256       # of the table of directions: equal steps of cos(angle to z) and of the angle about it
-THRESHOLD = 0.143
-KNOWN = (0.143, 0.95)           # FSC between which the signal-to-noise ratio of a shell can be told
+KNOWN = (THRESHOLD, 0.95)          # FSC between which the signal-to-noise ratio of a shell can be told
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from .fsc import fsc_limit, half_map_fsc, resolution_at
+from .resolution import THRESHOLD
 
 PADDING = 2   # the spectrum is that of the map in a box this many times wider: linear interpolation needs the finer grid
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def build_reference(halves, mask, pixel_angstrom, device="cpu"):
                      fsc=fsc.to(torch.float32).to(device),
                      fsc_frequency_per_angstrom=(torch.arange(len(fsc), dtype=torch.float64) * step).to(torch.float32).to(device),
                      particle_radius_angstrom=radius_px * pixel_angstrom,
-                     resolution_angstrom=1.0 / (resolution_at(raw, 0.143) * step), limit_angstrom=1.0 / (last * step))
+                     resolution_angstrom=1.0 / (resolution_at(raw, THRESHOLD) * step), limit_angstrom=1.0 / (last * step))
 
 
 def centred_coordinate_px(box):

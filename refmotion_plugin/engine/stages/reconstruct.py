@@ -4,7 +4,7 @@
 what trajectories and dose weights brought, and nothing else differs.
 """
 import logging
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
 import mrcfile
@@ -18,7 +18,7 @@ from refmotion_plugin.contract.weighting import B_FACTOR_AXIS_PER_ANGSTROM, norm
 
 from ..optics.backproject import BYTES_PER_VOXEL, BackProjection
 from ..optics.fsc_change import FscChange, fsc_change, single_fsc
-from ..optics.reference import soft_sphere
+from ..optics.reference import centred_coordinate_px, soft_sphere
 from ..optics.volumes import read_map
 from .memory import is_out_of_memory, release
 from .polish import polish_movie
@@ -128,7 +128,7 @@ def _half_maps(images, half, box, pixel, operators, device, progress):
     members = members[np.argsort([images.kinds[-1][i][0] for i in members], kind="stable")]           # stack by stack
     size = max(1, int(CHUNK_BYTES[torch.device(device).type] / (BYTES_PER_SAMPLE * box * box / 2 + 12 * images.box_px ** 2)))
     with ExitStack() as opened:
-        readers = [_Reader(opened.enter_context(ExitStack())) for _ in images.kinds]      # each closes its own files only
+        readers = [opened.enter_context(closing(_Reader())) for _ in images.kinds]
         for begin in range(0, len(members), size):
             chosen = members[begin:begin + size]
             stacks = [np.stack([read(*kind[i]) for i in chosen]) for read, kind in zip(readers, images.kinds)]
@@ -145,20 +145,26 @@ def _half_maps(images, half, box, pixel, operators, device, progress):
 
 
 class _Reader:
-    """Images out of stacks, the last one kept open in ``opened``, an ExitStack of its own."""
+    """Images out of stacks, the last one kept open."""
 
-    def __init__(self, opened):
-        self.opened, self.path, self.file = opened, None, None
+    def __init__(self):
+        self.path = self.file = None
 
     def __call__(self, path, number):
         try:
             if path != self.path:
-                self.opened.close()
-                self.path, self.file = path, self.opened.enter_context(mrcfile.mmap(path, mode="r", permissive=True))
+                self.close()
+                self.path, self.file = path, mrcfile.mmap(path, mode="r", permissive=True)
             data = self.file.data if self.file.data.ndim == 3 else self.file.data[None]
             return np.array(data[number], dtype=np.float32)
         except (OSError, ValueError, IndexError, AttributeError) as error:
             raise InputError("image %d of %s cannot be read (%s): give the same command again" % (number + 1, path, error)) from None
+
+    def close(self):
+        """Close the stack that is open."""
+        if self.file is not None:
+            self.file.close()
+        self.path = self.file = None
 
 
 def _weight(mask, box, pixel):
@@ -174,7 +180,7 @@ def on_grid(volume, volume_pixel, box, pixel):
     size = volume.shape[-1]
     if size == box and abs(volume_pixel - pixel) < 1e-4 * pixel:
         return volume
-    place = (torch.arange(box, dtype=torch.float32) - box // 2) * (pixel / volume_pixel) + size // 2
+    place = centred_coordinate_px(box) * (pixel / volume_pixel) + size // 2
     place = 2.0 * place / (size - 1) - 1.0
     z, y, x = torch.meshgrid(place, place, place, indexing="ij")
     return torch.nn.functional.grid_sample(volume[None, None], torch.stack((x, y, z), -1)[None], align_corners=True)[0, 0]
