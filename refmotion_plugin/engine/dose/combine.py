@@ -49,6 +49,5 @@ def normalise_background(images, radius_px):
     count = counted.sum()
     mean_outside = lambda values: (values * counted).sum(-1, keepdim=True) / count      # row by row: no matter how many images there are
     centred = pixels - mean_outside(pixels)
-    centred -= mean_outside(centred)                                   # once more: images stand on a pedestal that costs digits
     sd = (mean_outside(centred.square())[:, 0] * (count / (count - 1).clamp(min=1))).sqrt()
     return (centred / sd.clamp(min=1e-20)[:, None]).view_as(images), sd
