@@ -186,6 +186,28 @@ def test_each_worker_has_one_task_so_that_no_other_is_blamed_for_its_death(tmp_p
     assert len(given) == 8 + 2 and all(len(addresses) == 1 for addresses in given)      # movies 2 and 3 were tried again
 
 
+@pytest.mark.parametrize("broken, warned", [(1, False), (2, True)])
+def test_a_worker_that_dies_while_all_are_told_to_log_here_stops_nothing(tmp_path, monkeypatch, caplog, broken, warned):
+    pytest.importorskip("distributed", reason="several workers need dask.distributed")
+    from distributed import Client
+    from distributed.comm import CommClosedError
+    tries, forward = [], Client.forward_logging
+
+    def breaking(self, *args):
+        tries.append(args)
+        if len(tries) <= broken:
+            raise CommClosedError("Stream is closed")
+        return forward(self, *args)
+
+    monkeypatch.setattr(Client, "forward_logging", breaking)
+    tasks, place = tasks_and_place(tmp_path, FakeStages(), movies=1)
+    place.layout.folder.mkdir()
+    with Crew(Workers("cpu", 1, ("cpu",))) as crew:
+        results = list(run_on_workers(tasks, crew, FakePlaceMaker(place.prepared, place.layout)))
+    assert [r.stages["align"] for r in results] == ["done"] and len(tries) == 2
+    assert ("is not seen here (Stream is closed)" in caplog.text) == warned
+
+
 def test_workers_that_die_while_they_start_are_started_once_more(monkeypatch):
     pytest.importorskip("distributed", reason="several workers need dask.distributed")
     tries, two = [], Workers("cpu", 1, ("cpu", "cpu"))

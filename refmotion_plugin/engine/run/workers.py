@@ -126,11 +126,24 @@ class Crew:
         where = workers.scheduler or self._stack.enter_context(_slurm(workers.cluster) if workers.cluster else _started(workers))
         try:
             client = self._stack.enter_context(Client(where, timeout=CONNECT_SECONDS))
-            client.forward_logging("refmotion_plugin", logging.INFO)
         except Exception as error:      # dask's are of many kinds when a scheduler goes while it is asked
             raise InputError("the Dask scheduler %s does not answer (%s): start one with 'dask scheduler' and give the address it prints"
-                             % (where, str(error).split("\n")[0] or type(error).__name__)) from None
+                             % (getattr(where, "scheduler_address", where), str(error).split("\n")[0] or type(error).__name__)) from None
+        _hear(client)
         return client
+
+
+def _hear(client):
+    """What workers log is logged here too. A worker that dies while they are told breaks that: once more, then without it.
+
+    A scheduler that is gone is noticed when it is given the first task.
+    """
+    for last in (False, True):
+        try:
+            return client.forward_logging("refmotion_plugin", logging.INFO)
+        except Exception as error:      # dask's are of many kinds
+            if last:
+                log.warning("what the workers log is not seen here (%s)", str(error).split("\n")[0] or type(error).__name__)
 
 
 def _started(workers):
