@@ -34,7 +34,7 @@ setup(
     package_data={PACKAGE: ["protocols.conf", "icon.png"], PACKAGE + ".templates": ["*.json.template"]},
     entry_points={
         "pyworkflow.plugin": ["refmotion_plugin = refmotion_plugin"],
-        "console_scripts": ["refmotion = refmotion_plugin.engine.cli:main"],
+        "console_scripts": ["refmotion = refmotion_plugin.engine.__main__:command"],
     },
     install_requires=[
         "scipion-pyworkflow",

@@ -16,6 +16,7 @@ from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.results import JobResults
 from refmotion_plugin.contract.spec import ComputeSpec, JobSpec
 
+from .lifetime import lasting_imports
 from .options import (Parser, add_average_options, add_conversions, add_dataclass_options, add_job_options, average_spec,
                       dataclass_from, job_spec)
 from .run.starter import watch_starter
@@ -157,11 +158,11 @@ def run_command(values):
         job_file = layout.job
     spec = job_spec(values, JobSpec.read(job_file) if job_file else None)
     with _logging_to(layout), _progress_bar() as listener:
-        from .run.job import run_job
+        with lasting_imports():
+            from .run.job import run_job
         start = time.monotonic()
         outcome = run_job(layout.folder, spec, stage=stage, listener=listener)
-        from .report import write_report
-        report = write_report(JobResults(layout.folder)) if stage in ("polish", "all") else None
+        report = _write_report(JobResults(layout.folder)) if stage in ("polish", "all") else None
     _print_outcome(layout, spec, stage, outcome, time.monotonic() - start, report)
     return EXIT_FAILED_MOVIES if outcome.failed else EXIT_FINE
 
@@ -173,7 +174,8 @@ def average_command(values):
         job_file = layout.job
     spec = average_spec(values, AverageSpec.read(job_file) if job_file else None)
     with _logging_to(layout), _progress_bar() as listener:
-        from .run.average import run_average
+        with lasting_imports():
+            from .run.average import run_average
         outcome = run_average(layout.folder, spec, listener)
     print("%d movies averaged: %s" % (outcome.written, layout.corrected_micrographs))
     _print_failed(outcome.failed)
@@ -217,18 +219,24 @@ def status_command(values):
 
 def report_command(values):
     """``refmotion report``."""
-    from .report import write_report
     results = JobResults(values["out"])
-    print("report: %s" % write_report(results, values["format"], values["data"]))
+    print("report: %s" % _write_report(results, values["format"], values["data"]))
     print("figures: %s" % results.layout.figures)
     return EXIT_FINE
 
 
+def _write_report(*what):
+    with lasting_imports():
+        from .report import write_report
+    return write_report(*what)
+
+
 def reconstruct_command(values):
     """``refmotion reconstruct``."""
-    from .run.devices import choose_devices
-    from .run.reconstruct import Place, keep, reconstruct_job
-    from .stages.budget import find_budget
+    with lasting_imports():
+        from .run.devices import choose_devices
+        from .run.reconstruct import Place, keep, reconstruct_job
+        from .stages.budget import find_budget
     results = JobResults(values["out"])
     if not results.particle_stars():
         raise InputError("%s has no polished particles: run the job to its end first" % results.layout.folder)

@@ -1,0 +1,35 @@
+"""Beginning and end of the program: large libraries are loaded and left without a search for garbage in them.
+
+Torch and matplotlib make some 200 000 objects that stay. Looking through them for garbage, again and again while they are made and once more
+at the end, costs more than half a second each, as much as a movie.
+"""
+import atexit
+import contextlib
+import gc
+import os
+import sys
+
+
+@contextlib.contextmanager
+def lasting_imports():
+    """What is imported meanwhile is never looked through for garbage, neither now nor later."""
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collected:
+            gc.enable()
+
+
+def leave(code):
+    """End the process with an exit code: what is registered for the end is done, but objects are not taken apart one by one."""
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except OSError:
+        sys.exit(code)          # the reader is gone or the disk is full: Python has its own way to say so
+    os._exit(code)

@@ -1,0 +1,59 @@
+"""How the program begins and ends: nothing that was made by imports is looked through for garbage, nothing that was to be done at the end is lost."""
+import gc
+import os
+import subprocess
+import sys
+
+import pytest
+
+from refmotion_plugin.engine.lifetime import lasting_imports
+
+ENDING = """
+import atexit, sys
+from refmotion_plugin.engine.lifetime import leave
+
+class Kept:
+    def __del__(self):
+        print("taken apart")
+
+kept = Kept()
+atexit.register(print, "done at the end")
+print("said before", end="; ")
+%s
+leave(3)
+"""
+
+
+def ended(command=""):
+    return subprocess.run([sys.executable, "-c", ENDING % command], capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONUNBUFFERED": ""})
+
+
+def test_what_is_registered_for_the_end_is_done_and_nothing_that_was_said_is_lost():
+    end = ended()
+    assert (end.returncode, end.stdout, end.stderr) == (3, "said before; done at the end\n", "")
+
+
+def test_a_reader_that_is_gone_is_said_as_python_says_it():
+    end = ended("import os; gone, there = os.pipe(); os.close(gone); os.dup2(there, 1)")
+    assert end.returncode == 120 and "BrokenPipeError" in end.stderr
+
+
+def test_a_program_without_output_streams_ends_too():
+    assert ended("sys.stdout = sys.stderr = None").returncode == 3
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_what_imports_make_is_not_looked_at_again(before):
+    try:
+        gc.enable() if before else gc.disable()
+        with lasting_imports():
+            assert not gc.isenabled()
+            made = ["imported", []]
+        assert gc.isenabled() == before
+        assert gc.get_freeze_count() and not any(each is made for each in gc.get_objects())
+        with pytest.raises(ImportError), lasting_imports():
+            raise ImportError
+        assert gc.isenabled() == before
+    finally:
+        gc.enable()
+        gc.unfreeze()
