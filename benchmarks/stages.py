@@ -22,7 +22,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 PARTS = (      # row, module below refmotion_plugin.engine, name in it
     ("read inputs", "run.job", "read_inputs"), ("references", "stages.prepared", "prepare"),
     ("preflight", "stages.preflight", "preflight"), ("calibration", "stages.calibrate", "calibrate"),
-    ("decode", "movies.stack", "_decode"), ("bad pixels", "movies.stack", "find_outliers"),
+    ("decode", "movies.stack", "_decode"), ("decode", "movies.stack", "_decode_to_scratch"), ("bad pixels", "movies.stack", "find_outliers"),
     ("bad pixels", "movies.stack", "plan_replacement"),
     ("cut and transform, alignment", "stages.align", "PatchSpectra.__call__"),
     ("noise", "stages.align", "movie_noise"), ("predictions", "stages.align", "predictions"), ("predictions", "stages.preflight", "predict"),

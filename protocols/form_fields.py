@@ -79,6 +79,7 @@ AVERAGE = (
 COMPUTE = (
     _field("memory", "compute", "memory_gib", params.FloatParam, True),
     _field("gpuMemory", "compute", "gpu_memory_gib", params.FloatParam, True),
+    _field("scratch", "compute", "scratch_gib", params.FloatParam, True),
     _field("moviesPerGpu", "compute", "movies_per_gpu", params.IntParam, True),
     _field("oversubscription", "compute", "oversubscription_gib", params.FloatParam, True),
     _field("slicingDevice", "compute", "slicing_device", params.StringParam, True),

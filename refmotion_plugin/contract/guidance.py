@@ -107,6 +107,8 @@ GUIDANCE = {
         "Less if other programs need the memory, more if much is free: then patches are kept instead of being made again."),
     ("compute", "gpu_memory_gib"): Guidance(
         "Memory of its GPU (GiB)", "Less if the GPU is shared with others."),
+    ("compute", "scratch_gib"): Guidance(
+        "Scratch disk of a process (GiB)", "Less if the disk for temporary files is small or slow, more for large movies if it is fast."),
     ("compute", "movies_per_gpu"): Guidance(
         "Movies at a time on each GPU", "1 if two movies at a time get into each other's way."),
     ("compute", "oversubscription_gib"): Guidance(

@@ -95,7 +95,7 @@ class DoseSpec(_Part):
     weights_pixel_angstrom: Optional[float] = Field(None, gt=0, description="pixel size that CryoSPARC's dose weights belong to, A; none: that of the movies")
     fit_low_resolution_angstrom: float = Field(20.0, gt=0, description="coarsest resolution of the dose weight fit, A")
     normalisation: str = Field("sum", pattern="^(sum|power|peak)$", description="sum: signal kept (particles); power: white noise stays white; peak")
-    error_tolerance: float = Field(0.001, ge=0, description="share of the signal-to-noise ratio that errors of the dose weights may cost: from there on the weights are final and further movies are decoded once instead of twice; 0: weights of all movies")
+    error_tolerance: float = Field(0.001, ge=0, description="share of the signal-to-noise ratio that errors of the dose weights may cost: from there on the weights are final and further movies are aligned and polished at once; 0: weights of all movies")
 
 
 class OutputSpec(_Part):
@@ -139,6 +139,7 @@ class ComputeSpec(_Part):
     worker_timeout_seconds: float = Field(14400.0, ge=0, description="time without any worker of the scheduler or cluster after which the job stops, to be gone on with by the same command; 0: never")
     memory_gib: Optional[float] = Field(None, gt=0, description="memory one process may use, GiB, the program itself included; none: half of what is free, at most 6")
     gpu_memory_gib: Optional[float] = Field(None, gt=0, description="memory one process may use of its GPU, GiB; none: 90 % of it, divided by the movies per GPU")
+    scratch_gib: float = Field(8.0, ge=0, description="disk for temporary files that one process may take for decoded frames, GiB: of movies that are needed again, and of those that do not fit into memory; 0: these are decoded anew")
     movies_per_gpu: int = Field(0, ge=0, le=8, description="movies worked on at a time on each GPU, each by a process of its own; 0: two on GPUs with enough memory, else one")
     oversubscription_gib: float = Field(20.0, gt=0, description="memory of a GPU, GiB, from which movies_per_gpu 0 means two")
     slicing_device: Optional[str] = Field(None, description="device that holds the references and makes the predictions, such as cuda:1 or cpu; none: that of the movies")

@@ -25,7 +25,7 @@ def test_every_field_reaches_the_spec(correction):
                "allComponents": False, "searchRadius": 6.0, "alignmentPasses": 3, "fitLowResolution": 25.0, "weightNormalisation": 1, "weightsTolerance": 0.002,
                "firstFrame": 2, "lastFrame": 4, "gainFile": "g.mrc", "gainRotation": 3, "gainFlip": 2, "movieFlip": 2, "defectFile": "d.txt",
                "hotPixelSigma": 5.0, "eerGrouping": 30, "preflight": False, "halfSetsFromOrder": True, "skipOtherFrameCounts": True, "stopAfter": 1, "boxSize": 64,
-               "cropBoxSize": 32, "float16": True, "recenter": True, "reconstruct": True, "reconstructionSymmetry": "I2", "tracksStar": True, "particleDiameter": 120.0, "memory": 3.0, "gpuMemory": 8.0, "moviesPerGpu": 1, "oversubscription": 40.0, "slicingDevice": "cpu",
+               "cropBoxSize": 32, "float16": True, "recenter": True, "reconstruct": True, "reconstructionSymmetry": "I2", "tracksStar": True, "particleDiameter": 120.0, "memory": 3.0, "gpuMemory": 8.0, "scratch": 2.0, "moviesPerGpu": 1, "oversubscription": 40.0, "slicingDevice": "cpu",
                "workers": 2, "clusterFile": "c.json", "schedulerAddress": "tcp://h:1", "readTimeout": 60.0, "workerTimeout": 60.0}
     assert set(changed) == {field.name for field in form_fields.ALL}
     for name, value in changed.items():

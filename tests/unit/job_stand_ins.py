@@ -81,7 +81,7 @@ class FakeStages:
         self._call("calibrate")
         return prepared.with_amplitudes([1.0])
 
-    def load_stack(self, movie, prepared, n_particles=None):
+    def load_stack(self, movie, prepared, n_particles=None, needed_again=False):
         self._call("load", movie)
         return "stack of " + movie.micrograph
 

@@ -17,7 +17,7 @@ def spec(tiny, monkeypatch):
     spec = tiny.prepared.spec
     return spec.model_copy(update={"dose": spec.dose.model_copy(update={"error_tolerance": 10.0}),
                                    "inputs": spec.inputs.model_copy(update={"preflight": False}),
-                                   "compute": spec.compute.model_copy(update={"threads": 1, "device": "cpu"})})
+                                   "compute": spec.compute.model_copy(update={"threads": 1, "device": "cpu", "scratch_gib": 0.0})})
 
 
 def images(folder):
@@ -50,3 +50,16 @@ def test_one_decode_is_two_decodes(tiny, spec, tmp_path, monkeypatch):
     given = spec.model_copy(update={"dose": spec.dose.model_copy(update={"weights_file": str(tmp_path / "whole" / "weights.npz")})})
     run_job(tmp_path / "given", given)
     assert_same(images(tmp_path / "whole"), images(tmp_path / "given"))
+
+
+def test_frames_on_disk_are_decoded_once(tiny, spec, tmp_path, monkeypatch):
+    decoded, real = [], load.load_movie
+    monkeypatch.setattr(load, "load_movie", lambda movie, *args, **kwargs: decoded.append(movie.micrograph) or real(movie, *args, **kwargs))
+    run_job(tmp_path / "anew", spec)
+    assert len(decoded) > 2
+    decoded.clear()
+    monkeypatch.setattr(load, "KEPT_BYTES", 0)
+    run_job(tmp_path / "once", spec.model_copy(update={"compute": spec.compute.model_copy(update={"scratch_gib": 1.0})}))
+    assert sorted(decoded) == [m.micrograph for m in tiny.movies]
+    assert not load._kept
+    assert_same(images(tmp_path / "anew"), images(tmp_path / "once"))

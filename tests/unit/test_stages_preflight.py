@@ -30,7 +30,7 @@ def changed_movies(monkeypatch):
     """Make the stages read movies whose frames are changed by a function."""
     def use(change):
         for module in (preflight, align):
-            monkeypatch.setattr(module, "load_stack", lambda movie, prepared, keep=False, n_particles=None: Changed(load_stack(movie, prepared), change))
+            monkeypatch.setattr(module, "load_stack", lambda movie, prepared, keep=False, n_particles=None, needed_again=False: Changed(load_stack(movie, prepared), change))
     return use
 
 

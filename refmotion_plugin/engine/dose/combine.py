@@ -8,6 +8,7 @@ def combine_frames(parts_of, offset_yx_px, weight, grid: FourierGrid):
     """Weighted sum over frames of patches moved by minus their offset from the box centre: complex64 (P, h, w).
 
     ``parts_of(f)`` yields (slice of the particles, complex64 (p, h, w)), a few particles at a time so that they are still in the cache;
+    they are overwritten. Weights act on real and imaginary parts as on real numbers, which takes half the time of a complex product.
     ``offset_yx_px`` (P, F, 2) in px of the patch; ``weight`` (P or 1, F, shell).
     Components beyond the last shell (the corners of the square) take the last shell's weight, so no power is lost there.
     """
@@ -16,16 +17,23 @@ def combine_frames(parts_of, offset_yx_px, weight, grid: FourierGrid):
         y_turn, x_turn = shift_phase(-offset_yx_px[:, f], grid.size_px, grid.kept_px, offset_yx_px.device)
         shared = _with_corners(weight[:, f], grid) if len(weight) == 1 else None
         for part, spectrum in parts_of(f):
-            factor = y_turn[part][:, :, None] * x_turn[part][:, None, :]
-            factor *= _with_corners(weight[part, f], grid) if shared is None else shared
-            total[part].addcmul_(spectrum, factor)
+            spectrum *= x_turn[part][:, None, :]
+            spectrum *= y_turn[part][:, :, None]
+            own = _with_corners(weight[part, f], grid) if shared is None else shared
+            _flat_real(total[part]).addcmul_(_flat_real(spectrum), own)
     return total
 
 
+def _flat_real(spectrum):
+    """The same memory as real numbers (p, h * w * 2)."""
+    return torch.view_as_real(spectrum).flatten(1)
+
+
 def _with_corners(shells, grid):
+    """Weights (p, shell) of each component, once for its real and once for its imaginary part: (p, h * w * 2)."""
     plane = spread_from_shells(shells.to(torch.float32), grid)
     outside = grid.shell_index(shells.device) >= grid.n_shells
-    return torch.where(outside, shells[..., -1:, None].to(torch.float32), plane)
+    return torch.where(outside, shells[..., -1:, None].to(torch.float32), plane).flatten(1).repeat_interleave(2, dim=1)
 
 
 def to_images(spectrum, grid: FourierGrid, crop_px=None):

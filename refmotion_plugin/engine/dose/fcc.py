@@ -13,7 +13,7 @@ from ..maths.fourier import FourierGrid, cache_parts, shell_counts, shift_phase,
 def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, grid: FourierGrid, dose_e_per_A2, watch=None):
     """Sums of one movie.
 
-    Parameters: ``spectrum_of(f)`` complex64 (P, h, w); ``prediction_opposite`` complex64 (P, h, w); ``offset_yx_px`` (P, F, 2)
+    Parameters: ``spectrum_of(f)[rows]`` complex64 (p, h, w), patches of frame f; ``prediction_opposite`` complex64 (P, h, w); ``offset_yx_px`` (P, F, 2)
     where the particle is seen from the box centre, px of the patch; ``group`` (P,) int64 optics group index below
     ``n_groups``; ``dose_e_per_A2`` (F,); ``watch(f, spectrum)`` is called for each frame.
     Returns an :class:`FccTable` with float64 sums over particles in their order.
@@ -34,11 +34,12 @@ def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, gr
                 planes = torch.zeros((2,) + grid.shape, device=device)
                 for part in cache_parts(len(rows), conjugate[0].numel() * 8, device):
                     own = part if len(rows) == len(conjugate) else rows[part]      # views where all particles are of one group
-                    product = spectrum[own] * conjugate[own]
+                    patches = spectrum[own]
+                    product = patches * conjugate[own]
                     product *= y_turn[own][:, :, None]
                     product *= x_turn[own][:, None, :]
                     planes[0] += product.sum(0).real
-                    planes[1] += total_power(spectrum[own])
+                    planes[1] += total_power(patches)
                 cross[g, f], power_movie[g, f] = sum_over_shells(planes, grid)
     power_reference = torch.stack([sum_over_shells(total_power(prediction_opposite[rows]), grid).cpu() for rows in members])
     count = torch.tensor([len(rows) for rows in members], dtype=torch.float64)

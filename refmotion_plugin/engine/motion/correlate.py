@@ -86,7 +86,7 @@ class _WindowTransform:
 def correlate_frames(spectrum_of: Callable, model: SignalModel, window: Window, frames, out):
     """Fill ``out`` (P, F, w, w) with spline coefficients of the correlation of the given frames.
 
-    ``spectrum_of(f)`` -> complex64 (P, h, w), patches of frame f.
+    ``spectrum_of(f)[rows]`` -> complex64 (p, h, w), patches of frame f.
     """
     transform = window.transform(model.grid, model.prediction.device)
     conjugate = model.prediction.conj().resolve_conj()

@@ -1,4 +1,4 @@
-"""A movie: decoded once and held, or frame by frame if it is too large; corrected frame by frame where it is needed."""
+"""A movie: decoded once and held in memory or on a disk, or frame by frame; corrected frame by frame where it is needed."""
 import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +12,10 @@ from refmotion_plugin.contract.errors import MovieError
 
 from .buffers import block_array
 from .defects import Replacement, find_outliers, plan_replacement, read_defects
+from .frame_types import torch_type
 from .gain import load_gain
 from .readers import open_movie
+from .scratch import ScratchError, ScratchFrames
 from .streamed import StreamedFrames
 from .upload import Uploader
 
@@ -25,13 +27,13 @@ class MovieStack:
     """Frames as they were recorded, turned as the convention says, and what corrects them.
 
     ``frames`` (frame, H, W) on the host in the file's type (uint16 becomes int16 where all values fit, else int32), or
-    :class:`StreamedFrames`; ``bytes_per_px`` of the file's type, and whether it is of ``whole_numbers``;
+    :class:`StreamedFrames` or :class:`ScratchFrames`; ``bytes_per_px`` of the file's type, and whether it is of ``whole_numbers``;
     ``gain`` (H, W) float32 or None; ``bad_yx`` (m, 2) int64; ``first_frame``: 0-based index of frame 0 of this stack among
     the frames as aligned upstream (in fractions of this stack for EER).
     """
 
     name: str
-    frames: Union[torch.Tensor, StreamedFrames]
+    frames: Union[torch.Tensor, StreamedFrames, ScratchFrames]
     gain: Optional[torch.Tensor]
     bad_yx: np.ndarray
     replacement: Optional[Replacement]
@@ -118,7 +120,8 @@ class MovieStack:
         return self._on_device[device, name]
 
 
-def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.inf, frame_timeout=0, pin=False):
+def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.inf, frame_timeout=0, pin=False,
+               scratch=None, needed_again=False):
     """Decode a movie once and prepare its correction.
 
     Parameters
@@ -130,6 +133,8 @@ def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.i
     held_bytes : a movie that decodes to more is not held: its frames are decoded whenever they are asked for,
         each given up after ``frame_timeout`` seconds (0: never).
     pin : keep held frames in memory that a GPU copies from without the host's help.
+    scratch : :class:`Scratch` for the frames of a movie that is not held, or of one that is ``needed_again`` later; where it has no room,
+        and with none, the movie is held or decoded anew.
 
     Returns
     -------
@@ -154,11 +159,15 @@ def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.i
         place = first_of_file + first, last - first, upside_down, threads
         want_total = inputs.hot_pixel_sigma > 0 and known_bad_yx is None
         held = (last - first) * reader.dtype.itemsize * math.prod(reader.shape_yx) <= held_bytes
-        frames, total = _decode(reader, *place, want_total, pin) if held else (None, None)
+        frames = _decode_to_scratch(reader, *place, scratch) if scratch is not None and (needed_again or not held) else None
+        if frames is None and held:
+            frames = _decode(reader, *place, pin)
         bytes_per_px, whole_numbers = reader.dtype.itemsize, reader.dtype.kind in "iu"
-    if not held:
+    if frames is None:
         frames = StreamedFrames(open_movie(metadata.movie_file, grouping, upsampling), *place, frame_timeout)
-        total = _total(map(frames.raw, range(len(frames))), len(frames)) if want_total else None
+    total = _total(frames) if want_total else None
+    if isinstance(frames, np.ndarray):
+        frames = torch.from_numpy(torch_type(frames))
     if known_bad_yx is not None:
         listed = known_bad_yx
     if total is not None:
@@ -236,13 +245,33 @@ def _unique(yx, shape_yx):
     return np.stack(np.divmod(flat, shape_yx[1]), axis=1).astype(np.int64)
 
 
-def _decode(reader, first, n_frames, upside_down, threads, want_total, pin=False):
-    """Frames (frame, H, W) as a tensor and, if wanted, their sum as float32."""
+def _decode(reader, first, n_frames, upside_down, threads, pin=False):
+    """Frames (frame, H, W) in memory."""
     stack = block_array((n_frames,) + reader.shape_yx, reader.dtype, "decoded movies", pin)
+    _each_frame(reader, first, n_frames, upside_down, threads, stack.__setitem__)
+    return stack
 
+
+def _decode_to_scratch(reader, first, n_frames, upside_down, threads, scratch):
+    """:class:`ScratchFrames`; None where there is no room for them."""
+    frames = scratch.frames((n_frames,) + reader.shape_yx, reader.dtype)
+    if frames is None:
+        return None
+    try:
+        _each_frame(reader, first, n_frames, upside_down, threads, frames.write)
+    except ScratchError as error:
+        log.warning("the frames of %s are not kept in %s: %s", reader.path, scratch.folder, error)
+        return None
+    return frames
+
+
+def _each_frame(reader, first, n_frames, upside_down, threads, put):
+    """``put(f, frame)`` for every frame, from several threads."""
     def decode(index):
         frame = reader.frame(first + index)
-        stack[index] = frame[::-1] if upside_down else frame
+        if frame.dtype.kind == "f" and not np.isfinite(frame).all():
+            raise MovieError("movie %s holds values that are not finite: make it again from the raw data" % reader.path)
+        put(index, frame[::-1] if upside_down else frame)
 
     if threads > 1 and reader.concurrent:
         with ThreadPoolExecutor(threads) as pool:
@@ -250,24 +279,15 @@ def _decode(reader, first, n_frames, upside_down, threads, want_total, pin=False
     else:
         for index in range(n_frames):
             decode(index)
-    if stack.dtype.kind == "f" and not np.isfinite(stack).all():
-        raise MovieError("movie %s holds values that are not finite: make it again from the raw data" % reader.path)
-    return torch.from_numpy(_torch_type(stack)), _total(stack, n_frames) if want_total else None
 
 
-def _torch_type(stack):
-    """torch computes little with uint16: int16 (the same memory) where all values fit, else int32."""
-    if stack.dtype != np.uint16:
-        return stack
-    return stack.view(np.int16) if stack.max() < 1 << 15 else stack.astype(np.int32)
-
-
-def _total(frames, n_frames):
+def _total(frames):
     """Sum over frames, float32; whole numbers are summed exactly, in the narrowest type that holds them (speed)."""
     total = None
-    for frame in frames:
+    for f in range(len(frames)):
+        frame = frames[f] if isinstance(frames, np.ndarray) else frames.raw(f)
         if total is None:
-            whole = np.uint16 if frame.dtype == np.uint8 and n_frames <= 257 else np.int32
+            whole = np.uint16 if frame.dtype == np.uint8 and len(frames) <= 257 else np.int32
             total = np.zeros(frame.shape, whole if frame.dtype.kind in "iu" else np.float32)
         total += frame
     return torch.from_numpy(total.astype(np.float32))

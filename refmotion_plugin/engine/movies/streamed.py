@@ -9,6 +9,7 @@ import torch
 
 from refmotion_plugin.contract.errors import MovieError
 
+from .frame_types import torch_type
 from .patience import patiently
 
 READ_AHEAD = 4      # frames decoded ahead at most: each thread of more would hold one more frame
@@ -34,7 +35,7 @@ class StreamedFrames:
 
     def __getitem__(self, f):
         """Frame ``f`` (H, W) in a type torch computes with."""
-        return torch.from_numpy(_torch_type(self.raw(f)))
+        return torch.from_numpy(torch_type(self.raw(f)))
 
     def raw(self, f):
         """Frame ``f`` (H, W), numpy, in the file's type, turned as the convention says."""
@@ -57,12 +58,6 @@ def _decode(reader, index, upside_down):
         raise MovieError("movie %s holds values that are not finite: make it again from the raw data" % reader.path)
     frame = np.ascontiguousarray(frame[::-1] if upside_down else frame)
     return frame if frame.flags.writeable else frame.copy()     # torch takes no others
-
-
-def _torch_type(frame):
-    if frame.dtype != np.uint16:
-        return frame
-    return frame.view(np.int16) if frame.max() < 1 << 15 else frame.astype(np.int32)
 
 
 def _close(pool, reader):

@@ -76,15 +76,18 @@ def run_job(folder, spec, stage="all", recipes=None, listener=None):
         files.remove_leftovers(layout.folder)
         with files.atomic_write(layout.job, "w") as file:
             file.write(spec.to_json() + "\n")
-        status = StatusLog(layout, listener)
+        status, recipes = StatusLog(layout, listener), recipes or stage_recipes()
         try:
-            job = _start(spec, layout, recipes or stage_recipes(), status, run)
+            job = _start(spec, layout, recipes, status, run)
             with job.crew or contextlib.nullcontext():
                 outcome = _run_stages(job, CHOICES[stage], stage in ("all", "movies") and spec.output.stop_after == "particles")
         except BaseException as error:
             with contextlib.suppress(OSError):          # a full disk must not hide why the job stopped
                 status.event("stopped", reason=str(error) or type(error).__name__)
             raise
+        finally:
+            if recipes.forget_stacks is not None:
+                recipes.forget_stacks()
         del job
         release("cpu")          # movies and references: what follows, the report above all, has the memory to itself
         say_verdict(layout)

@@ -1,7 +1,7 @@
 """On which movies the dose weights rest: as many, spread over the list, as their own standard errors ask for.
 
-Leaders are decoded twice: to be aligned, and to be polished once the weights are known. All other movies are aligned and polished in
-one decode. Who leads depends on the job's movies and particles alone, never on who is finished first or how many workers there are, so
+Leaders are worked on twice, to be aligned, and to be polished once the weights are known: their decoded frames wait on a disk, or they are
+decoded anew. All other movies are aligned and polished in one decode. Who leads depends on the job's movies and particles alone, never on who is finished first or how many workers there are, so
 a run that was stopped, or done stage by stage, finds the same weights.
 """
 import logging

@@ -60,7 +60,8 @@ class Workplace:
 
     def load(self, task):
         """Decode the movie of a task."""
-        return self.recipes.load_stack(task.movie, self.prepared, n_particles=len(task.particles))
+        again = task.polish_mark is None and self.prepared.spec.output.stop_after == "particles"
+        return self.recipes.load_stack(task.movie, self.prepared, n_particles=len(task.particles), needed_again=again)
 
     def room_ahead(self, task):
         """Whether memory allows to decode the movie of a task while another one is worked on."""

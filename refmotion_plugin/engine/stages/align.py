@@ -65,7 +65,7 @@ class MovieView:
     @functools.cached_property
     def power(self):
         """Mean power of those frames' patches per component and shell, float64 (n_shells,): asked for more than once."""
-        return torch.stack([mean_power(self.spectra(f), self.grid) for f in self.noise_frames]).mean(0)
+        return torch.stack([mean_power(self.spectra(f)[:], self.grid) for f in self.noise_frames]).mean(0)
 
 
 def view_movie(movie, particles, prepared: Prepared, stack=None):

@@ -70,7 +70,7 @@ def compare_half_maps(view, noise):
     for f in range(offset_px.shape[1]):
         filter_ = spread_from_shells((view.damage[f] * inverse).to(torch.float32), grid) * grid.multiplicity(conjugate.device)
         y_turn, x_turn = shift_phase(-offset_px[:, f], grid.size_px, grid.kept_px, conjugate.device)
-        aligned = view.spectra(f) * (filter_ * y_turn[:, :, None]) * x_turn[:, None]
+        aligned = view.spectra(f)[:] * (filter_ * y_turn[:, :, None]) * x_turn[:, None]
         for i, difference in enumerate((conjugate, conjugate.roll(1, 0))):
             total[i] += (aligned * difference).real.sum((-2, -1)).to(torch.float64)
     return HalfSets(*total.cpu().numpy())

@@ -35,11 +35,11 @@ class Judge:
         self.where, self.total = where, torch.zeros(len(where), 2, dtype=torch.float64, device=device)
 
     def __call__(self, frame, spectrum):
-        """Add one frame; ``spectrum`` complex64 (P, h, w) of all particles, where the patches were cut.
+        """Add one frame; ``spectrum[rows]`` complex64 (p, h, w) of particles, where the patches were cut.
 
         Columns are summed first: products with rows of the spectra as they lie in memory take half the time.
         """
-        weighted = spectrum.index_select(0, self.where)
+        weighted = spectrum[self.where]
         weighted *= self.prediction
         weighted *= self.model.frame_filter(frame)
         y_turn, x_turn = shift_phase(-self.offset_px[:, :, frame], self.grid.size_px, self.grid.kept_px, self.where.device)

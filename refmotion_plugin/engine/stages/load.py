@@ -9,8 +9,9 @@ from refmotion_plugin.contract.spec import JobSpec
 from ..maths.fourier import good_fft_size
 from ..motion.correlate import Window
 from ..movies.patience import patiently
+from ..movies.scratch import Scratch, ScratchFrames
 from ..movies.stack import load_movie
-from .budget import give_back
+from .budget import GIB, give_back
 from .memory import Load, MemoryPlan, halvings_of, is_out_of_memory, plan_memory, release, say_once
 from .patches import plan_frames
 from .prepared import Prepared
@@ -26,44 +27,53 @@ _bytes_per_px = {}             # file type -> what its movies were found to have
 _lock = threading.Lock()
 
 
-def load_stack(movie, prepared: Prepared, keep=False, n_particles=None):
-    """Frames, gain and bad pixels of a movie in host memory. Raises MovieError with the reason if it is unusable.
+def load_stack(movie, prepared: Prepared, keep=False, n_particles=None, needed_again=False):
+    """Frames, gain and bad pixels of a movie. Raises MovieError with the reason if it is unusable.
 
-    With ``keep`` the movies looked at last stay in memory up to ``KEPT_BYTES``: preflight and calibration want the same ones, and
-    the long run over all movies takes them over. ``n_particles`` of the movie: what they need is not given to its frames.
+    ``needed_again``: this process will ask for the movie once more, so its decoded frames wait on the disk for temporary files if there is
+    room. So they do with ``keep``; where there is no room, the movies looked at last stay in memory up to ``KEPT_BYTES``: preflight and
+    calibration want the same ones, and the long run over all movies takes them over. ``n_particles`` of the movie: what they need is
+    not given to its frames.
     """
     key = (movie.movie_file, _stamp(movie.movie_file), repr(prepared.spec.inputs), repr(movie))
     with _lock:
         if key in _kept:
-            return _kept[key] if keep else _kept.pop(key)
+            return _kept[key] if keep or (needed_again and on_disk(_kept[key])) else _kept.pop(key)
     plan = movie_memory(movie, n_particles or USUAL_PARTICLES, prepared)
     limit = min(KEPT_BYTES, plan.held_bytes * (2 if plan.ahead else 1))
     if keep:
-        _make_room(limit - plan.movie_bytes)
+        make_room(limit - plan.movie_bytes)
     give_back()         # what the last movie left behind would add to what this one needs elsewhere; it costs a hundredth of decoding
-    stack = _load(movie, prepared, _bad_pixels.get(key), plan.held_bytes)
+    stack = _load(movie, prepared, _bad_pixels.get(key), plan.held_bytes, keep or needed_again)
     _remember(key, movie, stack)
-    if keep:
+    if keep or on_disk(stack) and needed_again:
         with _lock:
             _kept[key] = stack
-        _make_room(limit)
+        make_room(limit)
     return stack
 
 
-def _make_room(limit):
-    """Forget the movies looked at longest ago until the kept ones take no more than ``limit`` bytes."""
+def on_disk(stack):
+    """Whether a movie's decoded frames are on the disk for temporary files."""
+    return isinstance(stack.frames, ScratchFrames)
+
+
+def make_room(limit):
+    """Forget the movies looked at longest ago until the kept ones take no more than ``limit`` bytes of memory."""
     with _lock:
-        while _kept and sum(s.held_bytes for s in _kept.values()) > limit:
-            _kept.popitem(last=False)
+        held = [key for key, stack in _kept.items() if stack.held_bytes]
+        while held and sum(_kept[key].held_bytes for key in held) > limit:
+            del _kept[held.pop(0)]
 
 
-def _load(movie, prepared, known_bad, held_bytes):
+def _load(movie, prepared, known_bad, held_bytes, needed_again):
     """The movie, held decoded if the plan says so; decoded frame by frame if memory runs out nevertheless."""
-    timeout = prepared.spec.compute.read_timeout_seconds
+    timeout, scratch = prepared.spec.compute.read_timeout_seconds, Scratch(int(prepared.spec.compute.scratch_gib * GIB))
 
     def load(most):
         return patiently(lambda: load_movie(movie, prepared.spec.inputs, threads=prepared.threads, known_bad_yx=known_bad, held_bytes=most,
-                                            frame_timeout=timeout, pin=prepared.device.type == "cuda"), timeout, "movie " + movie.movie_file)
+                                            frame_timeout=timeout, pin=prepared.device.type == "cuda", scratch=scratch,
+                                            needed_again=needed_again), timeout, "movie " + movie.movie_file)
 
     try:
         return load(held_bytes)
@@ -104,7 +114,7 @@ def movie_memory(movie, n_particles, prepared: Prepared) -> MemoryPlan:
 
 
 def forget_stacks():
-    """Free the decoded movies that were kept: the long run over all movies starts."""
+    """Free the decoded movies that were kept, those on the disk too."""
     with _lock:
         _kept.clear()
 

@@ -91,11 +91,11 @@ def cut_at(center_yx_angstrom, grid: FourierGrid, device):
 
 
 class PatchSpectra:
-    """Half spectra of the patches of each frame, called as ``spectra(f)`` -> complex64 (P, h, w).
+    """Half spectra of the patches of each frame: ``spectra(f)[rows]`` -> complex64 (p, h, w), made and widened where it is used.
 
     ``at_a_time``: patches cut and transformed together (all). ``cache_bytes``: the first frames asked for are kept up to that;
     None: nothing is kept and values are exact. What may be kept is rounded to bfloat16, whether it is or not: an error of a
-    thousandth of the noise in each component, a millionth of its power.
+    thousandth of the noise in each component, a millionth of its power. A frame that is not kept is valid until the next one is asked for.
     """
 
     def __init__(self, stack, cut: Cut, grid: FourierGrid, device, cache_bytes=None, at_a_time=None):
@@ -107,56 +107,62 @@ class PatchSpectra:
 
     def __call__(self, frame):
         if self.cache is None:
-            return self._made(frame)
-        return self.cache.get(frame) if frame in self.cache else self.cache.put(frame, self._made(frame))
-
-    def _made(self, frame):
-        spectrum = torch.empty((len(self.corner_yx),) + self.grid.shape, dtype=torch.complex64, device=self.device)
-        for part, transformed in self._transforms(frame):
-            crop_half_spectrum(transformed, self.grid.kept_px, out=spectrum[part])
-        return spectrum
+            return torch.cat([spectrum for _, spectrum in self.parts(frame)])
+        if frame not in self.cache:
+            self.cache.put(frame, self.parts(frame))
+        return self.cache.get(frame)
 
     def parts(self, frame):
-        """The same a few particles at a time: yields (slice, complex64 (p, h, w)). Nothing is kept."""
-        for part, transformed in self._transforms(frame):
-            yield part, crop_half_spectrum(transformed, self.grid.kept_px)
-
-    def _transforms(self, frame):
+        """A few particles at a time, exact: yields (slice, complex64 (p, h, w)). Nothing is kept."""
         self.frame = self.stack.to_cut(frame, self.device, out=self.frame)
         corners = self.corner_yx[:, frame]
         for begin in range(0, len(corners), self.at_a_time):
             part = slice(begin, min(begin + self.at_a_time, len(corners)))
-            yield part, torch.fft.rfft2(cut_patches(self.frame, corners[part], self.grid.size_px))
+            transformed = torch.fft.rfft2(cut_patches(self.frame, corners[part], self.grid.size_px))
+            yield part, crop_half_spectrum(transformed, self.grid.kept_px)
         self.stack.expect(frame + 1, self.device)      # the work above is under way on a GPU
 
 
 class SpectraCache:
-    """Spectra of some frames in bfloat16: as many as fit into ``most_bytes``. ``shape`` (P, h, w) of one frame."""
+    """Spectra of some frames in bfloat16: as many as fit into ``most_bytes``, and the one that passes by. ``shape`` (P, h, w) of one frame."""
 
     def __init__(self, shape, frames, most_bytes, device):
-        self.place = {}         # frame -> slot
         each = 4 * int(np.prod(shape))
-        slots = min(frames, int(most_bytes // each)) if each else 0
-        size = (slots,) + tuple(shape) + (2,)
+        self.slots = min(frames, int(most_bytes // each)) if each else 0
+        self.place, self.passing = {}, None         # frame -> slot; the frame in the last slot, which is not kept
+        size = (self.slots + (self.slots < frames),) + tuple(shape) + (2,)
         if device.type == "cpu":
             self.kept = torch.from_numpy(block_array(size, np.int16, "spectra")).view(torch.bfloat16)
         else:
             self.kept = torch.empty(size, dtype=torch.bfloat16, device=device)
 
     def __contains__(self, frame):
-        return frame in self.place
+        return frame in self.place or frame == self.passing
 
     def get(self, frame):
-        """Spectra of a frame that is kept."""
-        return torch.view_as_complex(self.kept[self.place[frame]].float())
+        """A frame that is there."""
+        return RoundedSpectra(self.kept[self.place.get(frame, self.slots)])
 
-    def put(self, frame, spectrum):
-        """Keep the spectra of a frame if there is room; returns them rounded."""
-        if len(self.place) < len(self.kept):
-            self.place[frame] = len(self.place)
-            self.kept[self.place[frame]].copy_(torch.view_as_real(spectrum))
-            return self.get(frame)
-        return torch.view_as_complex(torch.view_as_real(spectrum).to(torch.bfloat16).float())
+    def put(self, frame, parts):
+        """Keep the spectra of a frame if there is room, else until the next such frame; ``parts`` yields (rows, complex (p, h, w))."""
+        slot = len(self.place)
+        self.passing = None
+        for rows, spectrum in parts:
+            self.kept[slot, rows].copy_(torch.view_as_real(spectrum))
+        if slot < self.slots:
+            self.place[frame] = slot
+        else:
+            self.passing = frame
+
+
+class RoundedSpectra:
+    """Spectra of one frame in bfloat16, (P, h, w, 2); ``spectra[rows]`` widens a few of them: while they are in the cache, that costs little."""
+
+    def __init__(self, kept):
+        self._kept = kept
+
+    def __getitem__(self, rows):
+        return torch.view_as_complex(self._kept[rows].float())
 
 
 def outside_movie(movie: MovieMetadata, particles: ParticleTable):

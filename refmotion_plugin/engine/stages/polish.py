@@ -11,7 +11,7 @@ from refmotion_plugin.contract.records import DoseWeights, Trajectories
 
 from ..dose.combine import combine_frames, normalise_background, to_images
 from ..dose.weights import resample
-from ..maths.fourier import FourierGrid
+from ..maths.fourier import FourierGrid, cache_parts
 from .load import load_stack, movie_memory
 from .memory import within_memory
 from .patches import PatchSpectra, cut_at, plan_frames
@@ -67,10 +67,11 @@ def polish_movie(movie, particles, trajectories: Trajectories, weights: DoseWeig
         spectra = PatchSpectra(stack, cut, grid, prepared.device, at_a_time=memory.particles_cut)
         weight = shells if len(shells) == 1 else shells[part]
         total = combine_frames(spectra.parts, cut.residual_yx_angstrom / grid.pixel_angstrom, weight, grid)
-        raw = to_images(total, grid, crop) * conventions.MOVIE_CONTRAST
-        image, sd = normalise_background(raw, radius)
-        images.append(image.cpu().numpy())
-        shares.append((sd / raw.abs().amax((1, 2)).clamp(min=1e-30)).cpu().numpy())
+        for few in cache_parts(len(total), total[0].numel() * 8, prepared.device):
+            raw = to_images(total[few], grid, crop).mul_(conventions.MOVIE_CONTRAST)
+            image, sd = normalise_background(raw, radius)
+            images.append(image.cpu().numpy())
+            shares.append((sd / raw.abs().amax((1, 2)).clamp(min=1e-30)).cpu().numpy())
     return _checked(np.concatenate(images), np.concatenate(shares), movie.original_pixel_angstrom * box / crop)
 
 

@@ -18,7 +18,7 @@ from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
 
 from ..search import compare
 from ..search.rays import RaySearch, spread_rays
-from .load import forget_stacks
+from .load import make_room
 from .prepared import Prepared
 from .refine import Ledger, refine_families
 from .validate import TuningSet, prepare_tuning
@@ -105,7 +105,7 @@ def tune(movies, particles_of, prepared: Prepared, progress=None):
         return _conclude(ledger, refine_families(ledger, start, spec.thoroughness, progress), rays, names)
     finally:
         tuning_set.close()
-        forget_stacks()
+        make_room(0)            # those on the disk wait for their alignment
 
 
 def _base():

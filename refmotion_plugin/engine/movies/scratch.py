@@ -1,0 +1,101 @@
+"""Decoded frames on the disk for temporary files: for movies that are needed again later or do not fit into memory.
+
+Reading a frame back takes a tenth of the time of decoding it. The files have no name: whatever ends the process, nothing is left behind.
+"""
+import logging
+import math
+import os
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from refmotion_plugin.contract.errors import MovieError
+
+from .frame_types import torch_type
+
+LARGEST_SHARE = 0.5                     # of what is free on the disk
+IN_MEMORY = ("tmpfs", "ramfs")          # kinds of file systems that are no disk
+
+log = logging.getLogger(__name__)
+_living = weakref.WeakSet()             # of this process
+
+
+class ScratchError(Exception):
+    """Frames could not be written: the disk is full or broken."""
+
+
+class ScratchFrames:
+    """Stands in for a tensor (frame, H, W): frames are written once, ``frames[f]`` reads one."""
+
+    def __init__(self, shape, dtype, folder):
+        self.shape, self.dtype = torch.Size(shape), np.dtype(dtype)
+        self._each = math.prod(shape[1:]) * self.dtype.itemsize
+        self.nbytes = shape[0] * self._each
+        self._file = tempfile.TemporaryFile(prefix="refmotion_frames_", dir=folder, buffering=0)
+        _living.add(self)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def write(self, f, frame):
+        """Put frame ``f`` (H, W) there; several threads may, of different frames. Raises ScratchError."""
+        data, done = memoryview(np.ascontiguousarray(frame)).cast("B"), 0
+        try:
+            while done < self._each:
+                done += os.pwrite(self._file.fileno(), data[done:], f * self._each + done)
+        except OSError as error:
+            raise ScratchError(str(error)) from None
+
+    def raw(self, f):
+        """Frame ``f`` (H, W), numpy, in the file's type."""
+        frame = np.empty(self.shape[1:], self.dtype)
+        data, done = memoryview(frame).cast("B"), 0
+        while done < self._each:
+            count = os.preadv(self._file.fileno(), [data[done:]], f * self._each + done)
+            if not count:
+                raise MovieError("frame %d was written to a temporary file and %d of its %d bytes are there: see whether the disk for "
+                                 "temporary files is sound, or give --scratch 0" % (f + 1, done, self._each))
+            done += count
+        return frame
+
+    def __getitem__(self, f):
+        """Frame ``f`` (H, W) in a type torch computes with."""
+        return torch.from_numpy(torch_type(self.raw(f)))
+
+
+class Scratch:
+    """Room for decoded frames in ``folder`` (none: where temporary files go): ``most_bytes`` for this process, and half of what is free."""
+
+    def __init__(self, most_bytes, folder=None):
+        self.most_bytes, self.folder = most_bytes, folder or tempfile.gettempdir()
+
+    def frames(self, shape, dtype):
+        """:class:`ScratchFrames` to be written, or None where there is no room for them."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if sum(frames.nbytes for frames in _living) + size > self.most_bytes:
+            return None
+        try:
+            if size > LARGEST_SHARE * shutil.disk_usage(self.folder).free or file_system(self.folder) in IN_MEMORY:
+                return None
+            return ScratchFrames(shape, dtype, self.folder)
+        except OSError as error:
+            log.warning("no decoded frames are kept in %s: %s", self.folder, error)
+            return None
+
+
+def file_system(folder, mounts=Path("/proc/self/mounts")):
+    """Kind of the file system that a folder is on, as the system names it; empty where it does not say."""
+    place, kind = os.path.realpath(str(folder)), ("", "")
+    try:
+        lines = mounts.read_text().splitlines()
+    except OSError:
+        return ""
+    for _, point, name in (line.split(" ")[:3] for line in lines if line.count(" ") >= 2):
+        point = point.replace("\\040", " ")
+        if os.path.commonpath([point, place]) == point and len(point) >= len(kind[0]):      # of two at one point the last is seen
+            kind = point, name
+    return kind[1]
