@@ -1,4 +1,5 @@
 """Images for the eye: micrographs made small, particles from stacks, contrast and low-pass."""
+import functools
 import logging
 from collections import namedtuple
 
@@ -78,5 +79,10 @@ def low_pass(image, pixel, resolution_angstrom=20.0):
 
 def ring_sums(values, box_px):
     """Sums of a half-transform's values over rings of one Fourier pixel, (box // 2,)."""
-    ring = np.rint(frequency(box_px, 1.0) * box_px).astype(int)
-    return np.bincount(ring.ravel(), np.asarray(values, dtype=float).ravel())[:box_px // 2]
+    return np.bincount(_rings(box_px), np.asarray(values, dtype=float).ravel())[:box_px // 2]
+
+
+@functools.lru_cache(maxsize=2)
+def _rings(box_px):
+    """Ring of each value of a half-transform, flat."""
+    return np.rint(frequency(box_px, 1.0) * box_px).astype(int).ravel()

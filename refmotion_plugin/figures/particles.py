@@ -5,6 +5,7 @@ from .images import low_pass, ring_sums, stretched
 from .style import BLUE, GREY, VERMILION, ResultFigure, plain_log_ticks, resolution_axis, say, smooth, styled, things
 
 COLUMNS = 6
+GAP = 0.02                  # around an image, of its width
 LOW_PASS_ANGSTROM = 20.0
 LEAST_POWER = 1e-12
 LABELS = ("before", "after")
@@ -18,21 +19,20 @@ def gallery_figure(before, after, before_pixel_angstrom, after_pixel_angstrom):
     """
     shown = after[:2 * COLUMNS]
     columns = min(COLUMNS, len(shown))
-    blocks = -(-len(shown) // columns)
-    per_block = 1 if before is None else 2
-    figure = ResultFigure(1.55 * columns + 0.5, 1.55 * blocks * per_block + 0.6)
-    panels = figure.subplots(blocks * per_block, columns, squeeze=False, gridspec_kw=dict(wspace=0.02, hspace=0.02))
-    rows = [(after, after_pixel_angstrom, LABELS[1])] if before is None else [
+    kinds = [(after, after_pixel_angstrom, LABELS[1])] if before is None else [
         (before, before_pixel_angstrom, LABELS[0]), (after, after_pixel_angstrom, LABELS[1])]
-    for axes in panels.ravel():
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
+    lines = -(-len(shown) // columns) * len(kinds)
+    figure = ResultFigure(1.55 * columns + 0.5, 1.55 * lines + 0.6)
+    axes = figure.subplots()                    # one for all images: axes cost more than what is in them
     for particle in range(len(shown)):
-        for line, (images, pixel, label) in enumerate(rows):
-            axes = panels[particle // columns * per_block + line, particle % columns]
-            axes.imshow(stretched(low_pass(images[particle], pixel, LOW_PASS_ANGSTROM)), cmap="gray", origin="lower", vmin=0, vmax=1, interpolation="bilinear")
-            if particle % columns == 0:
-                axes.set_ylabel(label)
+        for kind, (images, pixel, _) in enumerate(kinds):
+            x, y = particle % columns, particle // columns * len(kinds) + kind
+            axes.imshow(stretched(low_pass(images[particle], pixel, LOW_PASS_ANGSTROM)), cmap="gray", origin="lower", vmin=0, vmax=1, interpolation="bilinear",
+                        extent=(x + GAP, x + 1 - GAP, y + 1 - GAP, y + GAP))
+    axes.set(xlim=(GAP, columns - GAP), ylim=(lines - GAP, GAP), aspect="equal", xticks=[])
+    axes.set_yticks(np.arange(lines) + 0.5, [label for _, _, label in kinds] * (lines // len(kinds)), rotation="vertical", va="center")
+    axes.tick_params(length=0, labelsize="medium")
+    axes.spines[:].set_visible(False)
     figure.headline("Particles before and after correction, low-passed to %g Å: they should look alike" % LOW_PASS_ANGSTROM if before is not None
                     else "Particles after correction, low-passed to %g Å" % LOW_PASS_ANGSTROM)
     return figure

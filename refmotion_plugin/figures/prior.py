@@ -3,7 +3,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from .style import BLUE, GREY, VERMILION, ResultFigure, styled
+from .style import BLUE, GREY, VERMILION, ResultFigure, plain_log_ticks, styled
 
 LONGEST_SHOWN_DOSE = 60.0       # e/A^2
 _ROWS = (("velocity_sigma", "velocity", "Å per e/Å²"), ("acceleration_sigma", "acceleration", "Å per e/Å²"),
@@ -26,6 +26,7 @@ def hyperparameters_figure(prior, headline=None):
         dose_axes.semilogy(dose, sigma * early, style, color=colour)
         dose_axes.annotate(name, (dose[-1], sigma * early[-1]), xytext=(0, 5), textcoords="offset points", ha="right", color=colour)
     dose_axes.set(xlabel="dose (e/Å²)", ylabel="standard deviation (Å per e/Å²)", xlim=(0, LONGEST_SHOWN_DOSE), title="how fast particles move")
+    plain_log_ticks(dose_axes)
     distance = np.linspace(0.0, 4.0 * prior.correlation_distance_angstrom, 400)
     alike = _kernel(distance / prior.correlation_distance_angstrom, prior.kernel)
     distance_axes.plot(distance / 10.0, alike, color=BLUE)

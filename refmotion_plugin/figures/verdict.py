@@ -33,7 +33,7 @@ def _write(part, verdict):
     axes.text(1.0, 1.0, "%s, %s" % (things(verdict.particles, "particle"), things(verdict.movies, "movie")), transform=axes.transAxes, va="top", ha="right",
               color=GREY)
     text = "\n".join(dict.fromkeys(verdict.sentences))
-    axes.text(0.0, 0.78, text, transform=axes.transAxes, va="top", linespacing=1.35, **wrapped(text))
+    axes.text(0.0, 0.78, text, transform=axes.transAxes, va="top", linespacing=1.35, in_layout=False, **wrapped(text))    # the layout would wrap it again and again
 
 
 def _draw_gains(axes, verdict):

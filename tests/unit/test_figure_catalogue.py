@@ -37,7 +37,7 @@ def test_a_finished_job(tmp_path):
     figures = drawn(results)
     assert set(figures) == ALWAYS | {"trajectories_M_mic_0", "trajectories_M_mic_2"} and all(figures.values())
     assert names(results)[0] == "verdict"
-    assert [axes.get_ylabel() for axes in figures["particles"].axes if axes.get_ylabel()] == ["after"]     # the input's stack is not there
+    assert [label.get_text() for label in figures["particles"].axes[0].get_yticklabels()] == ["after"]     # the input's stack is not there
 
 
 def test_particles_are_beside_those_they_were_made_from(tmp_path):

@@ -181,10 +181,15 @@ def test_reasons_of_failures_are_counted():
 def test_particles_before_and_after(before):
     after = np.random.default_rng(0).normal(size=(3, 32, 32))
     old = after[:, ::2, ::2] if before else None
-    panels = drawn(particles.gallery_figure(old, after, 2.0, 1.0))
-    assert [axes.get_ylabel() for axes in panels if axes.get_ylabel()] == (["before", "after"] if before else ["after"])
-    shown = panels[-1].images[0].get_array()
-    assert shown.shape == (32, 32) and np.ptp(shown) == 1.0
+    axes, = drawn(particles.gallery_figure(old, after, 2.0, 1.0))
+    lines = {label.get_text(): y for y, label in zip(axes.get_yticks(), axes.get_yticklabels())}
+    assert list(lines) == (["before", "after"] if before else ["after"])
+    for image, place in zip(axes.images, [(x, name) for x in range(3) for name in lines]):
+        left, right, bottom, top = image.get_extent()
+        assert 0.5 * (left + right) == place[0] + 0.5 and 0.5 * (top + bottom) == lines[place[1]] and bottom > top         # y counts downwards
+        shown = image.get_array()
+        assert shown.shape == ((32, 32) if place[1] == "after" else (16, 16)) and np.ptp(shown) == 1.0
+    assert len(axes.images) == 3 * len(lines)
     assert len(drawn(particles.spectra_figure(old, after, 2.0, 1.0))[0].lines) == (2 if before else 1)
 
 
