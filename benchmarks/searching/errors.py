@@ -9,7 +9,7 @@ import torch
 
 from refmotion_plugin.engine.motion.adapt import adapt_strength
 from refmotion_plugin.engine.motion.correlate import CorrelationMaps, Window, correlation_maps
-from refmotion_plugin.engine.motion.fit import fit_trajectories
+from refmotion_plugin.engine.motion.escape import fit_out_of_false_peaks
 from refmotion_plugin.engine.motion.model import SignalModel, motion_inside_frames
 from refmotion_plugin.engine.motion.prior import build_prior
 from refmotion_plugin.engine.simulate.score import damage_weights, trajectory_error
@@ -60,9 +60,9 @@ class KeptMovie:
 
     def error(self, hyper) -> tuple[float, float]:
         """(all frames, first five) under a set of hyperparameters, with the movie's own strength if the set has a spread."""
-        fit = fit_trajectories(self.maps, build_prior([hyper], *self.where))
+        fit = fit_out_of_false_peaks(self.maps, build_prior([hyper], *self.where))
         own = adapt_strength(hyper, fit, self.maps, *self.where)
-        fit = fit if own is hyper else fit_trajectories(self.maps, build_prior([own], *self.where))
+        fit = fit if own is hyper else fit_out_of_false_peaks(self.maps, build_prior([own], *self.where))
         found = trajectory_error(self.initial + fit.deviation[0].cpu().numpy(), self.truth, self.weights)
         return found.all_frames, found.first_five
 

@@ -12,7 +12,7 @@ from refmotion_plugin.engine.stages import align, average, calibrate, load, memo
 from tests.pretend_gpu import OnDevice, PretendGpu
 from tests.unit.test_stages_polish import exposure_weights
 
-PER_FIT = ("maths/minimise.py",)        # one look per iteration whether it is done
+PER_FIT = ("maths/minimise.py", "motion/escape.py")        # one look per iteration whether it is done, per fit whether particles lie far
 
 
 def on_gpu(project, **compute):

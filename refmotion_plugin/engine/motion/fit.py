@@ -17,12 +17,13 @@ from .prior import MotionPrior
 class Fit:
     """``deviation`` (b, P, F, 2) A from the starting trajectory; energies and reasons per b.
 
-    ``force`` (b, P, F, 2): gradient of the correlation at the optimum, 1/A. ``prior``, ``curvature`` (b, F), expected and mean over
+    ``whitened`` (b, n): coordinates of the optimum, where another fit can start. ``force`` (b, P, F, 2): gradient of the correlation there, 1/A. ``prior``, ``curvature`` (b, F), expected and mean over
     particles, 1/A^2, and ``metric`` are those it was found with. ``strength``: of the movie's own prior in units of the job's,
     None if it has none of its own.
     """
 
     deviation: torch.Tensor
+    whitened: torch.Tensor
     force: torch.Tensor
     prior: MotionPrior
     curvature: torch.Tensor
@@ -89,8 +90,8 @@ class Metric:
         return torch.linalg.solve_triangular(self.schur[:, None], response.transpose(-1, -2), upper=False)
 
 
-def fit_trajectories(maps: CorrelationMaps, prior: MotionPrior, max_iterations=100, tolerance=1e-7):
-    """MAP deviations from correlation maps under a prior, from zero deviation.
+def fit_trajectories(maps: CorrelationMaps, prior: MotionPrior, max_iterations=100, tolerance=1e-7, start=None):
+    """MAP deviations from correlation maps under a prior, from whitened coordinates ``start`` (b, n); none: from zero deviation.
 
     Returns a :class:`Fit`.
     """
@@ -116,7 +117,7 @@ def fit_trajectories(maps: CorrelationMaps, prior: MotionPrior, max_iterations=1
 
     curvature = maps.curvature.mean(0).to(torch.float64).expand(batch, frames)
     metric = Metric(prior, curvature)
-    x0 = torch.zeros(batch, split + frames * 2, dtype=torch.float64, device=origin.device)
-    result = minimise.minimise(evaluate, x0, lambda v: pack(*metric.solve(*unpack(v))), max_iterations, tolerance)
+    start = torch.zeros(batch, split + frames * 2, dtype=torch.float64, device=origin.device) if start is None else start
+    result = minimise.minimise(evaluate, start, lambda v: pack(*metric.solve(*unpack(v))), max_iterations, tolerance)
     deviation = prior.deviation(*unpack(result.x))
-    return Fit(deviation, correlate(deviation)[1], prior, curvature, metric, result.value, result.iterations, result.reason)
+    return Fit(deviation, result.x, correlate(deviation)[1], prior, curvature, metric, result.value, result.iterations, result.reason)

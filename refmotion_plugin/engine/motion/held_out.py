@@ -16,14 +16,21 @@ def without_own_data(fit: Fit):
     Returns deviations (b, P, F, 2), A, and what the others leave unknown of them: mean square over frames and per axis (b, P), A^2.
     The offset is the best one for this motion as far as the correlation is quadratic: ``sum_f h_f (d_own - d) = 0``.
     """
-    covariance = fit.metric.covariance_blocks(fit.prior)                              # (b, P, F, F)
-    weighted = covariance * fit.curvature[:, None, None, :]
-    eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
-    by_others = torch.linalg.solve(eye - weighted, covariance)
+    predicted, by_others = prediction_of_others(fit)
+    eye = torch.eye(by_others.shape[-1], dtype=by_others.dtype, device=by_others.device)
     weight = fit.curvature / fit.curvature.sum(-1, keepdim=True)                      # (b, F)
     free = eye - weight[:, None, :]
     unknown = torch.einsum("bf,bfg,bpgh,bfh->bp", weight, free, by_others, free)
-    return with_offset_of(fit.deviation - by_others @ fit.force, fit), unknown.clamp(min=0.0)
+    return with_offset_of(predicted, fit), unknown.clamp(min=0.0)
+
+
+def prediction_of_others(fit: Fit):
+    """What all others say of a particle: mean (b, P, F, 2), A, and covariance per axis (b, P, F, F), A^2."""
+    covariance = fit.metric.covariance_blocks(fit.prior)
+    weighted = covariance * fit.curvature[:, None, None, :]
+    eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
+    by_others = torch.linalg.solve(eye - weighted, covariance)
+    return fit.deviation - by_others @ fit.force, by_others
 
 
 def input_motion(fit: Fit):

@@ -15,7 +15,7 @@ from ..dose.fcc import fcc_sums
 from ..maths.fourier import FourierGrid, spread_from_shells, sum_over_shells, total_power
 from ..motion.adapt import adapt_strength
 from ..motion.correlate import Window, correlation_maps, renew_frames
-from ..motion.fit import fit_trajectories
+from ..motion.escape import fit_out_of_false_peaks
 from ..motion.model import SignalModel, motion_inside_frames
 from ..motion.prior import build_prior
 from ..motion.whiten import mean_power, noise_power
@@ -160,7 +160,7 @@ def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared, passes=N
     dose = torch.from_numpy(view.dose_e_per_A2).to(prepared.device)
     initial = torch.from_numpy(view.initial_yx_angstrom).to(prepared.device)
     where = position, dose, initial.mean(0)
-    fit = fit_trajectories(maps, build_prior([prepared.hyperparameters], *where))
+    fit = fit_out_of_false_peaks(maps, build_prior([prepared.hyperparameters], *where))
     if passes == 1:
         return fit, model
     own = adapt_strength(prepared.hyperparameters, fit, maps, *where)
@@ -171,7 +171,7 @@ def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared, passes=N
         frames = torch.nonzero(turn > BLUR_TURN).flatten().tolist()
         blurred = SignalModel(model.grid, template, model.amplitude, model.damage, model.noise, blur)
         maps = renew_frames(maps, view.spectra, blurred, window, frames)
-        fit = fit_trajectories(maps, prior)
+        fit = fit_out_of_false_peaks(maps, prior)
     return replace(fit, strength=own.velocity_sigma / prepared.hyperparameters.velocity_sigma), model
 
 
