@@ -16,7 +16,8 @@ import torch
 
 from .common import common_shift
 from .correlate import CorrelationMaps
-from .fit import Fit, fit_trajectories
+from .escape import fit_out_of_false_peaks
+from .fit import Fit
 from .prior import build_prior, motion_covariance, spatial_modes
 
 LEAST_CURVATURE = 1e-6     # 1/A^2: frames without signal measure nothing
@@ -57,7 +58,7 @@ def measured_around(fit: Fit, maps: CorrelationMaps, position_yx_angstrom, dose_
 def measure(maps: CorrelationMaps, hyper, position_yx_angstrom, dose_e_per_A2, course_yx_angstrom=None):
     """Fit under one set; returns the measurements around it and the logarithm of the evidence there, from the maps themselves."""
     prior = build_prior([hyper], position_yx_angstrom, dose_e_per_A2, course_yx_angstrom)
-    fit = fit_trajectories(maps, prior)
+    fit = fit_out_of_false_peaks(maps, prior)
     found = measured_around(fit, maps, position_yx_angstrom, dose_e_per_A2, course_yx_angstrom)
     return found, float(prior.shift.log_probability[0] - fit.energy[0] - fit.metric.log_determinant()[0])
 
