@@ -35,7 +35,8 @@ HYPERPARAMETERS = {
     "correlated_acceleration": ("", "", "accelerations are correlated over distance like velocities"),
     "movie_spread": ("", "ln", "how much the strengths of a movie may differ from these (standard deviation); 0: not at all"),
     "common_sigma": ("σ_c", "Å per e/Å²", "how much the velocity of the whole movie changes from frame to frame: what is rougher in the input's "
-                     "rigid motion is its error; 0: nothing is known of that, the input is taken as it is")}
+                     "rigid motion is its error; 0: nothing is known of that, the input is taken as it is"),
+    "jitter_followed": ("", "", "trajectories contain what data say of the jitter; `false`: they are as without jitter, which is only part of their standard deviations")}
 
 HEAD = """# Parameters
 

@@ -120,6 +120,8 @@ class Hyperparameters:
     ``correlated_acceleration``: accelerations share the spatial kernel (else independent per particle).
     ``movie_spread``: natural-log standard deviation of each movie's own values around these (velocity, acceleration, early factor,
     correlation distance, global shift and common motion are scaled where the movie's evidence says so); 0: the same for every movie.
+    ``jitter_followed``: trajectories contain what data say of the jitter; false: they are as without jitter, which is only part of
+    their standard deviations.
     """
 
     velocity_sigma: float
@@ -134,6 +136,7 @@ class Hyperparameters:
     correlated_acceleration: bool
     movie_spread: float
     common_sigma: float = 0.0
+    jitter_followed: bool = True
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ LONGEST_SHOWN_DOSE = 60.0       # e/A^2
 _ROWS = (("velocity_sigma", "velocity", "Å per e/Å²"), ("acceleration_sigma", "acceleration", "Å per e/Å²"),
          ("correlation_distance_angstrom", "correlation distance", "Å"), ("kernel", "kernel", ""),
          ("correlated_acceleration", "accelerations correlated", ""), ("early_factor", "early factor β", ""),
-         ("early_dose_e_per_A2", "early dose τ", "e/Å²"), ("jitter_angstrom", "jitter per particle", "Å"),
+         ("early_dose_e_per_A2", "early dose τ", "e/Å²"), ("jitter_angstrom", "jitter per particle", "Å"), ("jitter_followed", "jitter followed", ""),
          ("global_angstrom", "shift of whole frames", "Å"), ("common_sigma", "acceleration of whole movie", "Å per e/Å²"),
          ("offset_angstrom", "offset of particles", "Å"),
          ("movie_spread", "spread between movies", "ln"))

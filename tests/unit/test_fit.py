@@ -93,6 +93,22 @@ def test_the_standard_deviation_is_that_of_the_gaussian_posterior():
     assert sd.max() > 1.1 * sd.min()
 
 
+@pytest.mark.parametrize("jitter, within", [(0.05, 0.001), (0.4, 0.02)])
+def test_a_jitter_that_is_not_followed_is_left_out_and_stays_in_the_standard_deviation(jitter, within):
+    """Trajectories as without jitter; and their error where there is jitter, from the matrix that makes them of the data."""
+    none, hyper, rough, curvature = replace(HYPER, jitter_angstrom=0.0), replace(HYPER, jitter_angstrom=jitter, jitter_followed=False), course(), curvatures("even") / 30
+    plain, left_out, followed = (fit_trajectories(quadratic_maps(peaks(), curvature), prior_of(h, course=rough))
+                                 for h in (none, hyper, replace(hyper, jitter_followed=True)))
+    assert torch.equal(left_out.deviation, plain.deviation) and not torch.equal(followed.deviation, plain.deviation)
+    root, n = dense_factor(prior_of(none, course=rough)), PARTICLES * FRAMES
+    smooth, noise = root @ root.T, np.diag(1.0 / curvature.reshape(-1))
+    gain = smooth @ np.linalg.inv(smooth + noise)
+    missed = gain - np.eye(n)
+    error = missed @ (smooth + jitter ** 2 * np.eye(n)) @ missed.T + gain @ noise @ gain.T
+    ratio = left_out.sd[0].numpy() / np.sqrt(np.diag(error)).reshape(PARTICLES, FRAMES)
+    assert np.abs(ratio - 1).max() < within and bool((left_out.sd > plain.sd).all())
+
+
 def test_the_energy_is_the_one_that_was_minimised_and_its_gradient_is_right(monkeypatch):
     """Catches the objective on its way to the minimiser and holds it against finite differences."""
     caught = {}

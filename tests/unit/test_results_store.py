@@ -98,9 +98,9 @@ SIGMAS = [f.name for f in fields(Hyperparameters) if isinstance(getattr(DEFAULT_
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.fixed_dictionaries({name: st.floats(1e-6, 1e6) for name in SIGMAS}), st.sampled_from(["matern", "exponential"]), st.booleans())
-def test_hyperparameters_come_back(tmp_path_factory, values, kernel, correlated):
-    record = Hyperparameters(**values, kernel=kernel, correlated_acceleration=correlated)
+@given(st.fixed_dictionaries({name: st.floats(1e-6, 1e6) for name in SIGMAS}), st.sampled_from(["matern", "exponential"]), st.booleans(), st.booleans())
+def test_hyperparameters_come_back(tmp_path_factory, values, kernel, correlated, followed):
+    record = Hyperparameters(**values, kernel=kernel, correlated_acceleration=correlated, jitter_followed=followed)
     path = tmp_path_factory.mktemp("store") / "h.json"
     store.save_hyperparameters(path, record)
     assert store.load_hyperparameters(path) == record
@@ -111,9 +111,9 @@ def test_priors_like_relions_are_accepted(tmp_path):
     assert store.load_hyperparameters(tmp_path / "h.json") == relion_prior(0.4, 1600.0, 2.6)
 
 
-def test_hyperparameters_of_earlier_versions_leave_the_course_of_the_input_alone(tmp_path):
+def test_hyperparameters_of_earlier_versions_leave_the_course_of_the_input_alone_and_follow_the_jitter(tmp_path):
     values = asdict(replace(DEFAULT_HYPERPARAMETERS, velocity_sigma=0.7))
-    del values["common_sigma"]
+    del values["common_sigma"], values["jitter_followed"]
     (tmp_path / "h.json").write_text(json.dumps(values))
     assert store.load_hyperparameters(tmp_path / "h.json") == replace(DEFAULT_HYPERPARAMETERS, velocity_sigma=0.7, common_sigma=0.0)
 

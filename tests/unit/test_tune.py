@@ -11,10 +11,11 @@ import torch
 
 from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, SearchSpec
-from refmotion_plugin.engine.motion.adapt import scaled
+from refmotion_plugin.engine.motion.adapt import Scales, scaled
 from refmotion_plugin.engine.motion.fit import fit_trajectories
 from refmotion_plugin.engine.motion.common import acceleration_sd
 from refmotion_plugin.engine.motion.prior import build_prior
+from refmotion_plugin.engine.search.climb import log_prior
 from refmotion_plugin.engine.stages import probable, refine, tune, validate
 
 FIXED = replace(DEFAULT_HYPERPARAMETERS, movie_spread=0.0)
@@ -160,6 +161,12 @@ def test_the_score_is_minus_the_judge_along_the_fitted_trajectories(movie):
     assert found.activity[0] == pytest.approx(np.percentile(length, 75)) and found.reason == ("converged",)
 
 
+def test_a_jitter_that_is_not_followed_is_judged_as_none(movie):
+    found = validate.try_hyperparameters(movie, [FIXED, replace(FIXED, jitter_followed=False), replace(FIXED, jitter_angstrom=0.0)])
+    np.testing.assert_array_equal(found.score[:, 1], found.score[:, 2])
+    assert np.abs(found.score[:, 1] - found.score[:, 0]).max() > 1e-3
+
+
 def test_a_batch_is_as_its_sets_one_by_one(movie):
     sets = [FIXED, DEFAULT_HYPERPARAMETERS, tune.strength(FIXED, 0.3, 5.0, 3000.0), replace(FIXED, kernel="exponential"), validate.rigid(FIXED)]
     together, alone = validate.try_hyperparameters(movie, sets), [validate.try_hyperparameters(movie, [h]) for h in sets]
@@ -290,9 +297,36 @@ def test_noise_that_is_more_than_thought_is_not_taken_for_jitter(monkeypatch):
         movie.low, movie.curvature = movie.low + 0.4 * 1.2 ** 0.5 * loss.rsqrt()[:, None] * noise, loss * 0.4 ** -2
         movies.append(movie)
     found = searched(monkeypatch, movies, rounds=1)
-    monkeypatch.setattr(probable, "NOISE", replace(probable.NOISE, low=0.999, high=1.001))
+    monkeypatch.setattr(probable, "NOISE", replace(probable.NOISE, width=1e-3))
     taken = searched(monkeypatch, movies, rounds=1)
     assert found.noise_factor > 1.1 and found.hyperparameters.jitter_angstrom < 0.5 * taken.hyperparameters.jitter_angstrom
+
+
+@pytest.mark.parametrize("start", [0.02, 0.15, 1.0])
+def test_where_a_climb_starts_does_not_decide_the_jitter(monkeypatch, start):
+    """Noise far above the jitter: the evidence is flat, and what is found is the mean over the jitter's prior and that evidence."""
+    movies = [drawn_movie(replace(TRUE, jitter_angstrom=0.15), seed, sd=1.2) for seed in range(4)]
+    found = searched(monkeypatch, movies, replace(FIXED, jitter_angstrom=start))
+    place = dict({p.name: getattr(found.hyperparameters, p.name) for p in probable.PARAMETERS}, noise_factor=1.0)
+    data = probable._Linear(found.hyperparameters, [probable.Measured(m.low, m.curvature, *m.where) for m in movies], [Scales()] * len(movies))
+    jitters, noises = np.geomspace(0.04, 0.55, 25), np.linspace(-0.25, 0.25, 41)
+    points = np.array([[math.log(dict(place, jitter_angstrom=j, noise_factor=math.exp(n))[p.name]) for p in data.parameters] for j in jitters for n in noises])
+    score = data.values_of(points).sum(axis=0) + log_prior(data.parameters, points)
+    weight = np.exp(score - score.max()).reshape(25, 41)
+    weight /= weight.sum()
+    assert found.hyperparameters.jitter_angstrom == pytest.approx(math.sqrt(weight.sum(1) @ jitters ** 2), rel=0.03)
+    assert math.log(found.noise_factor) == pytest.approx(weight.sum(0) @ noises, abs=0.004)
+
+
+def test_of_ice_that_keeps_still_only_the_rest_is_looked_for(monkeypatch):
+    still = replace(FIXED, velocity_sigma=probable.STILL_SIGMA, acceleration_sigma=probable.STILL_SIGMA)
+    movies = [drawn_movie(replace(still, common_sigma=0.02, global_angstrom=0.2), seed) for seed in range(4)]
+    found, moving = (searched(monkeypatch, movies, start) for start in (still, FIXED))
+    assert set(moving.errors) - set(found.errors) == {"velocity_sigma", "acceleration_sigma", "correlation_distance_angstrom"}
+    assert found.hyperparameters.velocity_sigma == found.hyperparameters.acceleration_sigma == probable.STILL_SIGMA
+    assert found.hyperparameters.global_angstrom == pytest.approx(0.2, rel=0.2)
+    monkeypatch.setattr(probable, "measure", lambda maps, hyper, *where: (None, float(probable.log_evidence([hyper], probable.Measured(maps, movies[0].curvature, *where))[0])))
+    assert probable.own_probability(movies, found.hyperparameters) > probable.own_probability(movies, moving.hyperparameters) + 1.0
 
 
 def test_what_is_switched_off_stays_off(monkeypatch):
@@ -330,19 +364,33 @@ def families(monkeypatch, thoroughness, ray_best=replace(FIXED, velocity_sigma=3
 def test_every_family_is_climbed_from_the_more_probable_start_and_the_default_takes_part_as_it_is(monkeypatch):
     candidates, climbs, _ = families(monkeypatch, "balanced")
     found = {c.family: c for c in candidates}
-    assert list(found) == ["default prior", "smooth field", "rough field"]
+    assert list(found) == ["default prior", "smooth field", "rough field", "still ice"]
     assert found["default prior"].hyperparameters == DEFAULT_HYPERPARAMETERS and found["default prior"].found is None
-    assert [start.velocity_sigma for start, _ in climbs] == [FIXED.velocity_sigma] * 2
-    assert [start.kernel for start, _ in climbs] == ["matern", "exponential"]
+    assert [start.velocity_sigma for start, _ in climbs] == [FIXED.velocity_sigma] * 2 + [probable.STILL_SIGMA]
+    assert [start.kernel for start, _ in climbs] == ["matern", "exponential", "matern"]
     assert climbs[1][0].correlation_distance_angstrom == 2 * climbs[0][0].correlation_distance_angstrom
     assert families(monkeypatch, "balanced", replace(FIXED, velocity_sigma=0.9))[1][0][0].velocity_sigma == 0.9
 
 
-def test_fast_leaves_out_the_rough_field_and_extensive_climbs_from_both_starts(monkeypatch):
+def test_fast_takes_the_smooth_field_only_and_extensive_climbs_from_both_starts(monkeypatch):
     fast, climbs, _ = families(monkeypatch, "fast")
     assert [c.family for c in fast] == ["default prior", "smooth field"] and len(climbs) == 1 and climbs[0][1] == refine.ROUNDS["fast"]
     extensive, climbs, _ = families(monkeypatch, "extensive")
-    assert [start.velocity_sigma for start, _ in climbs] == [0.46, 3.0] * 2 and extensive[1].hyperparameters.velocity_sigma == 0.46
+    assert [start.velocity_sigma for start, _ in climbs] == [0.46, 3.0] * 2 + [probable.STILL_SIGMA] * 2 and extensive[1].hyperparameters.velocity_sigma == 0.46
+
+
+@pytest.mark.parametrize("helps, jitter, followed", [(0.3, 0.15, True), (0.08, 0.15, False), (0.0, 0.15, False), (-0.3, 0.15, False), (0.0, 0.0, True)])
+def test_the_jitter_is_followed_where_that_predicts_held_out_data_better_by_a_standard_error(helps, jitter, followed):
+    """300 particles with a scatter of 2: a standard error is 0.115 of each."""
+    ledger = refine.Ledger(Bowl(0.8))
+    candidate = refine.Candidate("smooth field", replace(FIXED, jitter_angstrom=jitter), ledger.evaluate("x", "y", [FIXED])[0].scores, 0.0)
+    scatter = np.random.default_rng(7).normal(size=(100, 1))
+    worse = helps + np.tile(2.0 * (scatter - scatter.mean()) / scatter.std(), (3, 1))
+    ledger.tuning_set.evaluate = lambda hypers: (candidate.scores[:, None] + worse, np.ones(1))
+    trials = len(ledger.tested)
+    taken = tune.follow_jitter(ledger, candidate)
+    assert taken.hyperparameters == replace(candidate.hyperparameters, jitter_followed=followed)
+    assert len(ledger.tested) - trials == (jitter > 0) and np.array_equal(taken.scores, candidate.scores) == followed
 
 
 def test_the_ledger_knows_every_trial_and_its_gain(monkeypatch):
@@ -368,7 +416,7 @@ def test_a_fast_search_finds_the_motion_of_the_tiny_project(tuned):
     assert tuned.movies_with_gain == 2 and set(tuned.margins) == {"default prior", "smooth field"} == set(tuned.evidence)
     assert tuned.margins[tuned.family] == (0.0, 0.0) and tuned.activity_at_last_angstrom < 10 * tune.STILL_ANGSTROM
     kinds = [row["kind"] for row in tuned.journal]
-    assert kinds[0] == "rigid" and set(kinds) == {"rigid", "ray", "default", "most probable"} and min(tuned.evidence.values()) == 0.0
+    assert kinds[0] == "rigid" and set(kinds) == {"rigid", "ray", "default", "most probable", "jitter not followed"} and min(tuned.evidence.values()) == 0.0
     assert (tuned.family == "default prior") != bool(tuned.errors)
     assert "explains held-out data better" in tuned.text and "24 particles, 2 of 2 movies gain" in tuned.text
 

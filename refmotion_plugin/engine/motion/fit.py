@@ -35,8 +35,14 @@ class Fit:
 
     @cached_property
     def sd(self):
-        """Posterior standard deviation (b, P, F), A per axis, with the expected (Fisher) curvature; worked out where it is asked for."""
-        return self.metric.covariance_diagonal(self.prior).clamp(min=0).sqrt()
+        """Standard deviation (b, P, F) of the error, A per axis, with the expected (Fisher) curvature h; worked out where it is asked for.
+
+        The posterior's. A jitter of variance s that is not followed adds about s (1 - h v) to its variance v: as far as a place rests on
+        its own data, their jitter is in it.
+        """
+        variance = self.metric.covariance_diagonal(self.prior).clamp(min=0)
+        own = (self.curvature[:, None] * variance).clamp(max=1)
+        return (variance + self.prior.left_out[:, None, None] * (1.0 - own)).sqrt()
 
 
 class Metric:

@@ -23,12 +23,13 @@ class MotionPrior:
     """Factors of the prior covariance of one movie; b = hyperparameter sets solved together.
 
     ``modes`` (b, P, P) columns are spatial modes; ``factor`` (b, P, F, F) lower Cholesky factors of the modes' covariances;
-    ``shift`` what all particles share. Coordinates are whitened: z (b, P, F, 2) for the modes, g (b, F, 2) for the shift.
+    ``shift`` what all particles share; ``left_out`` (b,) variance of a jitter that is in none of them and only adds to errors, A^2. Coordinates are whitened: z (b, P, F, 2) for the modes, g (b, F, 2) for the shift.
     """
 
     modes: torch.Tensor
     factor: torch.Tensor
     shift: CommonShift
+    left_out: torch.Tensor
 
     @property
     def shape(self):
@@ -89,7 +90,8 @@ def build_prior(hypers, position_yx_angstrom, dose_e_per_A2, course_yx_angstrom=
             shared[key] = spatial_modes(*key, position_yx_angstrom)
     spatial = [shared[h.correlation_distance_angstrom, h.kernel] for h in hypers]
     factor = torch.stack([_factors(h, eigenvalue, dose_e_per_A2) for h, (eigenvalue, _) in zip(hypers, spatial)])
-    return MotionPrior(torch.stack([modes for _, modes in spatial]), factor, common_shift(hypers, dose_e_per_A2, course_yx_angstrom))
+    left_out = factor.new_tensor([0.0 if h.jitter_followed else h.jitter_angstrom ** 2 for h in hypers])
+    return MotionPrior(torch.stack([modes for _, modes in spatial]), factor, common_shift(hypers, dose_e_per_A2, course_yx_angstrom), left_out)
 
 
 def spatial_modes(correlation_angstrom, kind, position):
@@ -111,7 +113,9 @@ def _factors(hyper, eigenvalue, dose):
             velocity, acceleration = temporal_precisions(hyper, dose)
             motion = _inverse_up_to_constants(velocity / eigenvalue[:, None, None] + acceleration)
         covariance = covariance + motion
-    covariance = 0.5 * (covariance + covariance.transpose(-1, -2)) + hyper.jitter_angstrom ** 2 * eye
+    covariance = 0.5 * (covariance + covariance.transpose(-1, -2))
+    if hyper.jitter_followed:
+        covariance = covariance + hyper.jitter_angstrom ** 2 * eye
     return _cholesky(covariance)
 
 

@@ -37,6 +37,11 @@ def cautious_error(values, group):
     return max(error_over_items(values, group), between if math.isfinite(between) else 0.0)
 
 
+def exceeds(values, group, standard_errors):
+    """Whether the sum of ``values`` (item,) is larger than so many of its cautious errors."""
+    return bool(values.sum() > standard_errors * cautious_error(values, group))
+
+
 def choose(evidence, scores, group, standard_errors):
     """Name of the most probable candidate, unless the first one predicts held-out data clearly better; and the margins.
 
@@ -45,8 +50,7 @@ def choose(evidence, scores, group, standard_errors):
     """
     first = next(iter(evidence))
     chosen = max(evidence, key=evidence.get)
-    lost = scores[chosen] - scores[first]
-    if lost.sum() > standard_errors * cautious_error(lost, group):
+    if exceeds(scores[chosen] - scores[first], group, standard_errors):
         chosen = first
     worse = {name: values - scores[chosen] for name, values in scores.items()}
     return chosen, {name: (float(value.sum()), cautious_error(value, group)) for name, value in worse.items()}

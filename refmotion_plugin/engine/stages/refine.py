@@ -8,13 +8,14 @@ from refmotion_plugin.contract.records import Hyperparameters
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
 
 from ..search import compare
-from .probable import Probable, most_probable, own_probability
+from .probable import STILL_SIGMA, Probable, most_probable, own_probability
 from .validate import TuningSet, rigid
 
 ROUNDS = {"fast": 2, "balanced": 3, "extensive": 4}
 DEFAULT_FAMILY = "default prior"
 # families of one interface: how the start is changed into each
-FAMILIES = {"smooth field": {}, "rough field": {"kernel": "exponential"}}
+FAMILIES = {"smooth field": {}, "rough field": {"kernel": "exponential"},
+            "still ice": {"velocity_sigma": STILL_SIGMA, "acceleration_sigma": STILL_SIGMA}}
 ROUGHER = 2.0               # an exponential kernel of this many times the distance is about as wide as a Matern one
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Candidate:
 
 
 def refine_families(ledger: Ledger, ray_best: Hyperparameters, thoroughness, progress):
-    """Candidates of all families, the default prior first. ``fast`` leaves out the rough field, ``extensive`` climbs from both starts."""
+    """Candidates of all families, the default prior first. ``fast`` takes the smooth field only, ``extensive`` climbs from both starts."""
     tuning_set, names = ledger.tuning_set, list(FAMILIES)[:1] if thoroughness == "fast" else list(FAMILIES)
     progress(0, len(names), "refinement")
     candidates = [_candidate(ledger, "default", DEFAULT_FAMILY, DEFAULT_HYPERPARAMETERS, own_probability(tuning_set, DEFAULT_HYPERPARAMETERS))]
@@ -104,6 +105,6 @@ def _candidate(ledger, kind, family, hyper, evidence, found=None):
 
 def _as_family(name, start):
     changes = FAMILIES[name]
-    if changes.get("kernel", start.kernel) == start.kernel:
-        return start
-    return replace(start, correlation_distance_angstrom=ROUGHER * start.correlation_distance_angstrom, **changes)
+    if changes.get("kernel", start.kernel) != start.kernel:
+        start = replace(start, correlation_distance_angstrom=ROUGHER * start.correlation_distance_angstrom)
+    return replace(start, **changes)

@@ -27,6 +27,8 @@ RAYS = {"fast": (1, (1500.0,)), "balanced": (3, (700.0, 1500.0, 4000.0)), "exten
 FIRST_R, FACTOR = 0.2, 2.5
 STILL_ANGSTROM = 0.03          # 75th percentile of the path's length below which nothing moves
 CERTAIN = 2.0                  # standard errors above which a gain is one
+OVERRULED = 3.0                # by so many the default has to predict better: the evidence, which is sharper, speaks against it
+SIMPLER = 1.0                  # standard errors up to which what is simpler is as good (Breiman et al. 1984, section 3.4.3)
 
 log = logging.getLogger(__name__)
 
@@ -117,12 +119,25 @@ def _conclude(ledger, candidates, rays, names):
     by_name = {c.family: c for c in candidates}
     best = max(c.evidence for c in candidates)
     chosen, margins = compare.choose({n: c.evidence for n, c in by_name.items()}, {n: c.scores for n, c in by_name.items()},
-                                     ledger.movie_of, CERTAIN)
-    found, won = by_name[chosen].found, ledger.rigid - by_name[chosen].scores
-    return Tuning(by_name[chosen].hyperparameters, chosen, margins, {n: best - c.evidence for n, c in by_name.items()},
+                                     ledger.movie_of, OVERRULED)
+    taken = follow_jitter(ledger, by_name[chosen])
+    found, won = by_name[chosen].found, ledger.rigid - taken.scores
+    return Tuning(taken.hyperparameters, chosen, margins, {n: best - c.evidence for n, c in by_name.items()},
                   found.errors if found else {}, float(won.sum()), compare.error_over_items(won, ledger.movie_of),
                   compare.error_over_groups(won, ledger.movie_of), int((compare.group_sums(won, ledger.movie_of) > 0).sum()),
                   len(won), names, rays.last_activity, ledger.journal())
+
+
+def follow_jitter(ledger, candidate):
+    """The candidate, or its trial without following the jitter, unless following it predicts the high band better by a standard error.
+
+    A jitter that is much smaller than the noise hardly shows in the evidence, be it there or not. Followed without being there it only adds
+    noise; as part of the standard deviations it does no harm, so there it stays.
+    """
+    if not candidate.hyperparameters.jitter_angstrom > 0:
+        return candidate
+    left_out = ledger.evaluate("jitter not followed", candidate.family, [replace(candidate.hyperparameters, jitter_followed=False)])[0]
+    return candidate if compare.exceeds(left_out.scores - candidate.scores, ledger.movie_of, SIMPLER) else left_out
 
 
 def _fill(tuning_set, movies, particles_of, prepared, progress):
