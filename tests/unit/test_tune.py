@@ -15,6 +15,7 @@ from refmotion_plugin.engine.motion.adapt import Scales, scaled
 from refmotion_plugin.engine.motion.fit import fit_trajectories
 from refmotion_plugin.engine.motion.common import acceleration_sd
 from refmotion_plugin.engine.motion.prior import build_prior
+from refmotion_plugin.engine.search import compare
 from refmotion_plugin.engine.search.climb import log_prior
 from refmotion_plugin.engine.stages import probable, refine, tune, validate
 
@@ -391,6 +392,18 @@ def test_the_jitter_is_followed_where_that_predicts_held_out_data_better_by_a_st
     taken = tune.follow_jitter(ledger, candidate)
     assert taken.hyperparameters == replace(candidate.hyperparameters, jitter_followed=followed)
     assert len(ledger.tested) - trials == (jitter > 0) and np.array_equal(taken.scores, candidate.scores) == followed
+
+
+@pytest.mark.parametrize("better, family", [(-1.0, "smooth field"), (2.5, "smooth field"), (3.5, "default prior")])
+def test_the_default_overrules_the_evidence_where_it_predicts_better_by_three_standard_errors(better, family):
+    ledger = refine.Ledger(Bowl(0.8))
+    scatter = np.random.default_rng(7).normal(size=(100, 1))
+    lost = np.tile(scatter - scatter.mean(), (3, 1))[:, 0]
+    lost += better * compare.cautious_error(lost, ledger.movie_of) / len(lost)
+    still = replace(FIXED, jitter_angstrom=0.0)
+    candidates = [refine.Candidate("default prior", still, np.zeros(300), -20.0), refine.Candidate("smooth field", still, lost, 0.0)]
+    found = tune._conclude(ledger, candidates, SimpleNamespace(last_activity=0.0), ["m"])
+    assert found.family == family and found.evidence == {"default prior": 20.0, "smooth field": 0.0}
 
 
 def test_the_ledger_knows_every_trial_and_its_gain(monkeypatch):
