@@ -319,6 +319,19 @@ def test_where_a_climb_starts_does_not_decide_the_jitter(monkeypatch, start):
     assert math.log(found.noise_factor) == pytest.approx(weight.sum(0) @ noises, abs=0.004)
 
 
+def test_the_noise_factor_is_integrated_out_beside_each_jitter():
+    """A ridge whose place and width change with the jitter, against sums over a fine grid."""
+    parameters = tuple(p for p in probable.PARAMETERS if p.name == "jitter_angstrom") + (probable.NOISE,)
+    ridge = lambda points: 0.5 * np.exp(points[:, 0]) - 0.5 * ((points[:, 1] + 0.1 * np.exp(points[:, 0])) / (0.01 + 0.1 * np.exp(points[:, 0]))) ** 2
+    data, jitters = SimpleNamespace(parameters=parameters, values_of=lambda points: ridge(points)[None]), np.array([0.05, 0.15, 0.4])
+    weight, peak = probable._over_noise(data, dict(jitter_angstrom=0.1, noise_factor=1.0), jitters, np.array([0.01, 0.0, -0.02]))
+    grid = np.linspace(-0.6, 0.6, 4001)
+    points = np.stack(np.broadcast_arrays(np.log(jitters)[:, None], grid), -1).reshape(-1, 2)
+    density = np.exp(ridge(points) + log_prior(parameters, points)).reshape(3, -1)
+    np.testing.assert_allclose(weight, density.sum(1) / density.sum(), rtol=1e-4)
+    np.testing.assert_allclose(peak, grid[density.argmax(1)], atol=3e-4)
+
+
 def test_of_ice_that_keeps_still_only_the_rest_is_looked_for(monkeypatch):
     still = replace(FIXED, velocity_sigma=probable.STILL_SIGMA, acceleration_sigma=probable.STILL_SIGMA)
     movies = [drawn_movie(replace(still, common_sigma=0.02, global_angstrom=0.2), seed) for seed in range(4)]
@@ -392,6 +405,8 @@ def test_the_jitter_is_followed_where_that_predicts_held_out_data_better_by_a_st
     taken = tune.follow_jitter(ledger, candidate)
     assert taken.hyperparameters == replace(candidate.hyperparameters, jitter_followed=followed)
     assert len(ledger.tested) - trials == (jitter > 0) and np.array_equal(taken.scores, candidate.scores) == followed
+    found = tune._conclude(ledger, [candidate], SimpleNamespace(last_activity=0.0), ["m"])
+    assert found.hyperparameters == taken.hyperparameters and found.gain == pytest.approx((ledger.rigid - taken.scores).sum())
 
 
 @pytest.mark.parametrize("better, family", [(-1.0, "smooth field"), (2.5, "smooth field"), (3.5, "default prior")])

@@ -23,7 +23,8 @@ class MotionPrior:
     """Factors of the prior covariance of one movie; b = hyperparameter sets solved together.
 
     ``modes`` (b, P, P) columns are spatial modes; ``factor`` (b, P, F, F) lower Cholesky factors of the modes' covariances;
-    ``shift`` what all particles share; ``left_out`` (b,) variance of a jitter that is in none of them and only adds to errors, A^2. Coordinates are whitened: z (b, P, F, 2) for the modes, g (b, F, 2) for the shift.
+    ``shift`` what all particles share; ``left_out`` (b,) variance of a jitter that is in none of them and only adds to errors, A^2.
+    Coordinates are whitened: z (b, P, F, 2) for the modes, g (b, F, 2) for the shift.
     """
 
     modes: torch.Tensor
