@@ -119,5 +119,5 @@ def test_a_prior_that_knows_the_dose_is_shown_too(in_project, tmp_path):
     figure = HyperparametersViewer(project=in_project[0])._visualize(item)[0].figure
     velocity = figure.axes[0].lines[0].get_ydata()
     assert velocity[0] == pytest.approx(DEFAULT_HYPERPARAMETERS.velocity_sigma * (1 + DEFAULT_HYPERPARAMETERS.early_factor))
-    shown = {text.get_text() for text in figure.axes[2].texts}
+    shown = [text.get_text() for text in figure.axes[2].texts]
     assert "1500 Å" in shown and "matern" in shown and len(shown) == 2 * len(vars(DEFAULT_HYPERPARAMETERS))     # each with its name
