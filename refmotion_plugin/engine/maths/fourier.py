@@ -1,4 +1,5 @@
 """Half spectra of square images: grids, cropping, shells and shifts. DC in the corner; the real size always travels along."""
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -57,9 +58,8 @@ class FourierGrid:
         return (torch.arange(self.n_shells, device=device, dtype=torch.float64) * self.step_per_angstrom).to(dtype)
 
     def shell_index(self, device=None):
-        """Nearest shell of each component, int64 (kept, kept // 2 + 1); corners beyond kept // 2 get ``n_shells``."""
-        k = self.frequency_per_angstrom(device, torch.float64) / self.step_per_angstrom
-        return k.round().long().clamp(max=self.n_shells)
+        """Nearest shell of each component, int64 (kept, kept // 2 + 1); corners beyond kept // 2 get ``n_shells``. Not to be written to."""
+        return _shell_index(self.kept_px, str(device or "cpu"))
 
     def multiplicity(self, device=None, dtype=torch.float32):
         """How often each column of the half spectrum occurs in the full plane (kept // 2 + 1,): 1 for kx = 0, else 2.
@@ -71,6 +71,13 @@ class FourierGrid:
         if self.kept_px == self.size_px:
             m[-1] = 1.0
         return m
+
+
+@functools.lru_cache(maxsize=16)
+def _shell_index(kept_px, device):
+    """See :meth:`FourierGrid.shell_index`; asked for once or twice for every frame."""
+    y, x = FourierGrid(kept_px, 1.0, kept_px).index_yx(device, torch.float64)
+    return torch.hypot(y[:, None], x).round().long().clamp(max=kept_px // 2 + 1)
 
 
 def cache_parts(count, spectrum_bytes, device):

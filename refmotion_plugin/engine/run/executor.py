@@ -63,10 +63,10 @@ def run_on_workers(tasks, crew, make_place, work=run_task):
     workers, client = crew.workers, crew.client()
     make = functools.partial(make_place, device=workers.device, threads=workers.threads)
     call = functools.partial(_on_worker, hashlib.sha256(pickle.dumps(make)).hexdigest(), (os.getcwd(), refmotion_plugin.__version__), make, work)
-    yield from _one_per_worker(client, deque(tasks), call, workers)
+    yield from _one_per_worker(client, deque(tasks), call, workers, crew.worked_at)
 
 
-def _one_per_worker(client, waiting, call, workers):
+def _one_per_worker(client, waiting, call, workers, worked_at):
     """One task under way at each worker: dask blames the death of a worker on all tasks it was given, and so do we on its one."""
     from dask.distributed import TimeoutError, wait
     running, deaths, patience = {}, Counter(), _Patience(workers)      # running: future -> (task, address)
@@ -76,7 +76,7 @@ def _one_per_worker(client, waiting, call, workers):
             patience.look(len(addresses))
             busy = {address for _, address in running.values()}
             for address in [a for a in addresses if a not in busy][:len(waiting)]:
-                task = waiting.popleft()
+                task = next_for(address, waiting, worked_at)
                 running[client.submit(call, task, pure=False, workers=[address], allow_other_workers=True)] = task, address
             if not running:
                 _pause(client)
@@ -86,7 +86,7 @@ def _one_per_worker(client, waiting, call, workers):
             except TimeoutError:
                 continue
             for future in done:
-                task, _ = running.pop(future)
+                task, worked_at[task.movie.key] = running.pop(future)
                 if _to_be_tried_again(task, future, deaths):
                     waiting.appendleft(task)
                 else:
@@ -99,6 +99,18 @@ def _one_per_worker(client, waiting, call, workers):
     finally:
         with contextlib.suppress(Exception):        # a client whose scheduler is gone can cancel nothing
             client.cancel(list(running))
+
+
+def next_for(address, waiting, worked_at):
+    """Take the task out of ``waiting`` that a worker does next: of a movie whose decoded frames it may still have on its disk, if there is one.
+
+    ``worked_at`` movie key -> address of the worker that had it last. Else a movie that nobody had comes before those of other workers.
+    """
+    owners = [worked_at.get(task.movie.key) for task in waiting] if worked_at else [None]
+    chosen = next((i for wanted in (address, None) for i, owner in enumerate(owners) if owner == wanted), 0)
+    task = waiting[chosen]
+    del waiting[chosen]
+    return task
 
 
 class _Patience:

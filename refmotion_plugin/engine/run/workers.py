@@ -94,6 +94,7 @@ class Crew:
 
     def __init__(self, workers):
         self.workers, self._client, self._stack = workers, None, contextlib.ExitStack()
+        self.worked_at = {}         # movie key -> address of the worker that had it last
 
     def __enter__(self):
         return self
