@@ -1,13 +1,25 @@
-"""Beginning and end of the program: large libraries are loaded and left without a search for garbage in them.
+"""Beginning and end of the program: one heap, and large libraries are loaded and left without a search for garbage in them.
 
 Torch and matplotlib make some 200 000 objects that stay. Looking through them for garbage, again and again while they are made and once more
 at the end, costs more than half a second each, as much as a movie.
 """
 import atexit
 import contextlib
+import ctypes
 import gc
 import os
 import sys
+
+M_ARENA_MAX = -8        # of glibc's mallopt
+
+
+def share_one_heap():
+    """From now on all threads share one heap, so that memory freed by one serves the others (glibc; elsewhere nothing happens).
+
+    To be called before there are threads: those that are there keep theirs, and later ones take part in it.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").mallopt(M_ARENA_MAX, 1)
 
 
 @contextlib.contextmanager

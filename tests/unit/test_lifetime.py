@@ -1,6 +1,7 @@
 """How the program begins and ends: nothing that was made by imports is looked through for garbage, nothing that was to be done at the end is lost."""
 import gc
 import os
+import platform
 import subprocess
 import sys
 
@@ -57,3 +58,27 @@ def test_what_imports_make_is_not_looked_at_again(before):
     finally:
         gc.enable()
         gc.unfreeze()
+
+
+HEAPS = """
+import ctypes, sys, threading
+from refmotion_plugin.engine.lifetime import share_one_heap
+%s
+keep = []
+threads = [threading.Thread(target=lambda: keep.append(bytes(5000))) for _ in range(3)]
+[thread.start() for thread in threads]; [thread.join() for thread in threads]
+libc = ctypes.CDLL("libc.so.6")
+libc.fopen.restype = ctypes.c_void_p
+file = ctypes.c_void_p(libc.fopen(b"/dev/stdout", b"w"))
+libc.malloc_info(0, file)
+libc.fclose(file)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has one heap per thread")
+def test_threads_share_one_heap():
+    def heaps(command):
+        said = subprocess.run([sys.executable, "-c", HEAPS % command], capture_output=True, text=True, timeout=60,
+                              env={k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}).stdout
+        return said.count("<heap ")
+    assert heaps("share_one_heap()") == 1 < heaps("")

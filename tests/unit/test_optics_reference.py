@@ -170,3 +170,14 @@ def test_noise_halves_have_no_fsc_and_are_warned_of(caplog):
 def test_resolution_is_where_the_fsc_crosses():
     assert resolution_at(torch.tensor([1.0, 1.0, 0.9, 0.243, 0.043, 0.0]), 0.143) == pytest.approx(3.5)
     assert resolution_at(torch.ones(6), 0.143) == 5.0
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_half_maps_are_masked_in_place_only_where_that_is_asked_for(volume, overwrite):
+    mask = np.zeros_like(volume)
+    mask[4:-4, 4:-4, 4:-4] = 1.0
+    given = tuple(v.copy() for v in noisy_pair(volume, 0.05))
+    kept = tuple(v.copy() for v in given)
+    reference, expected = build_reference(given, mask, 1.5, overwrite=overwrite), build_reference(kept, mask, 1.5)
+    assert torch.equal(reference.spectrum, expected.spectrum) and torch.equal(reference.fsc, expected.fsc)
+    assert all(np.array_equal(a, b * mask if overwrite else b) for a, b in zip(given, noisy_pair(volume, 0.05)))

@@ -59,7 +59,7 @@ class Reference:
                        fsc_frequency_per_angstrom=self.fsc_frequency_per_angstrom.to(device))
 
 
-def build_reference(halves, mask, pixel_angstrom, device="cpu"):
+def build_reference(halves, mask, pixel_angstrom, device="cpu", overwrite=False):
     """:class:`Reference` from two half-maps.
 
     Parameters
@@ -67,11 +67,12 @@ def build_reference(halves, mask, pixel_angstrom, device="cpu"):
     halves : pair of float32 (z, y, x) arrays, cubes of the same size, on the particles' scale.
     mask : float32 (z, y, x) in [0, 1], or None: a sphere of 0.45 box with a cosine edge.
     pixel_angstrom : voxel size.
+    overwrite : mask the half-maps in place: they are not needed any more, and large.
     """
     box = halves[0].shape[-1]
     radius_px = 0.45 * box if mask is None else _mask_radius_px(mask)
     weight = soft_sphere(box, radius_px, 0.05 * box) if mask is None else torch.as_tensor(mask)
-    masked = [torch.as_tensor(h) * weight for h in halves]
+    masked = [torch.as_tensor(h).mul_(weight) if overwrite else torch.as_tensor(h) * weight for h in halves]
     raw, counts = half_map_fsc(*masked)
     fsc, last = fsc_limit(raw, counts, float(weight.mean()))
     step = 1.0 / (box * pixel_angstrom)
@@ -81,7 +82,7 @@ def build_reference(halves, mask, pixel_angstrom, device="cpu"):
     index = min(PADDING * last + 2, PADDING * box // 2)
     spectrum = torch.empty((2 * index + 1, 2 * index + 1, index + 1, 2), dtype=torch.complex64)
     for half, volume in enumerate(masked):
-        spectrum[..., half] = band_spectrum(volume, index)
+        fill_band_spectrum(spectrum[..., half], volume, index)
     return Reference(pixel_angstrom=pixel_angstrom, box_px=box, spectrum=spectrum.to(device).permute(3, 0, 1, 2),
                      fsc=fsc.to(torch.float32).to(device),
                      fsc_frequency_per_angstrom=(torch.arange(len(fsc), dtype=torch.float64) * step).to(torch.float32).to(device),
@@ -112,14 +113,14 @@ def _mask_radius_px(mask):
     return max(1.0, radius2 ** 0.5)
 
 
-def band_spectrum(volume, index):
-    """Low part of the DFT of a real cube in a box ``PADDING`` times wider, origin at its centre voxel ``box // 2``.
+def fill_band_spectrum(band, volume, index):
+    """Low part of the DFT of a real cube in a box ``PADDING`` times wider, origin at its centre voxel ``box // 2``, into ``band``.
 
     Each axis is divided by sinc^2 (x / (PADDING box)), the real-space image of linear interpolation between samples, and
     transformed alone, so that the padded volume never exists as a whole.
 
     Parameters: ``volume`` float32 (box, box, box); ``index`` highest frequency kept, <= PADDING * box // 2.
-    Returns complex64 (2 index + 1, 2 index + 1, index + 1), z and y from -index to index, x from 0.
+    ``band`` complex64 (2 index + 1, 2 index + 1, index + 1), z and y from -index to index, x from 0.
     """
     box = volume.shape[-1]
     padded, centre = PADDING * box, box // 2
@@ -139,7 +140,5 @@ def band_spectrum(volume, index):
         plane = volume[z] * (correction[z] * correction[:, None] * correction)
         rows = torch.fft.rfft(spread(plane, 1), dim=1)[:, :index + 1]
         out[z] = torch.fft.fft(spread(rows, 0), dim=0)[signed]
-    result = torch.empty((2 * index + 1, 2 * index + 1, index + 1), dtype=torch.complex64)
     for y in range(2 * index + 1):
-        result[:, y] = torch.fft.fft(spread(out[:, y], 0), dim=0)[signed]
-    return result
+        band[:, y] = torch.fft.fft(spread(out[:, y], 0), dim=0)[signed]

@@ -103,7 +103,7 @@ def load_reference(spec, device="cpu"):
     if np.array_equal(first, second):
         log.warning("half-maps %s and %s are identical: nothing measured against them is independent", spec.half1, spec.half2)
     mask = None if spec.mask is None else _read_mask(spec, first, pixel)
-    reference = build_reference((first, second), mask, pixel, device)
+    reference = build_reference((first, second), mask, pixel, device, overwrite=True)
     log.info("reference %s: box %d px of %.4f A, resolution %.2f A, FSC vanishes at %.2f A, radius %.0f A", spec.half1,
              reference.box_px, pixel, reference.resolution_angstrom, reference.limit_angstrom,
              reference.particle_radius_angstrom)
