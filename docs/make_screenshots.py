@@ -29,7 +29,7 @@ class Camera:
         box = (x, y, x + window.winfo_width(), y + (height or window.winfo_height()))
         path = self.folder / (name + ".png")
         ImageGrab.grab(box, xdisplay="").convert("RGB").quantize(COLOURS).save(path, optimize=True)
-        print(path)
+        sys.stdout.write("%s\n" % path)
 
 
 def scenes(window, camera):

@@ -8,6 +8,7 @@ takes each window with ImageMagick's import. Needs xvfb and imagemagick.
 import argparse
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def photograph_viewer(window, viewer, protocol, images, options):
             continue
         for view in show():
             if isinstance(view, MessageView):
-                print("%s: %s" % (name, view.getMessage()))
+                sys.stdout.write("%s: %s\n" % (name, view.getMessage()))
                 continue
             opened = view.show()
             toplevel = getattr(opened, "window", opened)
@@ -118,7 +119,7 @@ def photograph(toplevel, path, options):
         subprocess.run(["convert", str(path), "-strip", "-dither", "None", "-colors", str(colours), "-define", "png:compression-level=9", str(path)], check=True)
         if path.stat().st_size < MOST_BYTES:
             break
-    print("%s: %d kB" % (path, path.stat().st_size // 1024))
+    sys.stdout.write("%s: %d kB\n" % (path, path.stat().st_size // 1024))
 
 
 if __name__ == "__main__":
