@@ -2,6 +2,7 @@
 import json
 import os
 import pickle
+import re
 import time
 import zipfile
 
@@ -75,7 +76,8 @@ def test_names_lead_nowhere_and_are_shown_as_text(hostile, tmp_path):
     assert [n for n in NAMES if n != NAMES[2]] * 2 == written.columns["rlnMicrographName"]
     page = write_report(JobResults(out)).read_text()
     assert "<script" not in page and "<img src=x" not in page and "&lt;script&gt;" in page
-    assert "could not be drawn" not in page and "fault" not in page.lower().replace("default", "")
+    words = re.sub(r"base64,[A-Za-z0-9+/=]+", "", page).lower().replace("default", "")        # pictures spell words by chance
+    assert "could not be drawn" not in words and "fault" not in words
 
 
 def test_movies_that_would_share_a_folder_are_told(tmp_path):
