@@ -2,6 +2,7 @@
 import hashlib
 
 import pytest
+import torch
 
 from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.spec import JobSpec
@@ -35,4 +36,5 @@ def test_one_worker_and_two_leave_the_bytes_of_the_serial_run(data, tmp_path):
         one = outputs(data, tmp_path / "one", scheduler=cluster.scheduler_address)
     two = outputs(data, tmp_path / "two", workers=2, threads=2)
     assert one == serial and two == serial
+    assert torch.get_num_threads() == 1                     # the job itself computed as each of its two workers
     assert not JobLayout(tmp_path / "two").lock.read_bytes()

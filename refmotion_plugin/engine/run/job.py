@@ -100,6 +100,8 @@ def _start(spec, layout, recipes, status, run):
     if spec.compute.slicing_device and len(choose_devices(spec.compute.slicing_device)) > 1:
         raise InputError("slicing device %r names several devices: one was expected, such as cuda:1 or cpu" % spec.compute.slicing_device)
     workers = choose_workers(spec.compute, devices, threads)
+    if workers is not None and workers.local:
+        threads = set_threads(workers.threads)      # as each of them: sums split over other threads differ in the last bits, in the calibration too
     log.info(describe(devices, threads))
     inputs = read_inputs(spec, recipes.outside_movie)
     log.info("%d movies with %d particles of %d sets", len(inputs.movies), sum(map(len, inputs.particles.values())), len(inputs.sets))
