@@ -236,3 +236,13 @@ def test_lists_of_bad_pixels_do_not_grow_without_end(tiny, monkeypatch):
     for key in range(9):
         load._remember(key, tiny.movies[0], SimpleNamespace(bytes_per_px=1, bad_yx=np.zeros((100, 2), np.int64)))
     assert list(load._bad_pixels) == [6, 7, 8]
+
+
+def test_copies_on_a_device_end_with_the_stage_while_frames_wait_on_disk(tiny):
+    load.forget_stacks()
+    movie, seen = tiny.movies[0], []
+    for needed_again in (True, True, False):
+        seen.append(load.load_stack(movie, tiny.prepared, needed_again=needed_again))
+        seen[-1]._on_device["gain"] = object()
+    assert all(stack.frames is seen[0].frames and load.on_disk(stack) and list(stack._on_device) == ["gain"] for stack in seen)
+    assert len({id(stack._on_device["gain"]) for stack in seen}) == 3 and not load._kept

@@ -188,14 +188,22 @@ def test_eer_grouping(tmp_path):
         load_movie(_metadata(path, n_frames=4, eer_grouping=4), _inputs())
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("name, dtype", [("m.tif", np.uint8), ("m.mrc", np.uint16), ("m.mrc", np.int16), ("m.mrc", np.float32)])
-def test_a_movie_too_large_to_be_held_gives_the_same_frames(tmp_path, name, dtype, threads):
+TYPES = pytest.mark.parametrize("name, dtype", [("m.tif", np.uint8), ("m.mrc", np.uint16), ("m.mrc", np.int16), ("m.mrc", np.float32)])
+
+
+def _movie_with_faults(path, dtype):
+    """Seven of nine frames, a hot pixel in all, and a value beyond int16 where the type has such."""
     frames = _frames(dtype, n=9, mean=9.0)
     frames[:, 30, 40] = 250
     if dtype == np.uint16:
         frames[4, 1, 1] = 40000
-    metadata = _metadata(_write(tmp_path / name, frames), n_frames=7, start_frame=2)
+    return _metadata(_write(path, frames), n_frames=7, start_frame=2)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@TYPES
+def test_a_movie_too_large_to_be_held_gives_the_same_frames(tmp_path, name, dtype, threads):
+    metadata = _movie_with_faults(tmp_path / name, dtype)
     size = 7 * SHAPE[0] * SHAPE[1] * np.dtype(dtype).itemsize
     held, streamed = (load_movie(metadata, _inputs(hot_pixel_sigma=8.0), threads, held_bytes=most) for most in (size, size - 1))
     assert (held.held_bytes > 0, streamed.held_bytes, streamed.n_frames, streamed.shape_yx) == (True, 0, 7, SHAPE)

@@ -11,19 +11,15 @@ from refmotion_plugin.engine.movies import scratch
 from refmotion_plugin.engine.movies.scratch import Scratch, ScratchFrames, file_system
 from refmotion_plugin.engine.movies.stack import load_movie
 
-from test_movies_stack import SHAPE, _frames, _inputs, _metadata, _write
+from test_movies_stack import SHAPE, TYPES, _frames, _inputs, _metadata, _movie_with_faults, _write
 
 ROOM = 10 ** 8
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("name, dtype", [("m.tif", np.uint8), ("m.mrc", np.uint16), ("m.mrc", np.int16), ("m.mrc", np.float32)])
+@TYPES
 def test_frames_on_disk_are_those_in_memory(tmp_path, name, dtype, threads):
-    frames = _frames(dtype, n=9, mean=9.0)
-    frames[:, 30, 40] = 250
-    if dtype == np.uint16:
-        frames[4, 1, 1] = 40000
-    metadata, room = _metadata(_write(tmp_path / name, frames), n_frames=7, start_frame=2), Scratch(ROOM, str(tmp_path))
+    metadata, room = _movie_with_faults(tmp_path / name, dtype), Scratch(ROOM, str(tmp_path))
     held = load_movie(metadata, _inputs(hot_pixel_sigma=8.0), threads)
     for stack in (load_movie(metadata, _inputs(hot_pixel_sigma=8.0), threads, scratch=room, needed_again=True),
                   load_movie(metadata, _inputs(hot_pixel_sigma=8.0), threads, scratch=room, held_bytes=0)):

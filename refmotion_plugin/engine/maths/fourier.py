@@ -89,17 +89,16 @@ def cache_parts(count, spectrum_bytes, device):
     return [slice(begin, min(begin + step, count)) for begin in range(0, count, step)]
 
 
-def crop_half_spectrum(dft, kept_px, out=None):
+def crop_half_spectrum(dft, kept_px):
     """Low frequencies of a square half spectrum.
 
-    ``dft`` (..., s, s // 2 + 1) of an even s; returns (..., kept, kept // 2 + 1), contiguous, in ``out`` if that is given. Values are
-    not rescaled.
+    ``dft`` (..., s, s // 2 + 1) of an even s; returns (..., kept, kept // 2 + 1), contiguous, or ``dft`` itself where all is kept.
+    Values are not rescaled.
     """
     half = kept_px // 2
     if dft.shape[-2] == kept_px:
-        return dft if out is None else out.copy_(dft)
-    if out is None:
-        out = torch.empty(dft.shape[:-2] + (kept_px, half + 1), dtype=dft.dtype, device=dft.device)
+        return dft
+    out = torch.empty(dft.shape[:-2] + (kept_px, half + 1), dtype=dft.dtype, device=dft.device)
     out[..., :half, :] = dft[..., :half, :half + 1]
     out[..., half:, :] = dft[..., dft.shape[-2] - half:, :half + 1]
     return out

@@ -1,6 +1,6 @@
 """Decoded frames on the disk for temporary files: for movies that are needed again later or do not fit into memory.
 
-Reading a frame back takes a tenth of the time of decoding it. The files have no name: whatever ends the process, nothing is left behind.
+Reading a frame back takes much less time than decoding it. The files have no name: whatever ends the process, nothing is left behind.
 """
 import logging
 import math
@@ -15,7 +15,7 @@ import torch
 
 from refmotion_plugin.contract.errors import MovieError
 
-from .frame_types import torch_type
+from .frames import torch_type
 
 LARGEST_SHARE = 0.5                     # of what is free on the disk
 IN_MEMORY = ("tmpfs", "ramfs")          # kinds of file systems that are no disk

@@ -2,7 +2,7 @@
 import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Optional, Union
 
 import numpy as np
@@ -12,7 +12,7 @@ from refmotion_plugin.contract.errors import MovieError
 
 from .buffers import block_array
 from .defects import Replacement, find_outliers, plan_replacement, read_defects
-from .frame_types import torch_type
+from .frames import sound_frame, torch_type
 from .gain import load_gain
 from .readers import open_movie
 from .scratch import ScratchError, ScratchFrames
@@ -57,6 +57,10 @@ class MovieStack:
     def held_bytes(self):
         """Host memory its decoded frames take."""
         return self.frames.nbytes if isinstance(self.frames, torch.Tensor) else 0
+
+    def without_copies(self):
+        """The same movie without what was copied to devices: that is freed with the stack it was made for, while the frames wait for a later stage."""
+        return replace(self, _on_device={})
 
     def corrected(self, f, device="cpu", out=None):
         """Frame ``f`` (0-based in this stack) times gain with bad pixels replaced: (H, W) float32 on ``device``.
@@ -268,10 +272,7 @@ def _decode_to_scratch(reader, first, n_frames, upside_down, threads, scratch):
 def _each_frame(reader, first, n_frames, upside_down, threads, put):
     """``put(f, frame)`` for every frame, from several threads."""
     def decode(index):
-        frame = reader.frame(first + index)
-        if frame.dtype.kind == "f" and not np.isfinite(frame).all():
-            raise MovieError("movie %s holds values that are not finite: make it again from the raw data" % reader.path)
-        put(index, frame[::-1] if upside_down else frame)
+        put(index, sound_frame(reader, first + index, upside_down))
 
     if threads > 1 and reader.concurrent:
         with ThreadPoolExecutor(threads) as pool:

@@ -7,9 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from refmotion_plugin.contract.errors import MovieError
-
-from .frame_types import torch_type
+from .frames import sound_frame, torch_type
 from .patience import patiently
 
 READ_AHEAD = 4      # frames decoded ahead at most: each thread of more would hold one more frame
@@ -53,10 +51,7 @@ def _decode_patiently(reader, first, upside_down, timeout, f):
 
 
 def _decode(reader, index, upside_down):
-    frame = reader.frame(index)
-    if frame.dtype.kind == "f" and not np.isfinite(frame).all():
-        raise MovieError("movie %s holds values that are not finite: make it again from the raw data" % reader.path)
-    frame = np.ascontiguousarray(frame[::-1] if upside_down else frame)
+    frame = np.ascontiguousarray(sound_frame(reader, index, upside_down))
     return frame if frame.flags.writeable else frame.copy()     # torch takes no others
 
 

@@ -38,7 +38,8 @@ def load_stack(movie, prepared: Prepared, keep=False, n_particles=None, needed_a
     key = (movie.movie_file, _stamp(movie.movie_file), repr(prepared.spec.inputs), repr(movie))
     with _lock:
         if key in _kept:
-            return _kept[key] if keep or (needed_again and on_disk(_kept[key])) else _kept.pop(key)
+            kept = _kept[key] if keep or (needed_again and on_disk(_kept[key])) else _kept.pop(key)
+            return kept.without_copies()
     plan = movie_memory(movie, n_particles or USUAL_PARTICLES, prepared)
     limit = min(KEPT_BYTES, plan.held_bytes * (2 if plan.ahead else 1))
     if keep:
@@ -48,7 +49,7 @@ def load_stack(movie, prepared: Prepared, keep=False, n_particles=None, needed_a
     _remember(key, movie, stack)
     if keep or on_disk(stack) and needed_again:
         with _lock:
-            _kept[key] = stack
+            _kept[key] = stack.without_copies()
         make_room(limit)
     return stack
 
