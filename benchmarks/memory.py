@@ -41,11 +41,11 @@ def main(argv: list[str] | None = None) -> int:
         peak = used["peak_GiB"] * 2**30 / GB
         said = next((line for line in log.read_text().splitlines() if "memory:" in line), "")
         print(said, flush=True)
-        rows.append([f"{limit:g}", peak, used["wall_s"], used["cpu_s"], "streamed" if "anew" in said else "held"])
+        rows.append([f"{limit:g}", peak, used["wall_s"], used["cpu_s"], "no" if "do not fit" in said else "yes"])
         demands.append((f"peak memory within {limit:g} GB, GB", peak, f"≤ {limit:g}", limit, False))
         data["runs"][f"{limit:g}"] = {**used, "plan": said}
     sections = [(f"{options.camera}: {width} × {height} px × {mosaic.frames} frames, {options.particles} particles per movie, {options.movies} movies",
-                 markdown_table(["--memory, GB", "peak of the process tree, GB", "wall s", "CPU s", "frames"], rows)),
+                 markdown_table(["--memory, GB", "peak of the process tree, GB", "wall s", "CPU s", "decoded movie fits"], rows)),
                 ("Demands", demand_table(demands))]
     path = write_results(options.results, options.name or f"memory-{options.camera}", "Peak memory of large movies", sections, data)
     print(path.read_text(), flush=True)

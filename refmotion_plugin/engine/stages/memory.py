@@ -30,7 +30,7 @@ class MemoryPlan:
     """How one movie is worked on.
 
     ``particles_cut``: patches of a frame cut and transformed at a time; ``particles_summed``: polished at a time; ``cache_bytes``: spectra
-    kept between passes; ``held_bytes``: a movie that decodes to no more is held, a larger one decoded anew in each pass; ``ahead``:
+    kept between passes; ``held_bytes``: a movie that decodes to no more is held, unless it is needed again later; of a larger one the frames wait on a disk or are decoded anew in each pass; ``ahead``:
     the next movie is decoded meanwhile. ``movie_bytes`` of the movie itself, as far as its type is known;
     ``frames_on_device_bytes``: frames a GPU keeps from one pass to the next.
     """
@@ -142,9 +142,9 @@ def _sentence(budget, load, plan):
     gib = lambda size: "%.2f GiB" % (size / GIB)
     where = gib(budget.host) + (" of the host" if budget.device is None else " of the host and %s of the GPU" % gib(budget.device))
     share = min(1.0, plan.cache_bytes / max(1, load.cache_bytes))
-    held = ("held decoded" + (", the next one too" if plan.ahead else "") if load.movie_bytes <= plan.held_bytes
-            else "decoded anew in each pass, as they do not fit")
-    return ("memory: %s (%s), %s taken by the program; movies of %d x %d px x %d frames (%s as counts of one byte) are %s; %.0f %% of the spectra (%s) kept "
+    held = ("are held decoded" + (", the next one too" if plan.ahead else "") if load.movie_bytes <= plan.held_bytes
+            else "do not fit: their frames wait on the disk for temporary files or are decoded anew in each pass")
+    return ("memory: %s (%s), %s taken by the program; movies of %d x %d px x %d frames (%s as counts of one byte) %s; %.0f %% of the spectra (%s) kept "
             "between passes; %d of %d particles transformed at a time" % (
                 where, budget.source, gib(budget.program), load.size_yx[1], load.size_yx[0], load.frames, gib(load.movie_bytes), held,
                 100 * share, gib(load.cache_bytes), plan.particles_cut, load.particles))
