@@ -10,6 +10,7 @@ one run of the whole command; peak memory of its process tree is what the operat
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     rows, demands, data = [], [], {"camera": options.camera, "particles": options.particles, "threads": options.threads, "runs": {}}
     for limit in options.limits:
         job, log = (options.out / options.camera / f"{name}_{limit:g}{end}" for name, end in (("job", ""), ("log", ".txt")))
+        shutil.rmtree(job, ignore_errors=True)          # a finished job would have nothing to do
         command = [sys.executable, str(HERE.parent / "refmotion_plugin" / "start_engine.py"), "run", str(job), *mosaic.command(options.particles),
                    "--memory", str(limit * GB / 2**30), "--threads", str(options.threads), "--device", "cpu", *options.option]
         used = run_measured(command, options.out, log, options.threads).numbers()
