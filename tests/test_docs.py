@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from refmotion_plugin.engine import cli
+from refmotion_plugin.engine.cli.commands import run_command
 from refmotion_plugin.engine.options import job_spec
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,7 +39,7 @@ def options_in(text):
 
 def known_options():
     """All options of refmotion and its commands."""
-    parser = cli._parser(["simulate"])
+    parser = cli.command_parser(["simulate"])
     inner = next(a for a in parser._actions if isinstance(a.choices, dict)).choices.values()
     return {name for sub in list(inner) + [parser] for action in sub._actions for name in action.option_strings}
 
@@ -61,8 +62,8 @@ def test_generated_pages_are_up_to_date():
 @page
 def test_every_command_parses(path):
     for arguments in commands(text_of(path)):
-        values = vars(cli._parser(arguments).parse_args(arguments))
-        if values.pop("command") is cli.run_command and "inputs.movies" in values:
+        values = vars(cli.command_parser(arguments).parse_args(arguments))
+        if values.pop("command") is run_command and "inputs.movies" in values:
             job_spec({k: v for k, v in values.items() if k not in ("out", "job", "stage")})
 
 
@@ -85,8 +86,8 @@ def test_readme_options_are_valid_together_with_a_job():
     wishes = [shlex.split(code) for code in re.findall(r"`(--[^`]+)`", table)]
     assert len(wishes) > 20
     for wish in wishes:
-        values = vars(cli._parser(["run"]).parse_args(least + wish))
-        assert values.pop("command") is cli.run_command
+        values = vars(cli.command_parser(["run"]).parse_args(least + wish))
+        assert values.pop("command") is run_command
         job_spec({k: v for k, v in values.items() if k not in ("out", "job", "stage")})
 
 

@@ -23,7 +23,7 @@ def source(pattern, folder):
 
 
 def options():
-    inner = next(a for a in cli._parser([])._actions if isinstance(a.choices, dict)).choices
+    inner = next(a for a in cli.command_parser([])._actions if isinstance(a.choices, dict)).choices
     return {name for command in ("run", "average") for action in inner[command]._actions for name in action.option_strings}
 
 

@@ -35,7 +35,7 @@ def project(tmp_path, monkeypatch):
 
 
 def parsed(*options):
-    values = vars(cli._parser(["run"]).parse_args(["run", "OUT", *options]))
+    values = vars(cli.command_parser(["run"]).parse_args(["run", "OUT", *options]))
     return job_spec({k: v for k, v in values.items() if k not in ("command", "out", "job", "stage")})
 
 
@@ -96,7 +96,7 @@ def test_every_option_reaches_its_field(command, spec):
     for section, name, field in spec_fields(spec):
         value, needed = other_value(name, field), NEEDED if command == "run" else NEEDED[:2]
         options = [part for other in (TOGETHER if name in TOGETHER else {name}) for part in typed(other, 12.5 if other in TOGETHER else value)]
-        values = vars(cli._parser([command]).parse_args([command, "OUT", *needed, *options]))
+        values = vars(cli.command_parser([command]).parse_args([command, "OUT", *needed, *options]))
         found = getattr(getattr(build({k: v for k, v in values.items() if k not in ("command", "out", "job", "stage")}), section), name)
         assert found == value and found != field.get_default(), name
 

@@ -83,7 +83,7 @@ HUNG = """
 import sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from refmotion_plugin.contract.errors import InputError
-from refmotion_plugin.engine import cli
+from refmotion_plugin.engine.cli import main, parser
 from refmotion_plugin.engine.movies.patience import patiently
 
 def hang():
@@ -96,8 +96,8 @@ def command(values):
     except ValueError as error:
         raise InputError(str(error))
 
-cli.status_command = command
-sys.exit(cli.main(["status", "x"]))
+parser.status_command = command
+sys.exit(main(["status", "x"]))
 """
 
 

@@ -14,7 +14,7 @@ from refmotion_plugin.engine.run.lock import holder
 RUN = """
 import sys, time
 from refmotion_plugin.contract.layout import JobLayout
-from refmotion_plugin.engine import cli
+from refmotion_plugin.engine.cli import main, parser
 from refmotion_plugin.engine.run.lock import job_lock
 
 def command(values):
@@ -23,8 +23,8 @@ def command(values):
         time.sleep(float(sys.argv[2]))
     return 0
 
-cli.run_command = command
-sys.exit(cli.main(["run", sys.argv[1]]))
+parser.run_command = command
+sys.exit(main(["run", sys.argv[1]]))
 """
 
 

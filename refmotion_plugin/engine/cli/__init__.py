@@ -1,0 +1,79 @@
+"""The command ``refmotion``: how it begins and ends. The only place that prints."""
+import contextlib
+import errno
+import logging
+import os
+import signal
+import sys
+
+from refmotion_plugin.contract.errors import InputError
+
+from ..run.starter import watch_starter
+from .exit_codes import EXIT_BUG, EXIT_FAILED_MOVIES, EXIT_FINE, EXIT_INPUT, EXIT_STOPPED
+from .parser import command_parser
+
+__all__ = ["EXIT_BUG", "EXIT_FAILED_MOVIES", "EXIT_FINE", "EXIT_INPUT", "EXIT_STOPPED", "command_parser", "main"]
+
+log = logging.getLogger(__name__)
+
+
+def main(argv=None):
+    """Run one command; returns its exit code. With a reading that hangs in the kernel the process ends at once, which nothing else can end."""
+    code = _main(argv)
+    patience = sys.modules.get("refmotion_plugin.engine.movies.patience")
+    if patience is not None and patience.hanging():
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _main(argv):
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    parser = command_parser(arguments)
+    values = vars(parser.parse_args(arguments))
+    command = values.pop("command")
+    try:
+        with _stopped_by_signal():
+            watch_starter()
+            return command(values)
+    except InputError as error:
+        _say_error(str(error))
+        return EXIT_INPUT
+    except KeyboardInterrupt:
+        _say_error("stopped; the same command goes on where it was")
+        return EXIT_STOPPED
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return _unexpected()
+        _say_error("no space left on disk: free some and run the same command again, what is finished is kept")
+        return EXIT_INPUT
+    except Exception:
+        return _unexpected()
+
+
+def _unexpected():
+    log.exception("unexpected error")
+    _say_error("unexpected error, please report it with the text above (it is in engine.log too)")
+    return EXIT_BUG
+
+
+def _say_error(text):
+    print("refmotion: " + text, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _stopped_by_signal():
+    """A polite kill ends like Ctrl-C: files whole, lock released."""
+    def stop(number, frame):
+        raise KeyboardInterrupt
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:      # not in the main thread, where signals are someone else's
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
