@@ -7,6 +7,7 @@ from typing import Dict, List, Tuple
 import numpy as np
 
 from refmotion_plugin.contract.errors import InputError, MovieError
+from refmotion_plugin.contract.layout import file_stamp
 from refmotion_plugin.contract.records import MovieMetadata, ParticleTable
 from refmotion_plugin.contract.star import ParticleSet, match_micrographs, read_corrected_micrographs, read_movie_metadata, read_particles
 
@@ -140,3 +141,9 @@ def _check_key(movie, members, movies):
     if movie.key in members:
         other = next(m.micrograph for m in movies if m.key == movie.key)
         raise InputError("the micrographs %s and %s would share the folder %s: rename one of them" % (other, movie.micrograph, movie.key))
+
+
+def values_of(movie):
+    """What a movie's own file says of it, for a fingerprint: [name, value] pairs; files by their stamps, since their paths depend on the folder."""
+    values = {name: file_stamp(value) if name.endswith("_file") else value for name, value in vars(movie).items()}
+    return [[name, value.tolist() if isinstance(value, np.ndarray) else value] for name, value in sorted(values.items())]

@@ -1,0 +1,97 @@
+"""One movie averaged and its images written: the unit of work of averaging."""
+import functools
+import logging
+import time
+from dataclasses import dataclass
+from typing import Optional
+
+import mrcfile
+import numpy as np
+
+from refmotion_plugin.contract.averages import AverageLayout, write_movie_metadata
+from refmotion_plugin.contract.errors import InputError, MovieError
+from refmotion_plugin.contract.layout import atomic_path, mark_done
+from refmotion_plugin.contract.records import DoseWeights
+
+from ..movies.patience import patiently
+from ..movies.stack import load_movie
+from ..stages.average import average_movie
+from ..stages.budget import find_budget
+from ..stages.memory import plan_averaging
+from ..stages.patches import plan_frames
+from .average_tasks import AVERAGE_STAGE
+from .devices import choose_devices, keep_freed_memory, set_threads
+from .lock import check_run
+from .tasks import MRC_LABEL, TaskResult
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AveragePlace:
+    """What every task needs."""
+
+    spec: object
+    layout: AverageLayout
+    device: str
+    threads: int
+    weights: Optional[DoseWeights]
+    run: Optional[str] = None
+
+    @functools.cached_property
+    def budget(self):
+        """Memory this process may use."""
+        return find_budget(self.spec.compute, self.device).measured()
+
+    def load(self, task):
+        """Decode the movie of a task."""
+        return patiently(lambda: load_movie(task.movie, self.spec.inputs, threads=self.threads, held_bytes=self._memory(task).held_bytes),
+                         self.spec.compute.read_timeout_seconds, "movie " + task.movie.movie_file)
+
+    def room_ahead(self, task):
+        """Whether memory allows to decode the movie of a task while another one is averaged."""
+        return self._memory(task).ahead
+
+    def _memory(self, task):
+        return plan_averaging(self.budget, tuple(task.movie.size_yx), len(plan_frames(task.movie, self.spec.inputs)))
+
+
+def remote_place(spec, folder, run, weights, device, threads):
+    """A worker process's own place."""
+    keep_freed_memory()
+    return AveragePlace(spec, AverageLayout(folder), choose_devices(device)[0], set_threads(threads), weights, run)
+
+
+def average_task(task, place, load_stack):
+    """Average one movie and write its images. A fault of the movie is a result, not an exception; InputError passes."""
+    start, text = time.monotonic(), "done"
+    try:
+        _average(task, place, load_stack())
+    except InputError:
+        raise
+    except MovieError as error:
+        text = str(error)
+    except Exception as error:      # a fault we did not foresee must cost one movie, not the run
+        log.exception("unexpected error in movie %s", task.movie.micrograph)
+        text = "unexpected %s: %s (the full text is in %s)" % (type(error).__name__, str(error).split("\n")[0], place.layout.log.name)
+    return TaskResult(task.movie.key, time.monotonic() - start, {AVERAGE_STAGE: text})
+
+
+def _average(task, place, stack):
+    averaged = average_movie(task.movie, place.spec, stack, place.device, place.weights, task.group)
+    check_run(place.layout, place.run)
+    kind_of_number = np.float16 if place.spec.output.float16 else np.float32
+    for kind, image in averaged.images.items():
+        _write_mrc(place.layout.micrograph(task.name, kind), image.astype(kind_of_number, copy=False), averaged.pixel_angstrom)
+    write_movie_metadata(place.layout.metadata(task.name), task.source, str(place.layout.micrograph(task.name, "weighted")),
+                         averaged.binning)
+    mark_done(place.layout.done(task.movie.key, AVERAGE_STAGE), task.mark, kinds=list(averaged.images), binning=averaged.binning,
+              pixel_angstrom=averaged.pixel_angstrom, size_yx=list(averaged.images["weighted"].shape))
+
+
+def _write_mrc(path, image, pixel_angstrom):
+    with atomic_path(path) as temporary:
+        with mrcfile.new(str(temporary), overwrite=True) as file:
+            file.set_data(image)
+            file.header.label[0] = MRC_LABEL
+            file.voxel_size = (pixel_angstrom, pixel_angstrom, 1.0)

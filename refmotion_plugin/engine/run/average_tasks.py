@@ -1,0 +1,84 @@
+"""What there is to average: one task for every readable movie, with the fingerprint of what it is made of."""
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import List, Optional
+
+import refmotion_plugin
+from refmotion_plugin.contract.averages import bare_names
+from refmotion_plugin.contract.errors import InputError
+from refmotion_plugin.contract.exchange import Exposure, read_weights
+from refmotion_plugin.contract.layout import content_hash, file_stamp
+from refmotion_plugin.contract.records import MovieMetadata
+from refmotion_plugin.contract.spec import SCHEMA
+
+from .inputs import values_of
+
+AVERAGE_STAGE = "average"
+
+
+@dataclass(frozen=True)
+class AverageTask:
+    """One movie to average: its row in the list, the bare name of its micrograph, its optics group's position, its fingerprint."""
+
+    movie: MovieMetadata
+    row: int
+    name: str
+    source: str
+    optics_group: int
+    group: int
+    mark: Optional[str] = None
+    first_stage = AVERAGE_STAGE
+
+
+def given_weights(catalogue, spec):
+    """Measured weights, or None for the standard curve. Files without doses or frequencies get those of the first readable movie.
+
+    Raises InputError if no movie can be read.
+    """
+    path = spec.dose.weights_file
+    if path is None:
+        return None
+    movie = next((m for m in map(catalogue.get, range(len(catalogue.names))) if m is not None), None)
+    if movie is None:
+        raise InputError("no movie can be read; the first reason: %s" % next(iter(catalogue.faults.values())))
+    exposure = Exposure(movie.dose_per_frame_e_per_A2,
+                        movie.pre_exposure_e_per_A2 + (movie.start_frame - 1) * movie.dose_per_frame_e_per_A2)
+    return read_weights(path, exposure, spec.dose.weights_pixel_angstrom or movie.original_pixel_angstrom, "power")
+
+
+def average_tasks(catalogue, spec, weights):
+    """One task per readable movie, with names and fingerprints. Raises InputError if weights do not fit or two movies share a name."""
+    groups = sorted({m.optics_group for m in catalogue.micrographs})
+    n_weights = 1 if weights is None else len(weights.weight)
+    if n_weights not in (1, len(groups)):
+        raise InputError("dose weights %s have %d optics groups, the movies %d: give weights of one group or of the same groups"
+                         % (spec.dose.weights_file, n_weights, len(groups)))
+    rows = [i for i in range(len(catalogue.names)) if catalogue.get(i) is not None]
+    movies = [catalogue.get(i) for i in rows]
+    tasks: List[AverageTask] = []
+    common = _common(spec)
+    for row, movie, name in zip(rows, movies, bare_names(movies)):
+        item = catalogue.micrographs[row]
+        group = groups.index(item.optics_group) if n_weights > 1 else 0
+        values = [common, group, name, values_of(movie)]
+        mark = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        tasks.append(AverageTask(movie, row, name, item.metadata_star, item.optics_group, group, mark))
+    _check_keys(tasks)
+    return tasks
+
+
+def _check_keys(tasks):
+    seen = {}
+    for task in tasks:
+        other = seen.setdefault(task.movie.key, task.movie.micrograph)
+        if other != task.movie.micrograph:
+            raise InputError("the micrographs %s and %s would share the name %s: rename one of them"
+                             % (other, task.movie.micrograph, task.movie.key))
+
+
+def _common(spec):
+    """What decides every movie's average: parameters and files by what they hold, not by where they lie."""
+    inputs = spec.inputs.model_dump(mode="json", exclude={"movies", "gain", "defects"})
+    return [SCHEMA, refmotion_plugin.__version__, inputs, spec.output.model_dump(mode="json"), spec.dose.weights_pixel_angstrom,
+            spec.dose.weights_file and content_hash(spec.dose.weights_file), file_stamp(spec.inputs.gain), file_stamp(spec.inputs.defects)]

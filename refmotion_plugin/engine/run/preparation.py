@@ -1,0 +1,41 @@
+"""Before the first movie: weights that were given, a check of the inputs, the references' amplitude."""
+from refmotion_plugin.contract import store
+from refmotion_plugin.contract.errors import MovieError
+from refmotion_plugin.contract.layout import file_stamp, is_done, mark_done, particles_hash
+
+from .state import mark_of
+
+
+def use_given_weights(job):
+    """Take the dose weights that the job names, if it does; their doses are those of the first readable movie where the file holds none."""
+    path = job.spec.dose.weights_file
+    if path is None:
+        return
+    doses, pixel = None, job.spec.dose.weights_pixel_angstrom
+    for movie in job.inputs.movies:
+        try:
+            doses = job.recipes.plan_frames(movie, job.spec.inputs).dose_e_per_A2
+            pixel = pixel or movie.original_pixel_angstrom
+            break
+        except MovieError:
+            continue
+    job.weights = job.recipes.load_weights(path, doses, job.spec.dose.normalisation, pixel)
+    store.save_weights(job.layout.weights, job.weights)
+
+
+def preflight_and_calibrate(job, may_run):
+    """Check the inputs on a few movies and find the references' amplitude, each once per set of inputs; once for all if they grow."""
+    made_of = {} if job.spec.inputs.growing else {"particles": [particles_hash(s.table) for s in job.inputs.sets],
+                                                  "movies": [file_stamp(m.movie_file) for m in job.inputs.movies]}
+    mark = mark_of(job, "calibrate", **made_of)
+    if job.spec.inputs.preflight and may_run and not is_done(job.layout.preflight_done, mark):
+        report = job.recipes.preflight(job.inputs.movies, job.inputs.particles_of, job.prepared)
+        mark_done(job.layout.preflight_done, mark, text=report.text, warnings=list(report.warnings))
+    if job.spec.motion_prior.rigid:
+        return
+    if may_run and not is_done(job.layout.calibrate_done, mark, job.layout.amplitudes):
+        job.prepared = job.recipes.calibrate(job.inputs.movies, job.inputs.particles_of, job.prepared)
+        job.recipes.save_amplitudes(job.layout.amplitudes, job.prepared.amplitudes)
+        mark_done(job.layout.calibrate_done, mark, warnings=list(job.prepared.warnings))
+    elif job.layout.amplitudes.exists():
+        job.prepared = job.prepared.with_amplitudes(job.recipes.load_amplitudes(job.layout.amplitudes))

@@ -1,0 +1,42 @@
+"""The stage that fits the dose weights, sums the FCC tables and reaches the verdict."""
+import functools
+
+from refmotion_plugin.contract import store
+from refmotion_plugin.contract.errors import InputError
+from refmotion_plugin.contract.layout import is_done, mark_done
+from refmotion_plugin.contract.verdict import save_verdict
+
+from . import outputs
+from .leaders import weigh_leaders
+from .state import aligned_keys, mark_of
+from .verdict import early_warnings, gather_evidence
+
+
+def weigh_movies(job):
+    """Fit the weights, sum the FCC tables in the movies' order and reach the verdict, unless that was done with the same tables."""
+    keys = aligned_keys(job)
+    if not keys:
+        _nothing_aligned(job)
+    if job.spec.dose.weights_file is None:
+        job.weights = fit_weights(job)
+    mark = mark_of(job, "weigh", tables=[job.align_marks[k] for k in keys])
+    if not is_done(job.layout.weigh_done, mark, job.layout.weights, job.layout.fcc_total, job.layout.verdict):
+        evidence = gather_evidence(job.layout, keys)
+        store.save_fcc(job.layout.fcc_total, evidence.totals[0])
+        verdict = job.recipes.reach_verdict(evidence, store.load_weights(job.layout.weights), job.prepared, early_warnings(job.layout))
+        save_verdict(job.layout.verdict, verdict)
+        mark_done(job.layout.weigh_done, mark, movies=len(keys))
+    job.weights = store.load_weights(job.layout.weights)
+    outputs.write_bfactors(job.layout, job.weights)
+
+
+def fit_weights(job, align=None):
+    """The job's own dose weights, from its leading movies; InputError if none was aligned."""
+    weights = weigh_leaders(job, lambda keys: mark_of(job, "weigh", tables=[job.align_marks[k] for k in keys]),
+                            functools.partial(aligned_keys, job), align)
+    return weights if weights is not None else _nothing_aligned(job)
+
+
+def _nothing_aligned(job):
+    first = next(iter(list(job.failed.values()) + [r for r, _ in job.inputs.unreadable.values()]), "align them first")
+    raise InputError("no movie was aligned, so there are no dose weights to fit; the first reason: %s" % first)
