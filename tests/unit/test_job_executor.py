@@ -6,10 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +17,7 @@ from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.spec import ComputeSpec
 from refmotion_plugin.engine.run.devices import choose_devices, describe, set_threads, slicing_in_worker
-from refmotion_plugin.engine.run.executor import next_for, run_here, run_on_workers
+from refmotion_plugin.engine.run.executor import run_here, run_on_workers
 from refmotion_plugin.engine.run.inputs import read_inputs
 from refmotion_plugin.engine.run.tasks import MovieTask, Workplace
 from refmotion_plugin.engine.run.workers import Crew, Workers, _started, choose_workers, environment_of
@@ -323,14 +321,3 @@ def test_workers_that_cannot_be_sent_home_do_not_hide_why_a_run_ended(caplog):
         crew._stack.callback(gone)
         raise InputError("the reason")
     assert "workers could not be sent home (the scheduler is gone)" in caplog.text
-
-
-def test_a_worker_gets_the_movies_that_it_had_before():
-    task = lambda key: SimpleNamespace(movie=SimpleNamespace(key=key))
-    waiting, worked_at = deque(map(task, "abcde")), {"a": "one", "b": "two", "d": "two"}
-    order = [next_for(address, waiting, worked_at).movie.key for address in ("two", "one", "two", "one", "one")]
-    assert order == ["b", "a", "d", "c", "e"] and not waiting
-    waiting = deque(map(task, "ab"))
-    assert [next_for("three", waiting, {"a": "one"}).movie.key for _ in "ab"] == ["b", "a"]         # its own worker is busy or gone
-    waiting = deque(map(task, "ab"))
-    assert next_for("one", waiting, {}).movie.key == "a"

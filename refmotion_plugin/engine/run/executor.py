@@ -7,13 +7,14 @@ import os
 import pickle
 import socket
 import time
-from collections import Counter, deque
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import refmotion_plugin
 from refmotion_plugin.contract.errors import InputError
 
 from .tasks import TaskResult, run_task
+from .waiting import WaitingTasks
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def run_on_workers(tasks, crew, make_place, work=run_task):
     workers, client = crew.workers, crew.client()
     make = functools.partial(make_place, device=workers.device, threads=workers.threads)
     call = functools.partial(_on_worker, hashlib.sha256(pickle.dumps(make)).hexdigest(), (os.getcwd(), refmotion_plugin.__version__), make, work)
-    yield from _one_per_worker(client, deque(tasks), call, workers, crew.worked_at)
+    yield from _one_per_worker(client, WaitingTasks(tasks, crew.worked_at), call, workers, crew.worked_at)
 
 
 def _one_per_worker(client, waiting, call, workers, worked_at):
@@ -76,7 +77,7 @@ def _one_per_worker(client, waiting, call, workers, worked_at):
             patience.look(len(addresses))
             busy = {address for _, address in running.values()}
             for address in [a for a in addresses if a not in busy][:len(waiting)]:
-                task = next_for(address, waiting, worked_at)
+                task = waiting.take(address)
                 running[client.submit(call, task, pure=False, workers=[address], allow_other_workers=True)] = task, address
             if not running:
                 _pause(client)
@@ -88,7 +89,7 @@ def _one_per_worker(client, waiting, call, workers, worked_at):
             for future in done:
                 task, worked_at[task.movie.key] = running.pop(future)
                 if _to_be_tried_again(task, future, deaths):
-                    waiting.appendleft(task)
+                    waiting.put_back(task)
                 else:
                     yield _result(task, future, deaths)
     except InputError:
@@ -99,18 +100,6 @@ def _one_per_worker(client, waiting, call, workers, worked_at):
     finally:
         with contextlib.suppress(Exception):        # a client whose scheduler is gone can cancel nothing
             client.cancel(list(running))
-
-
-def next_for(address, waiting, worked_at):
-    """Take the task out of ``waiting`` that a worker does next: of a movie whose decoded frames it may still have on its disk, if there is one.
-
-    ``worked_at`` movie key -> address of the worker that had it last. Else a movie that nobody had comes before those of other workers.
-    """
-    owners = [worked_at.get(task.movie.key) for task in waiting] if worked_at else [None]
-    chosen = next((i for wanted in (address, None) for i, owner in enumerate(owners) if owner == wanted), 0)
-    task = waiting[chosen]
-    del waiting[chosen]
-    return task
 
 
 class _Patience:
