@@ -101,7 +101,10 @@ class Surroundings(Kills):
             subprocess.run(["umount", "-l", str(self.job)], check=True)
 
     def hanging(self) -> str:
-        """From the first stage on, reading one movie never comes back (the calibration, which stays as it is, has had it)."""
+        """From the first stage on, reading one movie never comes back (the calibration, which stays as it is, has had it).
+
+        Without a disk for temporary files, on which the frames that the calibration decoded would wait: then nothing is read again.
+        """
         self.new_round()
         victim, begun = sorted(p for p in self.source.rglob("*.tif*"))[1], self.job / "progress.json"
 
@@ -115,7 +118,7 @@ class Surroundings(Kills):
 
             os.pread = pread
 
-        said = self.expect(self._run("--read-timeout", "1", prepare=hang), EXIT_FAILED_MOVIES, "could not be read within 1 s", "hanging movie")
+        said = self.expect(self._run("--read-timeout", "1", "--scratch", "0", prepare=hang), EXIT_FAILED_MOVIES, "could not be read within 1 s", "hanging movie")
         self.finish("hanging movie")
         return said
 

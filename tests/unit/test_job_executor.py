@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from refmotion_plugin.engine.run.devices import choose_devices, describe, set_th
 from refmotion_plugin.engine.run.executor import run_here, run_on_workers
 from refmotion_plugin.engine.run.inputs import read_inputs
 from refmotion_plugin.engine.run.tasks import MovieTask, Workplace
+from refmotion_plugin.engine.run.watch import Watch
 from refmotion_plugin.engine.run.workers import Crew, Workers, _started, choose_workers, environment_of
 
 from tests.unit.job_stand_ins import FakePrepared, FakeStages, write_project
@@ -206,6 +208,33 @@ def test_a_worker_that_dies_while_all_are_told_to_log_here_stops_nothing(tmp_pat
         results = list(run_on_workers(tasks, crew, FakePlaceMaker(place.prepared, place.layout)))
     assert [r.stages["align"] for r in results] == ["done"] and len(tries) == 2
     assert ("is not seen here (Stream is closed)" in caplog.text) == warned
+
+
+def test_workers_that_dask_gave_up_are_started_anew(tmp_path, caplog):
+    """Dask closes the keeper of a worker that was away for long: without any a run would wait for hours."""
+    pytest.importorskip("distributed", reason="several workers need dask.distributed")
+    caplog.set_level("WARNING")
+    tasks, place = tasks_and_place(tmp_path, FakeStages(), movies=2)
+    place.layout.folder.mkdir()
+    with Crew(Workers("cpu", 1, ("cpu", "cpu"), patience_seconds=60.0)) as crew:
+        cluster = crew.client().cluster
+        keepers = list(cluster.workers.values())
+        for keeper in keepers:
+            cluster.sync(keeper.close)
+        results = list(run_on_workers(tasks, crew, FakePlaceMaker(place.prepared, place.layout)))
+        assert len(cluster.workers) == 2 and not set(keepers) & set(cluster.workers.values())
+    assert [r.stages["align"] for r in results] == ["done", "done"]
+    assert "2 of 2 worker processes ended and did not come back" in caplog.text
+
+
+def test_a_run_whose_own_workers_cannot_be_started_anew_stops_after_a_while():
+    crew = SimpleNamespace(workers=Workers("cpu", 1, ("cpu",), patience_seconds=0.05), call_back=lambda: 1)
+    watch = Watch(crew)
+    watch.look(1)
+    watch.look(0)
+    time.sleep(0.06)
+    with pytest.raises(InputError, match="for 0 s none could be started anew: memory may have run out, try fewer with --workers"):
+        watch.look(0)
 
 
 def test_workers_that_die_while_they_start_are_started_once_more(monkeypatch):

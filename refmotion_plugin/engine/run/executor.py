@@ -6,7 +6,6 @@ import logging
 import os
 import pickle
 import socket
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,12 +14,12 @@ from refmotion_plugin.contract.errors import InputError
 
 from .tasks import TaskResult, run_task
 from .waiting import WaitingTasks
+from .watch import Watch
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5            # how often new workers are looked for
 MOST_DEATHS = 2             # of workers under one task
-SAY_SECONDS = 60            # without any worker: time between two lines in the log
 
 
 def run_here(tasks, place, ahead=True, work=run_task):
@@ -64,17 +63,17 @@ def run_on_workers(tasks, crew, make_place, work=run_task):
     workers, client = crew.workers, crew.client()
     make = functools.partial(make_place, device=workers.device, threads=workers.threads)
     call = functools.partial(_on_worker, hashlib.sha256(pickle.dumps(make)).hexdigest(), (os.getcwd(), refmotion_plugin.__version__), make, work)
-    yield from _one_per_worker(client, WaitingTasks(tasks, crew.worked_at), call, workers, crew.worked_at)
+    yield from _one_per_worker(client, WaitingTasks(tasks, crew.worked_at), call, crew)
 
 
-def _one_per_worker(client, waiting, call, workers, worked_at):
+def _one_per_worker(client, waiting, call, crew):
     """One task under way at each worker: dask blames the death of a worker on all tasks it was given, and so do we on its one."""
     from dask.distributed import TimeoutError, wait
-    running, deaths, patience = {}, Counter(), _Patience(workers)      # running: future -> (task, address)
+    running, deaths, watch = {}, Counter(), Watch(crew)      # running: future -> (task, address)
     try:
         while waiting or running:
             addresses = _addresses(client)
-            patience.look(len(addresses))
+            watch.look(len(addresses))
             busy = {address for _, address in running.values()}
             for address in [a for a in addresses if a not in busy][:len(waiting)]:
                 task = waiting.take(address)
@@ -87,7 +86,7 @@ def _one_per_worker(client, waiting, call, workers, worked_at):
             except TimeoutError:
                 continue
             for future in done:
-                task, worked_at[task.movie.key] = running.pop(future)
+                task, crew.worked_at[task.movie.key] = running.pop(future)
                 if _to_be_tried_again(task, future, deaths):
                     waiting.put_back(task)
                 else:
@@ -100,28 +99,6 @@ def _one_per_worker(client, waiting, call, workers, worked_at):
     finally:
         with contextlib.suppress(Exception):        # a client whose scheduler is gone can cancel nothing
             client.cancel(list(running))
-
-
-class _Patience:
-    """How long a run has had no worker at all, whether or not tasks wait with the scheduler for one to come."""
-
-    def __init__(self, workers):
-        self.workers, self.alone_since, self.said = workers, None, None
-
-    def look(self, count):
-        """There are ``count`` workers now. Raises InputError when there was none for too long."""
-        if count:
-            self.alone_since = self.said = None
-            return
-        now = time.monotonic()
-        self.alone_since = now if self.alone_since is None else self.alone_since
-        most = self.workers.patience_seconds
-        if most and now - self.alone_since >= most:
-            raise InputError("there was no worker for %.0f s (%s): see that workers start and reach the scheduler, then give the same command "
-                             "again, what is finished is kept, or allow more time with --worker-timeout" % (most, self.workers.line()))
-        if self.said is None or now - self.said >= SAY_SECONDS:
-            log.info("waiting for a worker: %s", self.workers.line())
-            self.said = now
 
 
 def _pause(client):

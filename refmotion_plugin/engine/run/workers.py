@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 30
 START_TRIES = 2
+LOCAL_PATIENCE_SECONDS = 600.0      # without any worker of this machine, where none waits in a queue
 DASK_SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,                                        # the executor counts deaths and tries again
     "distributed.comm.timeouts.connect": "%d s" % CONNECT_SECONDS,
@@ -72,7 +73,7 @@ def choose_workers(compute, devices, threads):
         return None
     local = tuple(devices[i % len(devices)] for i in range(count))
     return Workers("cpu" if devices == ["cpu"] else "cuda:0", max(1, threads // count), local, getattr(compute, "slicing_device", None),
-                   patience_seconds=patience)
+                   patience_seconds=LOCAL_PATIENCE_SECONDS)
 
 
 def environment_of(device, environment, slicing=None):
@@ -114,6 +115,20 @@ class Crew:
         if self._client is None:
             self._client = self._connect()
         return self._client
+
+    def call_back(self):
+        """Start anew workers of this machine that are gone for good; returns how many.
+
+        Dask restarts a worker that was killed, but not one that was away for long or ended while it started.
+        """
+        cluster, wanted = self.client().cluster, len(self.workers.local)
+        for name, worker in list(cluster.workers.items()):
+            if worker.status.name in ("closed", "failed"):
+                cluster.workers.pop(name, None)
+        missing = wanted - len(cluster.workers)
+        if missing:
+            cluster.scale(wanted)
+        return missing
 
     def _connect(self):
         workers = self.workers
