@@ -66,8 +66,8 @@ def say(text):
     print(text, flush=True)
 
 
-def run_in_scipion(output, paths, spec, gpu):
-    """Import everything into a new Scipion project and run the protocol; returns it."""
+def run_in_scipion(output, paths, spec, gpu, **parameters):
+    """Import everything into a new Scipion project and run the protocol, with these parameters besides its inputs; returns it."""
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
     prepare_environment(output / "scipion")
     project = create_project("demo")
@@ -84,7 +84,7 @@ def run_in_scipion(output, paths, spec, gpu):
     protocol = run_protocol(project, "ProtReferenceMotionCorrection", "reference-based motion correction",
                             inputMovies=(imported, "outputMovies"), inputParticles=(imported, "outputParticles"),
                             inputVolume=(volume, "outputVolume"), inputMask=(masks, "outputMask"), useGpu=gpu,
-                            numberOfThreads=os.cpu_count() or 1)
+                            numberOfThreads=os.cpu_count() or 1, **parameters)
     say("  finished in %.0f s" % (time.monotonic() - start))
     for line in protocol.summary():
         say("  " + line)

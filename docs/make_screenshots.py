@@ -37,7 +37,7 @@ def scenes(window, camera):
     view, root = window.getViewWidget(), window.root
     root.geometry("1340x960+0+0")
     yield
-    runs = {run.getClassName(): run for run in window.project.getRuns()}
+    runs = {run.getClassName(): run for run in reversed(list(window.project.getRuns()))}          # the first of each
     correction = runs["ProtReferenceMotionCorrection"]
     _open_tree(view)
     _select(view, correction)

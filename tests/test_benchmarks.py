@@ -14,6 +14,7 @@ from refmotion_plugin.engine.simulate.score import true_amplitude
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import averages  # noqa: E402
 import beside_relion_protocol as beside  # noqa: E402
 from comparison import compare, cost, extras, floor, maps, measure, project, relion, report, scoring  # noqa: E402
 
@@ -276,3 +277,12 @@ def test_the_model_of_a_machine_scales_with_its_parts():
     assert before["file system"] == pytest.approx(6e6 * 40 * 1.1 / 5e9)
     eer = capacity.seconds_per_movie(capacity.DETECTORS[3], measured, capacity.Assumptions())
     assert eer["file system"] == pytest.approx(30 * before["file system"])         # all detector frames are read
+
+
+def test_bounds_of_averages_can_be_missed():
+    rows = [["m", "rigid", "weighted", "0.99950", "1.0000", 1.0], ["m", "local, 3 x 3 patches", "weighted", "0.92000", "0.9950", 1.7]]
+    signal = [["RELION's, local, 3 x 3 patches", "ours", 0.94, 0.83, 0.72], ["RELION's, local, 3 x 3 patches", "RELION", 0.88, 0.69, 0.54]]
+    assert averages.missed(rows, signal) == []
+    rows[0][3], rows[1][4] = "0.99850", "0.9890"
+    signal[0][3] = 0.60
+    assert len(averages.missed(rows, signal)) == 3

@@ -75,7 +75,7 @@ class _Window:
         self.tree = ttk.Treeview(body, columns=[c.name for c in movie_table.COLUMNS], show="headings", selectmode="browse")
         for column in movie_table.COLUMNS:
             self.tree.heading(column.name, text=column.title, command=lambda name=column.name: self.sort(name))
-            self.tree.column(column.name, width=column.width, minwidth=30, anchor=column.align, stretch=column.name in ("micrograph", "reason"))
+            self.tree.column(column.name, anchor=column.align, stretch=column.name == "reason")
         self.tree.tag_configure("failed", foreground="#A33C00")
         self.tree.tag_configure("to do", foreground="#888888")
         down, across = ttk.Scrollbar(body, command=self.tree.yview), ttk.Scrollbar(body, orient="horizontal", command=self.tree.xview)
@@ -131,9 +131,18 @@ class _Window:
         self.tree.delete(*self.tree.get_children())
         for line in lines:
             self.tree.insert("", "end", iid=line["key"], values=movie_table.cells(line), tags=(line["state"],))
+        self._fit_columns()
         keys = [line["key"] for line in lines]
         if keys:
             self.tree.selection_set(chosen[0] if chosen and chosen[0] in keys else keys[0])
+
+    def _fit_columns(self):
+        """As wide as their contents: what does not fit into the window is scrolled to, not cut off."""
+        from tkinter import font, ttk
+        style = ttk.Style(self.window)
+        fonts = [font.Font(root=self.window, font=style.lookup(part, "font") or "TkDefaultFont") for part in ("Treeview.Heading", "Treeview")]
+        for column, width in zip(movie_table.COLUMNS, movie_table.widths(self.browser.table, *[f.measure for f in fonts])):
+            self.tree.column(column.name, width=width, minwidth=width)
 
     def draw(self):
         """Draw the chosen movie as the controls say."""

@@ -1,7 +1,7 @@
 """The list of movies as text: what stands in its columns and how they are sorted."""
 from collections import namedtuple
 
-Column = namedtuple("Column", "name title width format align")
+Column = namedtuple("Column", "name title format align")
 
 
 def _number(pattern):
@@ -9,14 +9,15 @@ def _number(pattern):
 
 
 COLUMNS = (
-    Column("number", "#", 34, _number("%d"), "e"),
-    Column("micrograph", "movie", 130, str, "w"),
-    Column("state", "state", 62, str, "w"),
-    Column("n_particles", "particles", 70, _number("%d"), "e"),
-    Column("path_length_angstrom", "path (Å)", 66, _number("%.1f"), "e"),
-    Column("early_angstrom", "early (Å)", 70, _number("%.1f"), "e"),
-    Column("local_rms_angstrom", "local (Å)", 70, _number("%.2f"), "e"),
-    Column("reason", "reason", 320, str, "w"))
+    Column("number", "#", _number("%d"), "e"),
+    Column("micrograph", "movie", str, "w"),
+    Column("state", "state", str, "w"),
+    Column("n_particles", "particles", _number("%d"), "e"),
+    Column("path_length_angstrom", "path (Å)", _number("%.1f"), "e"),
+    Column("early_angstrom", "early (Å)", _number("%.1f"), "e"),
+    Column("local_rms_angstrom", "local (Å)", _number("%.2f"), "e"),
+    Column("reason", "reason", str, "w"))
+MARGIN_PX, WIDEST_PX = 14, {"micrograph": 260, "reason": 900}
 
 
 def table_of(rows):
@@ -41,3 +42,10 @@ def matching(table, text):
 def cells(line):
     """Text of a line's cells."""
     return [column.format(line[column.name]) for column in COLUMNS]
+
+
+def widths(table, heading_px, cell_px):
+    """Width of each column in px, so that nothing is cut off but very long texts; the functions measure a text in the font of headings and of cells."""
+    texts = zip(*map(cells, table)) if table else [()] * len(COLUMNS)
+    return [min(max([heading_px(column.title)] + [cell_px(text) for text in inside]) + MARGIN_PX, WIDEST_PX.get(column.name, 200))
+            for column, inside in zip(COLUMNS, texts)]

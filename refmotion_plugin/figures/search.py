@@ -79,14 +79,15 @@ def _mark_choice(found, trials, gain_axes, activity_axes):
 
 
 def _finish_rays(gain_axes, activity_axes, rays):
-    gain_axes.set(xscale="log", xlabel="prior strength (default: 1)", ylabel="gain over rigid motion", title="score along the rays, held-out data")
+    gain_axes.set(xscale="log", xlabel="prior strength (default: 1)", ylabel="log-likelihood over rigid motion", title="score along the rays, held-out data")
     activity_axes.set(xscale="log", xlabel="prior strength (default: 1)", ylabel="path, 75th percentile (Å)", yscale="symlog", ylim=(0, None),
                       title="activity: how much still moves")
     activity_axes.axhspan(0.0, STILL_ANGSTROM, color="0.88", zorder=0)
     for axis in (gain_axes.xaxis, activity_axes.xaxis, activity_axes.yaxis):
         axis.set_major_formatter("{x:g}")
     handles, labels = gain_axes.get_legend_handles_labels()
-    gain_axes.legend(*zip(*[pair for pair in zip(handles, labels) if pair[1].startswith(("best", "chosen"))]), loc="lower left", fontsize=7)
+    gain_axes.legend(*zip(*[pair for pair in zip(handles, labels) if pair[1].startswith(("best", "chosen"))]), loc="lower left",
+                     bbox_to_anchor=(0.0, 0.06), fontsize=7, frameon=True, framealpha=0.85, edgecolor="none")       # above the line of zero
     if rays:
         _explain_rays(activity_axes, [ray[0] for ray in rays.values()])
 
@@ -126,7 +127,7 @@ def _draw_order(axes, trials):
         of_kind = np.array([t["kind"] == kind for t in trials]) & (gains >= floor)
         if of_kind.any():
             axes.plot(number[of_kind], gains[of_kind], ".", markersize=4, color=colour, label=kind)
-    axes.set(xlabel="trial", ylabel="gain over rigid motion", title="trials in order; line: best so far", ylim=(floor, best[-1] + 0.08 * (best[-1] - floor)))
+    axes.set(xlabel="trial", ylabel="log-likelihood over rigid motion", title="trials in order; line: best so far", ylim=(floor, best[-1] + 0.08 * (best[-1] - floor)))
     axes.legend(loc="lower right", fontsize=7, ncols=2, markerscale=2, columnspacing=1.0, handletextpad=0.3, frameon=True, framealpha=0.85, edgecolor="none")
 
 

@@ -121,6 +121,14 @@ def test_the_list_is_sorted_and_filtered():
     assert order(movie_table.matching(table, "FAIL")) == "b" and order(movie_table.matching(table, " ")) == "abc"
 
 
+def test_columns_are_as_wide_as_their_contents():
+    line = dict({column.name: None for column in movie_table.COLUMNS}, micrograph="a long name of a movie.mrc", state="failed", reason="r" * 500)
+    found = dict(zip([column.name for column in movie_table.COLUMNS], movie_table.widths([line], lambda text: 9 * len(text), lambda text: 7 * len(text))))
+    assert found["micrograph"] == 7 * len(line["micrograph"]) + movie_table.MARGIN_PX and found["n_particles"] == 9 * len("particles") + movie_table.MARGIN_PX
+    assert found["reason"] == movie_table.WIDEST_PX["reason"]
+    assert movie_table.widths([], len, len)[0] == 1 + movie_table.MARGIN_PX
+
+
 # ---- objects ----------------------------------------------------------------------------------------------------------------------
 
 def test_viewers_of_objects(finished, in_project, tmp_path):
@@ -186,6 +194,7 @@ def test_windows_open_and_follow_the_mouse(finished, tk_root):
     window = browser.show()
     updated(tk_root)
     assert window.tree.get_children() == ("m0", "m1") and "m0" in window.shown.get_suptitle()
+    assert window.tree.column("reason", "width") >= window.tree.column("reason", "minwidth") > 200          # scrolled to, not squeezed
     window.tree.selection_set("m1")
     updated(tk_root)
     assert "copy it again" in window.shown.axes[0].texts[0].get_text().replace("\n", " ")
