@@ -28,7 +28,8 @@ def main():
     output = Path(sys.argv[1]).resolve()
     shutil.rmtree(output, ignore_errors=True)
     paths = simulate(output / "data", SPEC)
-    correction = demo.run_in_scipion(output, paths, SPEC, False, searchThoroughness=2, reconstruct=True, reconstructionSymmetry=SPEC.symmetry)
+    correction = demo.run_in_scipion(output, paths, SPEC, False, searchThoroughness=2, targetParticles=SPEC.particles, reconstruct=True,
+                                     reconstructionSymmetry=SPEC.symmetry)
     project = correction.getProject()
     weights = {"inputDoseWeights": (correction, "outputDoseWeights"), "useGpu": False, "numberOfThreads": THREADS}
     run_protocol(project, "ProtAverageMovies", "dose-weighted micrographs", evenOdd=1, inputMovies=pointed_at(correction.inputMovies), **weights)

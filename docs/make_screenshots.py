@@ -3,10 +3,16 @@
     make demo
     xvfb-run -s '-screen 0 1600x1300x24' .venv/bin/python docs/make_screenshots.py demo_output/scipion demo OUT
 
-Arguments: the folder in which Scipion lives, the project's name, the folder for the pictures. The form
-is one of a copy of the run. While the run goes on (start make demo in another terminal) only the window with its live summary is photographed. Needs a display (here Xvfb) and Python's tkinter.
+Arguments: the folder in which Scipion lives, the project's name, the folder for the pictures. The forms
+are those of new runs on the same inputs. While the run goes on (start make demo in another terminal) only the window with its live summary is photographed. Needs a display (here Xvfb) and Python's tkinter.
+
+    xvfb-run -s '-screen 0 1600x1300x24' python docs/make_screenshots.py --template reference_motion_correction OUT
+
+photographs what a workflow template asks for, in an environment that has scipion-app too, which draws that window.
 """
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 from refmotion_plugin.headless import prepare_environment
@@ -44,8 +50,8 @@ def scenes(window, camera):
     yield
     camera.shoot(root, "scipion_running" if correction.isActive() else "scipion_project")
     if not correction.isActive():
-        yield from _form(view, window.project.copyProtocol(correction), "form", camera)
-        yield from _form(view, _new(window.project, correction), "average", camera)
+        yield from _form(view, _new_correction(window.project, correction), "form", camera)
+        yield from _form(view, _new_average(window.project, correction), "average", camera)
 
 
 def _select(view, run):
@@ -70,10 +76,20 @@ def _open_tree(view):
     getattr(divider, "sashpos", lambda i, x: divider.sash_place(i, x, 1))(0, 490)
 
 
-def _new(project, correction):
+def _new_correction(project, correction):
+    """A correction as it begins: the same inputs, all else as it comes."""
+    new = project.newProtocol(type(correction))
+    new.setObjLabel("reference-based motion correction")
+    for name in ("inputMovies", "inputParticles", "inputVolume", "inputMask"):
+        getattr(new, name).copy(getattr(correction, name))
+    return new
+
+
+def _new_average(project, correction):
     """An averaging protocol on the same movies and the weights found."""
     from refmotion_plugin.protocols import ProtAverageMovies
     average = project.newProtocol(ProtAverageMovies)
+    average.setObjLabel("average movies with dose weights")
     average.inputMovies.copy(correction.inputMovies)
     average.inputDoseWeights.set(correction)
     average.inputDoseWeights.setExtended("outputDoseWeights")
@@ -125,10 +141,33 @@ def _below(widget):
         yield from _below(child)
 
 
+def photograph_template(name, camera):
+    """The questions of a template, with a neutral folder where the user's own would stand."""
+    prepare_environment(tempfile.mkdtemp())
+    os.environ["SCIPION_USER_DATA"] = "/data"
+    import pyworkflow
+    pyworkflow.Config.setDomain("pwem")
+    from pyworkflow.template import TemplateList
+    from scipion.scripts.kickoff import KickoffWindow
+    templates = TemplateList()
+    templates.addPluginTemplates("refmotion_plugin-" + name)
+    template = templates.templates[0]
+    template.replaceEnvVariables()
+    template.parseContent()
+    template.projectName = "session42"
+    window = KickoffWindow(template, [], True, True, True, True, True)
+    window.root.geometry("+0+0")
+    window.root.after(2 * SETTLE_MS, lambda: (camera.shoot(window.root, "scipion_template"), window.root.quit()))
+    window.show()
+
+
 def main():
     """Open the project and run the scenes in the window's own loop."""
     home, name, output = sys.argv[1:4]
     camera = Camera(output)
+    if home == "--template":
+        photograph_template(name, camera)
+        return
     prepare_environment(home)
     import pyworkflow
     pyworkflow.Config.setDomain("pwem")

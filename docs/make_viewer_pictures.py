@@ -1,8 +1,10 @@
 """Pictures of the viewers for docs/images, from the real Scipion window on a virtual display.
 
-    xvfb-run -s "-screen 0 1600x1200x24" python docs/make_viewer_pictures.py demo_output [--images docs/images] [--size 1000x680]
+    python docs/make_picture_project.py OUT
+    xvfb-run -s "-screen 0 1600x1200x24" python docs/make_viewer_pictures.py OUT [--images docs/images] [--size 1000x680]
+    xvfb-run -s "-screen 0 1600x1200x24" python docs/make_viewer_pictures.py OUT --label "two movies damaged" --only states movie_list
 
-``demo_output`` is what ``make demo`` wrote. Opens its project, and the viewer of the latest run of each protocol as *Analyze results* does; presses every button of the form, and
+``OUT`` may be what ``make demo`` wrote, too. Opens its project, and the viewer of the first run of each protocol as *Analyze results* does; presses every button of the form, and
 takes each window with ImageMagick's import. Needs xvfb and imagemagick.
 """
 import argparse
@@ -17,6 +19,7 @@ from refmotion_plugin.headless import prepare_environment
 BUTTONS = {"showVerdict": "verdict", "showMovieList": "movie_list", "showMotion": "motion", "showMovies": "movies", "showStates": "states",
            "showTrajectories": "trajectories", "showSearch": "search", "showPrior": "prior", "showCorrelation": "fcc", "showWeights": "weights",
            "showReconstruction": "fsc", "showGallery": "particles", "showSpectra": "power", "showAverage": "averages"}
+FORMS = {"ReferenceMotionCorrectionViewer": "viewer_form", "AverageMoviesViewer": "viewer_form_average"}
 COLOURS, MOST_BYTES = (256, 64, 32, 16), 195000
 SMALL = {"movie_list": "1280x720"}
 
@@ -31,7 +34,7 @@ def main():
     images = Path(options.images).resolve()
     images.mkdir(parents=True, exist_ok=True)
     window = open_project(demo, options.project)
-    runs = [run for run in window.getViewWidget().project.getRuns() if options.label in (None, run.getObjLabel())]
+    runs = [run for run in reversed(list(window.getViewWidget().project.getRuns())) if options.label in (None, run.getObjLabel())]
     for protocol in {run.getClassName(): run for run in runs}.values():
         for viewer in viewers_of(window, protocol):
             photograph_viewer(window, viewer, protocol, images, options)
@@ -40,9 +43,9 @@ def main():
 def parse_options():
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("demo", help="folder that make demo wrote")
+    parser.add_argument("demo", help="folder that make_picture_project.py or make demo wrote")
     parser.add_argument("--project", default="demo", help="name of the Scipion project in it")
-    parser.add_argument("--label", help="label of the run (none: the latest of each protocol)")
+    parser.add_argument("--label", help="label of the run (none: the first of each protocol)")
     parser.add_argument("--images", default="docs/images", help="folder to write to")
     parser.add_argument("--size", default=None, help="WIDTHxHEIGHT of the windows (none: as they open)")
     parser.add_argument("--only", nargs="*", help="names of pictures (none: all)")
@@ -87,7 +90,7 @@ def photograph_viewer(window, viewer, protocol, images, options):
     viewer.formWindow, viewer.showError, viewer._tkRoot = form, print, form.root
     form.root.deiconify()
     wait(window.root, 1.0)
-    photograph(form.root, images / ("viewer_form_%s.png" % type(viewer).__name__), options)
+    photograph(form.root, images / (FORMS[type(viewer).__name__] + ".png"), options)
     for button, show in viewer._getVisualizeDict().items():
         name = BUTTONS.get(button) if button == "showAverage" or type(viewer).__name__ != "AverageMoviesViewer" else None
         if name is None or (options.only and name not in options.only):

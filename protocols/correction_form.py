@@ -5,7 +5,7 @@ from . import form_fields
 from .references import define_references
 from .streaming import add_streaming_fields
 
-_SEARCHED = "searchThoroughness > 0"
+_SEARCHED, _WITH_PARTICLES = "searchThoroughness > 0", "stopAfter == 2"
 
 
 def define(form):
@@ -80,9 +80,9 @@ def _define_output(form):
     form.addSection(label="Output")
     form_fields.add_field(form, form_fields.OUTPUT[0])
     form_fields.add_group(form, "Images", form_fields.OUTPUT[1:])
-    group = form.addGroup("Comparison")
-    form_fields.add_field(group, form_fields.COMPARISON[0])
-    form_fields.add_field(group, form_fields.COMPARISON[1], "reconstruct")
+    group = form.addGroup("Comparison", condition=_WITH_PARTICLES)
+    form_fields.add_field(group, form_fields.COMPARISON[0], _WITH_PARTICLES)
+    form_fields.add_field(group, form_fields.COMPARISON[1], "reconstruct and " + _WITH_PARTICLES)
     define_compute(form, form_fields.COMPUTE)
 
 

@@ -179,11 +179,20 @@ def warnings(protocol, references):
     movies = protocol.inputMovies.get()
     if movies is None:
         return []
-    found = movie_warnings(protocol, movies)
+    found = _search_warnings(protocol) + movie_warnings(protocol, movies)
     for reference in references:
         if reference.particles is not None:
             found += _particle_warnings(protocol, movies, reference.particles)
     return found
+
+
+def _search_warnings(protocol):
+    """A search that was asked for beside what makes it needless."""
+    if not protocol.searchThoroughness.get():
+        return []
+    given = [("hyperparameters of an earlier run are given (section Input)", protocol.inputHyperparameters.get() is not None),
+             ("strengths are given", protocol.velocitySigma.get()), ("the input motion is kept (advanced)", protocol.rigidOnly.get())]
+    return ["The strengths will not be searched, since %s." % " and ".join(reason for reason, so in given if so)] if any(so for _, so in given) else []
 
 
 def movie_warnings(protocol, movies):

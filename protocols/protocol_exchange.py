@@ -15,16 +15,17 @@ HYPERPARAMETER_CHOICES = (("none", None), ("hyperparameters.json: as our jobs wr
                           ("opt_params_all_groups.txt: RELION, three sigmas", ".txt"))
 
 
-def _add_movie_numbers(form, what_for):
-    """Movies that say dose and pixel size, and fields that say it without them."""
-    group = form.addGroup("What the file does not say")
+def _add_movie_numbers(form, title, what_for, pixel_condition=None):
+    """A group with movies that say dose and pixel size, and fields that say it without them; returns it."""
+    group, shown = form.addGroup(title), {"condition": pixel_condition} if pixel_condition else {}
     group.addParam("inputMovies", params.PointerParam, pointerClass="SetOfMovies", allowsNull=True, label="Movies", help=what_for)
     group.addParam("dosePerFrame", params.FloatParam, allowsNull=True, label="Dose per frame (e/Å²)", help="Empty: that of the movies.")
     group.addParam("preExposure", params.FloatParam, allowsNull=True, label="Dose before the first frame (e/Å²)",
                    help="Empty: that of the movies; without movies 0.")
     group.addParam("pixelSize", params.FloatParam, allowsNull=True, label="Pixel size CryoSPARC worked at (Å)",
                    help="Only for CryoSPARC's file, whose bins go from 0 to twice the Nyquist frequency of this pixel: that of the "
-                        "particles of its job, psize_A in its hyperparams.cs. Empty: that of the movies.")
+                        "particles of its job, psize_A in its hyperparams.cs. Empty: that of the movies.", **shown)
+    return group
 
 
 def _exposure(protocol):
@@ -71,8 +72,9 @@ class ProtImportDoseWeights(ProtImport):
         form.addParam("weightsFile", params.FileParam, label="File", important=True,
                       help="weights.npz or weights.json of this plugin, bfactors.star of a RELION polishing job, or refm_empirical_dw.npy "
                            "of CryoSPARC's reference based motion correction; the ending of the name says which.")
-        _add_movie_numbers(form, "The movies that the weights were measured on. RELION's and CryoSPARC's files know frames only: they "
-                                 "need the dose per frame; CryoSPARC's needs the pixel size too.")
+        _add_movie_numbers(form, "What the file does not say",
+                           "The movies that the weights were measured on. RELION's and CryoSPARC's files know frames only: they "
+                           "need the dose per frame; CryoSPARC's needs the pixel size too.")
 
     def _insertAllSteps(self):
         self._insertFunctionStep(self.importStep, self.weightsFile.get(), needsGPU=False)
@@ -156,21 +158,26 @@ class ProtExportMotionResults(EMProtocol):
 
     def _defineParams(self, form):
         form.addSection(label="Export")
-        form.addParam("inputDoseWeights", params.PointerParam, pointerClass="EmpiricalDoseWeights", allowsNull=True, label="Dose weights")
-        form.addParam("weightsFormat", params.EnumParam, choices=[text for text, _ in WEIGHT_CHOICES], default=1, label="Format of the weights",
-                      help="RELION's format keeps one B-factor and one scale per frame: it is lossy. CryoSPARC's is a table of numbers: to use "
-                           "it there, replace the file of a job that computed dose weights by it, with the same frames and bins.")
-        form.addParam("opticsGroup", params.IntParam, default=1, label="Optics group", expertLevel=params.LEVEL_ADVANCED,
-                      help="Counted from 1. RELION's and CryoSPARC's formats hold one.")
-        form.addParam("bins", params.IntParam, allowsNull=True, label="Bins", condition="weightsFormat==4",
-                      help="Bins of CryoSPARC's file that this one shall replace. Empty: twice as fine as the weights are.")
-        form.addParam("inputHyperparameters", params.PointerParam, pointerClass="MotionHyperparameters", allowsNull=True, label="Hyperparameters")
-        form.addParam("hyperparametersFormat", params.EnumParam, choices=[text for text, _ in HYPERPARAMETER_CHOICES], default=1,
-                      label="Format of the hyperparameters", help="RELION's prior has three strengths only: it is lossy.")
+        group = form.addGroup("Dose weights")
+        group.addParam("inputDoseWeights", params.PointerParam, pointerClass="EmpiricalDoseWeights", allowsNull=True, label="Dose weights",
+                       help="Of a motion correction or of an import. Empty: none are written.")
+        group.addParam("weightsFormat", params.EnumParam, choices=[text for text, _ in WEIGHT_CHOICES], default=1, label="Format of the weights",
+                       help="RELION's format keeps one B-factor and one scale per frame: it is lossy. CryoSPARC's is a table of numbers: to use "
+                            "it there, replace the file of a job that computed dose weights by it, with the same frames and bins.")
+        group.addParam("opticsGroup", params.IntParam, default=1, label="Optics group", expertLevel=params.LEVEL_ADVANCED,
+                       help="Counted from 1. RELION's and CryoSPARC's formats hold one.")
+        group.addParam("bins", params.IntParam, allowsNull=True, label="Bins", condition="weightsFormat==4",
+                       help="Bins of CryoSPARC's file that this one shall replace. Empty: twice as fine as the weights are.")
+        group = form.addGroup("Hyperparameters")
+        group.addParam("inputHyperparameters", params.PointerParam, pointerClass="MotionHyperparameters", allowsNull=True, label="Hyperparameters",
+                       help="Of a motion correction or of an import. Empty: none are written.")
+        group.addParam("hyperparametersFormat", params.EnumParam, choices=[text for text, _ in HYPERPARAMETER_CHOICES], default=1,
+                       label="Format of the hyperparameters", help="RELION's prior has three strengths only: it is lossy.")
         form.addParam("folder", params.FolderParam, default="", label="Folder",
                       help="Where the files are written; files of these names in it are replaced. Empty: the folder of this run.")
-        _add_movie_numbers(form, "Movies that the weights are for. With a dose per frame the weights are written for frames of that dose.")
-        form.addParam("frames", params.IntParam, allowsNull=True, label="Number of frames", help="Empty: as the weights have.")
+        group = _add_movie_numbers(form, "For frames of another dose",
+                                   "Movies that the weights are for. With a dose per frame the weights are written for frames of that dose.", "weightsFormat==4")
+        group.addParam("frames", params.IntParam, allowsNull=True, label="Number of frames", help="Empty: as the weights have.")
 
     def _insertAllSteps(self):
         self._insertFunctionStep(self.exportStep, needsGPU=False)

@@ -25,7 +25,8 @@ class AverageMoviesViewer(ProtocolViewer):
         form.addParam("movieNumber", params.IntParam, default=1, label="Movie number", help="1: the first that is averaged.")
         form.addParam("showAverage", params.LabelParam, label="Averages of this movie", important=True, help="Micrographs side by side and their power spectra.")
         form.addParam("showStates", params.LabelParam, label="Failed movies", help="How many, and why.")
-        form.addParam("showWeights", params.LabelParam, label="Dose weights that were used")
+        form.addParam("showWeights", params.LabelParam, label="Dose weights that were used",
+                      help="The input dose weights; without them the standard exposure curve was used.")
         form.addParam("showMicrographs", params.LabelParam, label="Dose-weighted micrographs", help="The output set as a table with images.")
 
     def _getVisualizeDict(self):

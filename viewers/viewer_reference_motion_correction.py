@@ -41,7 +41,7 @@ class ReferenceMotionCorrectionViewer(ProtocolViewer):
         self._particles(form)
         form.addSection(label="Save")
         form.addParam("saveFormat", params.EnumParam, choices=[name.upper() for name in FORMATS], default=0, display=params.EnumParam.DISPLAY_HLIST,
-                      label="Format")
+                      label="Format", help="PNG: pixels. PDF and SVG: lines and text, to be edited and enlarged.")
         form.addParam("saveData", params.BooleanParam, default=True, label="Numbers as CSV too", help="Beside each picture the numbers behind it.")
         form.addParam("saveAll", params.LabelParam, label="Save all plots", help="Into the folder extra/figures of the run.")
 
@@ -53,7 +53,8 @@ class ReferenceMotionCorrectionViewer(ProtocolViewer):
         group.addParam("showStates", params.LabelParam, label="Failed movies and left-out particles", help="How many, and why.")
         group.addParam("movieNumber", params.IntParam, default=1, label="Movie number", help="1: the first aligned movie.")
         group.addParam("exaggeration", params.FloatParam, allowsNull=True, label="Exaggerate trajectories", help="Empty: as fits the field of view.")
-        group.addParam("showTrajectories", params.LabelParam, label="Trajectories of this movie")
+        group.addParam("showTrajectories", params.LabelParam, label="Trajectories of this movie",
+                       help="The movie with that number in a window of its own, the whole motion beside the motion without the movie's mean.")
         group.addParam("showSearch", params.LabelParam, label="Search for hyperparameters", help="Score and activity along the rays, families of priors.")
         group.addParam("showPrior", params.LabelParam, label="Motion prior", help="What the hyperparameters allow.")
 
@@ -65,11 +66,14 @@ class ReferenceMotionCorrectionViewer(ProtocolViewer):
 
     def _particles(self, form):
         group = form.addGroup("Particles")
-        group.addParam("referenceNumber", params.IntParam, default=1, label="Reference")
+        group.addParam("referenceNumber", params.IntParam, default=1, label="Reference",
+                       help="1: the first. Which reference the plots below show, of a run with several.")
         group.addParam("showReconstruction", params.LabelParam, label="Reconstruction before and after",
                        help="FSC of half-maps of the same particles in the same poses, if the form asked for it.")
-        group.addParam("showGallery", params.LabelParam, label="Particles before and after")
-        group.addParam("showSpectra", params.LabelParam, label="Spectra before and after")
+        group.addParam("showGallery", params.LabelParam, label="Particles before and after",
+                       help="A dozen particles of the input beside the same after correction, low-passed for the eye: they should look alike.")
+        group.addParam("showSpectra", params.LabelParam, label="Spectra before and after",
+                       help="Mean power spectra of particles, and how the images before and after agree at each resolution.")
         group.addParam("showParticles", params.LabelParam, label="Motion-corrected particles", help="The output set as a table with images.")
 
     def _getVisualizeDict(self):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from pwem.objects import SetOfMovies, SetOfParticles, Volume, VolumeMask
 from pyworkflow.protocol import params
+from pyworkflow.viewer import ProtocolViewer
 
+from refmotion_plugin import protocols, viewers
 from refmotion_plugin.contract import guidance
 from refmotion_plugin.contract.spec import JobSpec
 from refmotion_plugin.headless import new_protocol
@@ -97,8 +99,35 @@ def test_the_symmetry_is_asked_for_with_the_reconstruction(correction):
     shown = []
     for choice in (False, True):
         correction.reconstruct.set(choice)
-        shown.append(correction._definition.evalParamCondition("reconstructionSymmetry"))
+        shown.append(bool(correction._definition.evalParamCondition("reconstructionSymmetry")))
     assert shown == [False, True]
+    correction.stopAfter.set(1)
+    assert not any(correction._definition.evalParamCondition(name) for name in ("reconstruct", "reconstructionSymmetry"))
+
+
+@pytest.mark.parametrize("name, value", (("velocitySigma", 0.4), ("rigidOnly", True)))
+def test_a_search_that_will_not_be_made_is_told(correction, name, value):
+    getattr(correction, name).set(value)
+    assert not any("searched" in text for text in correction._warnings())
+    correction.searchThoroughness.set(1)
+    assert any("will not be searched" in text for text in correction._warnings())
+
+
+@pytest.mark.parametrize("item", [protocols.ProtReferenceMotionCorrection, protocols.ProtAverageMovies, protocols.ProtImportDoseWeights, protocols.ProtImportHyperparameters,
+                                  protocols.ProtExportMotionResults, protocols.ProtImportRelionMovies, viewers.ReferenceMotionCorrectionViewer,
+                                  viewers.AverageMoviesViewer], ids=lambda item: item.__name__)
+def test_every_field_has_its_help(item, in_project, correction):
+    made = item(project=in_project[0])
+    if isinstance(made, ProtocolViewer):
+        made.setProtocol(correction)
+    fields = [field for section in made._definition.iterSections() if section.getLabel() not in ("General", "Parallelization") for field in fields_of(section)]
+    assert fields and [name for name, field in fields if len(str(field.help.get())) < 8] == []
+
+
+def fields_of(group):
+    """(name, field) of a section or group, those in groups too."""
+    for name, field in group.iterParams():
+        yield from fields_of(field) if isinstance(field, params.Group) else [(name, field)]
 
 
 def test_odd_box(correction):
