@@ -10,6 +10,7 @@ from matplotlib.image import imread
 from pyworkflow.viewer import DESKTOP_TKINTER, MessageView
 
 from refmotion_plugin.contract.layout import JobLayout, mark_done
+from refmotion_plugin.contract.results import JobResults, SearchFinding
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
 from refmotion_plugin.contract.store import save_hyperparameters, save_thumbnail
 from refmotion_plugin.contract.verdict import Finding, Reconstruction, Verdict, save_verdict
@@ -78,6 +79,16 @@ def test_other_buttons_of_a_finished_run(finished):
     finished.opticsGroup.set(3)
     assert "no optics group with number 3" in finished._getVisualizeDict()["showWeights"]()[0].getMessage()
     assert "no search" in finished._getVisualizeDict()["showSearch"]()[0].getMessage()
+
+
+def test_a_search_is_shown(finished, monkeypatch, tmp_path):
+    trials = [dict(kind="ray", family="default prior", ray=0, iteration=n, strength=0.5 * 4 ** n, theta_degree=45.0, correlation_distance_angstrom=1500.0,
+                   gain=50.0 / (1 + n), gain_error=6.0, activity_angstrom=9.0 / (1 + n)) for n in range(4)]
+    found = SearchFinding("default prior", "", True, 52.0, 6.0, None, 70, 1, ["m0"], {"default prior": (0.0, 0.0), "rough field": (4.0, 2.0)}, {}, {}, 0.0, trials)
+    monkeypatch.setattr(JobResults, "search", lambda self: found)
+    view = finished._getVisualizeDict()["showSearch"]()[0]
+    view.savefig(str(tmp_path / "search.png"))
+    assert is_drawn(tmp_path / "search.png") and view.savedata(tmp_path / "search") and "52 ± 6" in view.figure.get_suptitle()
 
 
 def test_all_plots_are_saved_with_their_numbers(finished):
