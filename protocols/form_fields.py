@@ -100,10 +100,12 @@ _SHOWN = {"gainRotation": ["none", "90° counter-clockwise", "180°", "270° cou
           "stopAfter": ["hyperparameters", "dose weights", "particles"]}
 _EXPLAINED = {       # where the contract's words are about numbers and names that the form does not show
     "searchThoroughness": "search for the strengths by cross-validation between the half-maps, on few or many rays; no: the given ones or the default",
+    "gainFile": "gain reference that replaces the one that the movies bring",
     "gainRotation": "turn of the gain, as MotionCor and RELION number it (0 to 3)",
     "gainFlip": "flip of the gain after its turn, as MotionCor and RELION number it (0 to 2)",
     "movieFlip": "turn frames upside down on reading; as the format says: TIFF movies are turned, MRC and EER not, as RELION does",
     "stopAfter": "where the run ends: after the hyperparameters, the dose weights, or the particles",
+    "workerTimeout": "time without any worker of the scheduler or cluster after which the run stops, to be continued; 0: never",
     "oversubscription": "memory of a GPU, GiB, from which it works on two movies at a time, unless a number of movies is given"}
 _USUAL = {"velocitySigma": "%.3g" % PRIOR.velocity_sigma, "correlationDistance": "%.0f" % PRIOR.correlation_distance_angstrom,
           "accelerationSigma": "%.3g" % PRIOR.acceleration_sigma}

@@ -55,7 +55,7 @@ class AverageMoviesViewer(ProtocolViewer):
         try:
             return self._figure(weights_figure(load_weights(given.getFileName())), "Dose weights")
         except InputError as error:
-            return self._not_yet(str(error))
+            return [self.errorMessage(str(error), "Nothing to show")]
 
     def _showMicrographs(self, paramName=None):
         micrographs = getattr(self.protocol, "outputMicrographsDoseWeighted", None)
@@ -74,4 +74,4 @@ class AverageMoviesViewer(ProtocolViewer):
         return [FigureView(figure, "%s - %s" % (title, self.protocol.getObjLabel()), self.getTkRoot())]
 
     def _not_yet(self, sentence):
-        return [self.errorMessage(sentence.rstrip(".") + ".", "Nothing to show")]
+        return [self.infoMessage(sentence.rstrip(".") + ".", "Nothing to show")]

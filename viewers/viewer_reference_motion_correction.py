@@ -100,7 +100,7 @@ class ReferenceMotionCorrectionViewer(ProtocolViewer):
         try:
             figure = entry.draw()
         except InputError as error:
-            return self._not_yet(str(error))
+            return [self.errorMessage(str(error), "Nothing to show")]
         return self._not_yet("The images cannot be read any more") if figure is None else self._figure(figure, entry.title)
 
     def _showMovieList(self, paramName=None):
@@ -154,4 +154,4 @@ class ReferenceMotionCorrectionViewer(ProtocolViewer):
         return [FigureView(figure, "%s - %s" % (title, self.protocol.getObjLabel()), self.getTkRoot())]
 
     def _not_yet(self, sentence):
-        return [self.errorMessage(sentence.rstrip(".") + ".", "Nothing to show")]
+        return [self.infoMessage(sentence.rstrip(".") + ".", "Nothing to show")]
