@@ -1,7 +1,7 @@
 """The polished image: frames moved back along the trajectory, weighted and summed in Fourier space."""
 import torch
 
-from ..maths.fourier import FourierGrid, crop_half_spectrum, shift_phase, spread_from_shells
+from ..maths.fourier import FourierGrid, as_real, crop_half_spectrum, shift_phase, spread_from_shells
 
 
 def combine_frames(parts_of, offset_yx_px, weight, grid: FourierGrid):
@@ -20,13 +20,8 @@ def combine_frames(parts_of, offset_yx_px, weight, grid: FourierGrid):
             spectrum *= x_turn[part][:, None, :]
             spectrum *= y_turn[part][:, :, None]
             own = _with_corners(weight[part, f], grid) if shared is None else shared
-            _flat_real(total[part]).addcmul_(_flat_real(spectrum), own)
+            as_real(total[part]).addcmul_(as_real(spectrum), own)
     return total
-
-
-def _flat_real(spectrum):
-    """The same memory as real numbers (p, h * w * 2)."""
-    return torch.view_as_real(spectrum).flatten(1)
 
 
 def _with_corners(shells, grid):

@@ -7,7 +7,7 @@ import torch
 
 from refmotion_plugin.contract.records import FccTable
 
-from ..maths.fourier import FourierGrid, cache_parts, shell_counts, shift_phase, sum_over_shells, total_power
+from ..maths.fourier import FourierGrid, as_real, cache_parts, shell_counts, shift_phase, sum_over_shells, sum_pairs, total_power
 
 
 def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, grid: FourierGrid, dose_e_per_A2, watch=None):
@@ -27,19 +27,22 @@ def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, gr
     for f in range(frames):
         spectrum = spectrum_of(f)
         y_turn, x_turn = shift_phase(-offset_yx_px[:, f], grid.size_px, grid.kept_px, device)
+        x_turn = as_real(x_turn.conj().resolve_conj())       # Re(a b) = Re a Re b - Im a Im b
         if watch is not None:
             watch(f, spectrum)
         for g, rows in enumerate(members):
             if len(rows):
-                planes = torch.zeros((2,) + grid.shape, device=device)
+                cross_plane, power_plane = torch.zeros(2, 2 * grid.shape[0] * grid.shape[1], device=device)      # real and imaginary parts
                 for part in cache_parts(len(rows), conjugate[0].numel() * 8, device):
                     own = part if len(rows) == len(conjugate) else rows[part]      # views where all particles are of one group
                     patches = spectrum[own]
                     product = patches * conjugate[own]
                     product *= y_turn[own][:, :, None]
-                    product *= x_turn[own][:, None, :]
-                    planes[0] += product.sum(0).real
-                    planes[1] += total_power(patches)
+                    turned = as_real(product).unflatten(1, (grid.shape[0], -1)).mul_(x_turn[own][:, None, :])     # of which only the real part counts
+                    cross_plane += turned.sum(0).flatten()
+                    parts = as_real(patches)
+                    power_plane += (parts * parts).sum(0)
+                planes = sum_pairs(torch.stack([cross_plane, power_plane])).unflatten(-1, grid.shape)
                 cross[g, f], power_movie[g, f] = sum_over_shells(planes, grid)
     power_reference = torch.stack([sum_over_shells(total_power(prediction_opposite[rows]), grid).cpu() for rows in members])
     count = torch.tensor([len(rows) for rows in members], dtype=torch.float64)

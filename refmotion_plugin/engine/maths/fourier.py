@@ -127,8 +127,20 @@ def sum_over_shells(values, grid):
 
 
 def total_power(spectra):
-    """Sum of |F|^2 over the first axis: complex (n, ..., w) -> float32 (..., w). Real and imaginary parts join last (speed)."""
-    return torch.view_as_real(spectra).square().sum(0).sum(-1)
+    """Sum of |F|^2 over the first axis: complex (n, ..., w) -> float32 (..., w)."""
+    parts = as_real(spectra)
+    return sum_pairs((parts * parts).sum(0)).view(spectra.shape[1:])
+
+
+def as_real(spectra):
+    """The same memory as real numbers, (n, 2 * all others): products with real numbers take half the time of complex ones."""
+    return torch.view_as_real(spectra).flatten(1)
+
+
+def sum_pairs(values):
+    """Sums of neighbours, (..., 2 n) -> (..., n): real and imaginary parts of :func:`as_real` joined, by one addition (a sum over an axis of two takes ten times as long)."""
+    pairs = values.unflatten(-1, (-1, 2))
+    return pairs[..., 0] + pairs[..., 1]
 
 
 def shell_counts(grid, device=None):

@@ -8,7 +8,7 @@ from typing import Callable
 
 import torch
 
-from ..maths.fourier import FourierGrid, cache_parts
+from ..maths.fourier import FourierGrid, as_real, cache_parts
 from ..maths.spline import prefilter_gain
 from .model import SignalModel
 
@@ -53,34 +53,32 @@ class Window:
             gain = prefilter_gain(frequency, self.step_angstrom)
             turns.append((gain, 2.0 * torch.pi * x[:, None] * frequency))
         (gain_y, angle_y), (gain_x, angle_x) = turns
-        half, middle = grid.kept_px // 2, self.width // 2
+        gain_y[grid.kept_px // 2] = 0.0             # the highest negative frequency has no partner; it lies outside every band
+        angle_y = angle_y[self.width // 2:]
         cosine, sine = gain_x * angle_x.cos(), gain_x * angle_x.sin()
-        pair = lambda re, im: torch.stack([re, im], dim=-1).flatten(-2).T.to(torch.float32).contiguous()
-        return _WindowTransform((gain_y * angle_y.cos())[middle:, :half].to(torch.float32),
-                                (gain_y * angle_y.sin())[middle:, 1:half].to(torch.float32), pair(cosine, -sine), pair(-sine, -cosine))
+        pair = lambda re, im: torch.stack([re, im], dim=-1).flatten(-2).T
+        return _WindowTransform(torch.cat([gain_y * angle_y.cos(), gain_y * angle_y.sin()]).to(torch.float32),
+                                torch.cat([pair(cosine, -sine), pair(-sine, -cosine)], dim=1).to(torch.float32))
 
 
 @dataclass(frozen=True)
 class _WindowTransform:
-    """Real part of a DFT to a symmetric window; frequencies +-ky and rows +-y share their products, all of them real.
+    """Real part of a DFT to a symmetric window, as two products of real matrices; rows +-y share theirs.
 
-    ``even`` (m + 1, h / 2), ``odd`` (m + 1, h / 2 - 1): cosines and sines of rows y >= 0; ``x_even``, ``x_odd`` (2 w, width) act on
-    interleaved (re, im) columns. The row of the highest negative frequency lies outside every band and is left out.
+    ``rows`` (2 (m + 1), h): cosines, then sines, of the window's rows y >= 0; ``columns`` (2 w, 2 width) act on interleaved (re, im) columns:
+    to the left on what the cosines gave, to the right on what the sines gave.
     """
 
-    even: torch.Tensor
-    odd: torch.Tensor
-    x_even: torch.Tensor
-    x_odd: torch.Tensor
+    rows: torch.Tensor
+    columns: torch.Tensor
 
-    def __call__(self, product):
-        """Complex (P, h, w) -> real (P, width, width)."""
-        half = product.shape[-2] // 2
-        upper, lower = product[:, 1:half], product[:, half + 1:].flip(1)
-        even = torch.cat([product[:, :1], upper + lower], dim=1)
-        a = torch.matmul(torch.matmul(self.even, torch.view_as_real(even).flatten(-2)), self.x_even)
-        b = torch.matmul(torch.matmul(self.odd, torch.view_as_real(upper - lower).flatten(-2)), self.x_odd)
-        return torch.cat([(a - b)[:, 1:].flip(1), a + b], dim=1)
+    def __call__(self, product, out):
+        """Real (P, h, 2 w), interleaved (re, im) -> ``out`` (P, width, width)."""
+        half = len(self.rows) // 2
+        turned = torch.matmul(self.rows, product).flatten(0, 1) @ self.columns
+        even, odd = turned.view(len(product), 2, half, 2, -1).diagonal(dim1=1, dim2=3).unbind(-1)        # (P, m + 1, width)
+        torch.add(even, odd, out=out[:, half - 1:])
+        out[:, :half - 1] = (even - odd)[:, 1:].flip(1)
 
 
 def correlate_frames(spectrum_of: Callable, model: SignalModel, window: Window, frames, out):
@@ -93,10 +91,12 @@ def correlate_frames(spectrum_of: Callable, model: SignalModel, window: Window, 
     parts = cache_parts(len(conjugate), conjugate[0].numel() * 8, conjugate.device)
     for f in frames:
         weight, spectrum = model.frame_filter(f), spectrum_of(f)
+        twice = weight.repeat_interleave(2, dim=1)
         for part in parts:
             product, blur = spectrum[part] * conjugate[part], model.blur_factor(f, part)
-            product *= weight if blur is None else blur.mul_(weight)
-            out[part, f] = transform(product)
+            if blur is not None:
+                product *= blur
+            transform(as_real(product).unflatten(1, twice.shape).mul_(twice), out[part, f])
     return out
 
 

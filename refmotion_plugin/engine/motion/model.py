@@ -1,4 +1,5 @@
 """What the patches of one movie are expected to look like: amplitude, damage, blur and noise, per shell."""
+import functools
 from dataclasses import dataclass
 from typing import Optional
 
@@ -7,8 +8,8 @@ import torch
 
 from ..maths.fourier import FourierGrid, spread_from_shells, sum_over_shells
 
-NODES = 14
-_HALF_OF_NODES = tuple(values[NODES // 2:] for values in np.polynomial.legendre.leggauss(NODES))     # (node, weight); the cosine is even
+NODES_OF_TURNS = ((0.4, 4), (1.0, 6), (1.8, 8), (2.6, 10))       # longest way in cycles, nodes that are exact to 1e-6 so far
+MOST_NODES = 14                                                  # so far up to 4 cycles
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class SignalModel:
     """Y_pf(k) = S(k) D_f(k) sinc(k . delta_pf) A_p(k) exp(-2 pi i k d) + noise of power sigma^2(k).
 
     ``prediction`` complex64 (P, h, w): A_p; ``amplitude`` (shell,): S, 0 outside the band; ``damage`` (F, shell): D_f;
-    ``noise`` (shell,): sigma^2; ``blur_yx_angstrom`` (P, F, 2) motion inside each frame or None.
+    ``noise`` (shell,): sigma^2; ``blur_yx_angstrom`` (P, F, 2) motion inside each frame or None; ``shared_blur_yx_angstrom`` (F, 2)
+    instead, if it is taken to be the same for all particles: then it costs nothing, being part of the frame's filter.
     """
 
     grid: FourierGrid
@@ -25,23 +27,33 @@ class SignalModel:
     damage: torch.Tensor
     noise: torch.Tensor
     blur_yx_angstrom: Optional[torch.Tensor] = None
+    shared_blur_yx_angstrom: Optional[torch.Tensor] = None
 
     def frame_filter(self, frame):
-        """S D_f / sigma^2 on the grid times the multiplicity of the half spectrum's columns: float32 (h, w)."""
+        """S D_f / sigma^2 on the grid times the multiplicity of the half spectrum's columns and the shared blur: float32 (h, w)."""
         shells = (self.amplitude * self.damage[frame] / self.noise).to(torch.float32)
-        return spread_from_shells(shells, self.grid) * self.grid.multiplicity(shells.device)
+        plain = spread_from_shells(shells, self.grid) * self.grid.multiplicity(shells.device)
+        return plain if self.shared_blur_yx_angstrom is None else plain * self._sinc(self.shared_blur_yx_angstrom[None, frame], frame)[0]
 
     def blur_factor(self, frame, part=slice(None)):
-        """sinc(k . delta) of one frame and some particles, float32 (p, h, w); None without blur.
+        """sinc(k . delta) of one frame and some particles, float32 (p, h, w); None without blur."""
+        return None if self.blur_yx_angstrom is None else self._sinc(self.blur_yx_angstrom[part, frame], frame)
+
+    @functools.cached_property
+    def _longest(self):
+        """Longest way in each frame, cycles of the grid's last shell; one answer of a GPU for all frames."""
+        blur = self.shared_blur_yx_angstrom[None] if self.blur_yx_angstrom is None else self.blur_yx_angstrom
+        return (blur.norm(dim=-1).amax(0) * self.grid.step_per_angstrom * self.grid.kept_px / 2).tolist()
+
+    def _sinc(self, delta_yx_angstrom, frame):
+        """sinc(k . delta), (p, 2) -> float32 (p, h, w).
 
         The mean of cos(2 pi k . x) over the way, at nodes of Gauss and Legendre: each cosine is a sum of two products of a row and a
-        column, so that all of it is one matrix product per particle, twice as fast as the sine. Exact to 1e-6 up to 3 cycles.
+        column, so that all of it is one matrix product per particle, twice as fast as the sine. Exact to 1e-6 up to 4 cycles.
         """
-        if self.blur_yx_angstrom is None:
-            return None
-        delta = self.blur_yx_angstrom[part, frame].to(torch.float32)
+        delta = delta_yx_angstrom.to(torch.float32)
         ky, kx = self.grid.index_yx(delta.device)
-        node, weight = (torch.from_numpy(values).to(delta) for values in _HALF_OF_NODES)
+        node, weight = (torch.from_numpy(values).to(delta) for values in _half_of_nodes(_enough_nodes(self._longest[frame])))
         turn = torch.pi * self.grid.step_per_angstrom * node
         angle_y = delta[:, :1, None] * ky[:, None] * turn
         angle_x = delta[:, 1:, None] * kx[:, None] * turn
@@ -57,11 +69,22 @@ class SignalModel:
         power = sum_over_shells(torch.view_as_real(self.prediction).square().sum(-1), self.grid)   # (P, shell)
         k = self.grid.shell_frequency_per_angstrom(power.device, torch.float64)
         per_shell = (self.amplitude * self.damage) ** 2 / self.noise * (2 * torch.pi * k) ** 2 / 2   # (F, shell)
-        if self.blur_yx_angstrom is None:
+        blur = self.blur_yx_angstrom if self.blur_yx_angstrom is not None else self.shared_blur_yx_angstrom
+        if blur is None:
             return (power @ per_shell.T).to(torch.float32)
-        length = self.blur_yx_angstrom.to(torch.float64).norm(dim=-1)
+        length = blur.to(torch.float64).norm(dim=-1).expand(len(power), -1)
         kept = torch.sinc(length[..., None] * k / 2 ** 0.5) ** 2                                    # (P, F, shell)
         return torch.einsum("ps,fs,pfs->pf", power, per_shell, kept).to(torch.float32)
+
+
+def _enough_nodes(turns):
+    return next((nodes for most, nodes in NODES_OF_TURNS if turns <= most), MOST_NODES)
+
+
+@functools.lru_cache(maxsize=None)
+def _half_of_nodes(nodes):
+    """Nodes and weights of the positive half, since the cosine is even."""
+    return tuple(values[nodes // 2:] for values in np.polynomial.legendre.leggauss(nodes))
 
 
 def motion_inside_frames(displacement_yx_angstrom):

@@ -27,7 +27,7 @@ from .patches import PatchSpectra, cut_at, initial_displacement, plan_frames
 from .prepared import Prepared
 
 NOISE_FRAMES = 6             # frames, evenly spread, whose patches give the noise spectrum
-BLUR_TURN = 0.12             # frames are computed anew when motion inside them times the band exceeds this many cycles
+BLUR_TURN = 0.25             # frames are computed anew when their blur differs by that of so many cycles at the end of the band
 UNIT_BAND = (1 / 30.0, 1 / 10.0)   # 1/A: noise level there stands for the movie's scale
 
 
@@ -148,31 +148,42 @@ def band_indicator(view: MovieView, prepared: Prepared, last_per_angstrom=None):
 def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared, passes=None, band_per_angstrom=None):
     """Deviation from the input motion: correlate and fit, then again with the movie's own strength and the blur that shows.
 
+    At first the blur is that of the input motion, one for all particles; frames are correlated anew where it is another.
+
     ``passes``: none takes the job's; ``band_per_angstrom`` where the components end, none: where the band ends. Returns the :class:`Fit` and the :class:`SignalModel` without blur.
     """
     passes = prepared.spec.alignment.passes if passes is None else passes
     template, power = scaled_prediction(view, amplitudes, movie_unit(view, movie_noise(view)))
     band = band_per_angstrom or prepared.band_per_angstrom(view.grid.pixel_angstrom)
     model = SignalModel(view.grid, template, band_indicator(view, prepared, band), view.damage, movie_noise(view, power))
-    window = Window.covering(prepared.spec.alignment.search_radius_angstrom, band)
-    maps = correlation_maps(view.spectra, model, window, view.residual_yx_angstrom)
     position = torch.from_numpy(view.particles.position_yx_angstrom).to(prepared.device)
     dose = torch.from_numpy(view.dose_e_per_A2).to(prepared.device)
     initial = torch.from_numpy(view.initial_yx_angstrom).to(prepared.device)
+    blur = motion_inside_frames(initial).mean(0)
+    window = Window.covering(prepared.spec.alignment.search_radius_angstrom, band)
+    maps = correlation_maps(view.spectra, replace(model, shared_blur_yx_angstrom=blur), window, view.residual_yx_angstrom)
     where = position, dose, initial.mean(0)
     fit = fit_out_of_false_peaks(maps, build_prior([prepared.hyperparameters], *where))
     if passes == 1:
         return fit, model
     own = adapt_strength(prepared.hyperparameters, fit, maps, *where)
-    prior = build_prior([own], *where)
+    prior, blur = build_prior([own], *where), blur.expand_as(initial).clone()
     for _ in range(passes - 1):
-        blur = motion_inside_frames(initial + fit.deviation[0])
-        turn = blur.norm(dim=-1).square().mean(0).sqrt() * band
-        frames = torch.nonzero(turn > BLUR_TURN).flatten().tolist()
-        blurred = SignalModel(model.grid, template, model.amplitude, model.damage, model.noise, blur)
-        maps = renew_frames(maps, view.spectra, blurred, window, frames)
+        shown = motion_inside_frames(initial + fit.deviation[0])
+        frames = torch.nonzero(blur_change(shown, blur) * band > BLUR_TURN).flatten().tolist()
+        maps = renew_frames(maps, view.spectra, replace(model, blur_yx_angstrom=shown), window, frames)
+        blur[:, frames] = shown[:, frames]
         fit = fit_out_of_false_peaks(maps, prior)
     return replace(fit, strength=own.velocity_sigma / prepared.hyperparameters.velocity_sigma), model
+
+
+def blur_change(new, used):
+    """How much the blur by motion inside frames differs between two motions (P, F, 2), as one length per frame (F,), A.
+
+    sinc(k . d) is 1 - (pi k . d)^2 / 6 at first, so it differs by (k . (new - used)) (k . (new + used)) times a constant: the mean over
+    particles of the product of both lengths, without ``used`` that of the motion itself.
+    """
+    return ((new - used).norm(dim=-1) * (new + used).norm(dim=-1)).mean(0).sqrt()
 
 
 @within_memory
