@@ -41,10 +41,6 @@ def sample_halves(reference, coordinate):
 
 def _trilinear(part):
     """Weights (p * n, 8) of the neighbours, x fastest, from fractional coordinates (p, 3, n)."""
-    rest = 1.0 - part
-    weights = []
-    for in_z in (rest[:, 2], part[:, 2]):
-        for in_y in (rest[:, 1], part[:, 1]):
-            plane = in_z * in_y
-            weights += [plane * rest[:, 0], plane * part[:, 0]]
-    return torch.stack(weights, dim=-1).view(-1, 8)
+    x, y, z = torch.stack([1.0 - part, part], dim=1).unbind(2)               # each (p, 2, n)
+    plane = (z[:, :, None] * y[:, None]).flatten(1, 2)
+    return (plane[:, :, None] * x[:, None]).flatten(1, 2).transpose(1, 2).reshape(-1, 8)
