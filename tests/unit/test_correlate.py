@@ -1,4 +1,6 @@
 """Correlation maps against brute-force sums over the full plane in float64."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -178,6 +180,28 @@ def test_blur_is_the_average_over_the_path_inside_the_frame():
     np.testing.assert_allclose(factor, np.sinc(np.einsum("hwa,pa->phw", k, path)), atol=2e-6)
     np.testing.assert_allclose(model_of(images, blur).blur_factor(1).numpy(), np.ones_like(factor), atol=1e-6)
     assert model_of(images).blur_factor(0) is None
+
+
+@pytest.mark.parametrize("cycles", [0.39, 0.45, 0.99, 1.05, 1.79, 1.85, 2.59, 2.65, 3.9])
+def test_blur_is_exact_up_to_four_cycles_whatever_the_number_of_nodes(cycles):
+    """Just below and above each length at which more nodes are taken; the other frame is short and must not take part in the choice."""
+    length = cycles / (GRID.step_per_angstrom * GRID.kept_px / 2)
+    path = length * np.array([[0.6, 0.8], [1.0, 0.0], [-0.28, 0.96]])
+    blur = torch.from_numpy(np.stack([1e-3 * path, path], axis=1))
+    k = GRID.frequency_yx_per_angstrom(dtype=torch.float64).numpy()
+    inside = np.linalg.norm(k, axis=-1) <= GRID.kept_px / 2 * GRID.step_per_angstrom
+    factor = model_of(pictures(), blur).blur_factor(1).numpy()
+    np.testing.assert_allclose(factor[:, inside], np.sinc(np.einsum("hwa,pa->phw", k, path))[:, inside], atol=3e-6)
+
+
+def test_a_blur_that_all_particles_share_is_the_same_as_one_for_each():
+    images, shared = pictures(), torch.tensor([[2.0, -1.0], [0.5, 3.0]], dtype=torch.float64)
+    each = maps_of([images] * 2, images, blur=shared.expand(PARTICLES, -1, -1))
+    model, patches = replace(model_of(images), shared_blur_yx_angstrom=shared), [spectra(images)] * 2
+    once = correlation_maps(lambda f: patches[f], model, Window.covering(6.0, BAND), torch.zeros(PARTICLES, FRAMES, 2, dtype=torch.float64))
+    torch.testing.assert_close(once.coefficients, each.coefficients, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(once.curvature, each.curvature)
+    assert not torch.allclose(once.curvature, model_of(images).curvature())
 
 
 def test_blur_lowers_maps_and_curvature_as_the_average_over_sub_steps_does():

@@ -7,6 +7,7 @@ import torch
 
 from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.contract.spec import PriorSpec
+from refmotion_plugin.engine.motion.model import motion_inside_frames
 from refmotion_plugin.engine.simulate.score import trajectory_error
 from refmotion_plugin.engine.stages import align
 from refmotion_plugin.engine.stages.budget import Budget
@@ -186,3 +187,30 @@ def test_all_components_align_or_the_fraction_that_the_search_aligns_with(tiny, 
     k = models[0].grid.shell_frequency_per_angstrom().numpy()
     assert 0.8 * limited.aligned_per_angstrom(2.0) < k[np.flatnonzero(models[0].amplitude)].max() <= limited.aligned_per_angstrom(2.0)
     assert np.abs(found.displacement_yx_angstrom - aligned[0].trajectories.displacement_yx_angstrom).max() > 0.05
+
+
+def test_only_frames_whose_blur_differs_from_the_input_motions_are_correlated_anew(tiny, calibrated, monkeypatch):
+    asked, renewed, make = [], [], align.renew_frames
+    large = 1.1 * align.BLUR_TURN / calibrated.band_per_angstrom(2.0)
+    change = large * torch.tensor([1.0, 0.8, 1.0, 0.0, 0.0, 1.0])
+    monkeypatch.setattr(align, "blur_change", lambda new, used: asked.append((new, used.clone())) or change)
+    monkeypatch.setattr(align, "renew_frames", lambda maps, spectra, model, window, frames:
+                        renewed.append((frames, model.blur_yx_angstrom)) or make(maps, spectra, model, window, frames))
+    view = align.view_movie(tiny.movies[0], tiny.of(tiny.movies[0]), calibrated)
+    align.estimate_deviation(view, calibrated.amplitudes, calibrated, passes=3)
+    of_input = motion_inside_frames(torch.from_numpy(view.initial_yx_angstrom)).mean(0)
+    torch.testing.assert_close(asked[0][1], of_input.expand_as(asked[0][0]))
+    assert [frames for frames, _ in renewed] == [[0, 2, 5]] * 2 and torch.equal(renewed[0][1], asked[0][0])
+    torch.testing.assert_close(asked[1][1][:, [0, 2, 5]], asked[0][0][:, [0, 2, 5]])        # what was used is remembered, frame by frame
+    torch.testing.assert_close(asked[1][1][:, [1, 3, 4]], asked[0][1][:, [1, 3, 4]])
+
+
+def test_the_change_of_blur_is_that_of_its_factor():
+    """Mean over directions of sinc for both motions, at a frequency where they turn little."""
+    new, used = torch.tensor([[[3.0, 0.0]], [[0.0, 2.0]]]), torch.tensor([[[1.0, 0.0]], [[0.0, 2.0]]])
+    angle, k = np.linspace(0, 2 * np.pi, 720, endpoint=False), 0.02
+    along = k * np.stack([np.sin(angle), np.cos(angle)], axis=-1)
+    lost = np.mean(np.sinc(along @ used.numpy()[:, 0].T) - np.sinc(along @ new.numpy()[:, 0].T))
+    change = float(align.blur_change(new, used)[0])
+    assert lost == pytest.approx((np.pi * k * change) ** 2 / 12, rel=0.02)        # half of the largest, for the mean over directions
+    assert float(align.blur_change(new, torch.zeros_like(new))[0]) == pytest.approx(float(new.norm(dim=-1).square().mean().sqrt()))
