@@ -71,7 +71,7 @@ GUIDANCE = {
     ("alignment", "search_radius_angstrom"): Guidance(
         "Search radius (Å)", "Larger if the input motion is rough, as of movies aligned on few frames; memory and time grow with it."),
     ("alignment", "passes"): Guidance(
-        "Alignment passes", "1 is faster, without the movie's own strength and the blur inside frames; more than 2 only to try."),
+        "Alignment passes", "1 is faster, without the movie's own strength and each particle's own blur inside frames; more than 2 only to try."),
     ("dose", "fit_low_resolution_angstrom"): Guidance(
         "Coarsest resolution of the weight fit (Å)",
         "Coarser for large particles, finer if low frequencies look odd in the plot of correlations.",

@@ -85,7 +85,7 @@ class AlignmentSpec(_Part):
     resolution_limit_angstrom: Optional[float] = Field(None, gt=0, description="finest resolution used for alignment, A; none: where the half-map FSC vanishes")
     all_components: bool = Field(True, description="use all Fourier components up to that resolution in the final alignment; else only the fraction that the search aligns with")
     search_radius_angstrom: float = Field(10.0, gt=0, description="largest departure from the starting trajectory that is looked at, A")
-    passes: int = Field(2, ge=1, le=4, description="alignment passes: the later ones know how strongly this movie moves and the blur inside its frames")
+    passes: int = Field(2, ge=1, le=4, description="alignment passes: the later ones know how strongly this movie moves and each particle's own blur inside its frames")
 
 
 class DoseSpec(_Part):
