@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from refmotion_plugin.engine.maths.fourier import (FourierGrid, crop_half_spectrum, good_fft_size, shell_counts, shift_phase,
+from refmotion_plugin.engine.maths.fourier import (FourierGrid, crop_half_spectrum, good_fft_size, low_half_spectrum, shell_counts, shift_phase,
                                                    spread_from_shells, sum_over_shells)
 
 SIZE, KEPT, PIXEL = 24, 14, 1.7
@@ -20,6 +20,14 @@ def test_crop_takes_the_low_frequencies_of_the_reference_transform():
     rows = np.r_[0:KEPT // 2, SIZE - KEPT // 2:SIZE]
     assert cropped.shape == FourierGrid(SIZE, PIXEL, KEPT).shape and cropped.is_contiguous()
     np.testing.assert_allclose(cropped.numpy(), full[rows][:, :KEPT // 2 + 1], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("kept", [SIZE, KEPT])
+def test_the_low_half_spectrum_is_that_of_the_whole_transform(kept):
+    pictures = torch.stack([image(), image(1)])
+    low = low_half_spectrum(pictures, kept)
+    torch.testing.assert_close(low, crop_half_spectrum(torch.fft.rfft2(pictures), kept), rtol=1e-12, atol=1e-10)
+    assert low.shape == (2,) + FourierGrid(SIZE, PIXEL, kept).shape
 
 
 def test_crop_to_the_same_size_changes_nothing():

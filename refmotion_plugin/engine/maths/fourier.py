@@ -95,12 +95,21 @@ def crop_half_spectrum(dft, kept_px):
     ``dft`` (..., s, s // 2 + 1) of an even s; returns (..., kept, kept // 2 + 1), contiguous, or ``dft`` itself where all is kept.
     Values are not rescaled.
     """
+    return dft if dft.shape[-2] == kept_px else _crop_rows(dft[..., :kept_px // 2 + 1], kept_px)
+
+
+def low_half_spectrum(images, kept_px):
+    """``crop_half_spectrum(rfft2(images), kept_px)`` of real square images, without the transforms of columns that are not kept."""
+    if images.shape[-1] == kept_px:
+        return torch.fft.rfft2(images)
+    return _crop_rows(torch.fft.fft(torch.fft.rfft(images)[..., :kept_px // 2 + 1], dim=-2), kept_px)
+
+
+def _crop_rows(columns, kept_px):
     half = kept_px // 2
-    if dft.shape[-2] == kept_px:
-        return dft
-    out = torch.empty(dft.shape[:-2] + (kept_px, half + 1), dtype=dft.dtype, device=dft.device)
-    out[..., :half, :] = dft[..., :half, :half + 1]
-    out[..., half:, :] = dft[..., dft.shape[-2] - half:, :half + 1]
+    out = torch.empty(columns.shape[:-2] + (kept_px, half + 1), dtype=columns.dtype, device=columns.device)
+    out[..., :half, :] = columns[..., :half, :]
+    out[..., half:, :] = columns[..., columns.shape[-2] - half:, :]
     return out
 
 

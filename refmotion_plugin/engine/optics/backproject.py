@@ -3,7 +3,7 @@ import torch
 
 from refmotion_plugin.contract.conventions import rotation_matrices
 
-from ..maths.fourier import FourierGrid, crop_half_spectrum, shift_phase
+from ..maths.fourier import FourierGrid, low_half_spectrum, shift_phase
 from .ctf import contrast, transfer
 from .reference import centred_coordinate_px
 from .symmetry import on_grid_again, symmetry_steps
@@ -57,7 +57,7 @@ class BackProjection:
         return self._shared, self._inside
 
     def _spectrum(self, images):
-        return crop_half_spectrum(torch.fft.rfft2(torch.as_tensor(images, dtype=torch.float32).to(self.device)), self.grid.size_px).flatten(1)
+        return low_half_spectrum(torch.as_tensor(images, dtype=torch.float32).to(self.device), self.grid.size_px).flatten(1)
 
     def _insert(self, coordinate, spectra, square):
         """Spread slices over the eight neighbours of each sample; ``coordinate`` (3, n) x, y, z in samples."""

@@ -8,7 +8,7 @@ from refmotion_plugin.contract import conventions
 from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.contract.records import MovieMetadata, ParticleTable
 
-from ..maths.fourier import FourierGrid, crop_half_spectrum
+from ..maths.fourier import FourierGrid, low_half_spectrum
 from ..movies.buffers import block_array
 from ..movies.patches import corner_for, cut_patches
 
@@ -118,8 +118,7 @@ class PatchSpectra:
         corners = self.corner_yx[:, frame]
         for begin in range(0, len(corners), self.at_a_time):
             part = slice(begin, min(begin + self.at_a_time, len(corners)))
-            transformed = torch.fft.rfft2(cut_patches(self.frame, corners[part], self.grid.size_px))
-            yield part, crop_half_spectrum(transformed, self.grid.kept_px)
+            yield part, low_half_spectrum(cut_patches(self.frame, corners[part], self.grid.size_px), self.grid.kept_px)
         self.stack.expect(frame + 1, self.device)      # the work above is under way on a GPU
 
 
