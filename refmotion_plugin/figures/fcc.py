@@ -7,6 +7,7 @@ BANDS_ANGSTROM = ((20.0, 10.0), (10.0, 6.0), (6.0, 4.0), (4.0, 3.0), (3.0, 2.0))
 FIRST_BELIEVED_PER_ANGSTROM = 1 / 20.0      # below: ice gradients, and patches keep their mean
 CERTAIN = 3.0                               # standard errors
 SMOOTHED = 5                                # shells
+LABELS_APART = 0.07                         # of the axis
 
 
 @styled
@@ -72,6 +73,7 @@ def _draw_curves(figure, axes, fcc, k, dose):
 def _draw_bands(axes, table, group):
     """Mean FCC of each band against dose; weights are the components, so that errors are those of independent numbers."""
     k, dose, components, fcc = table.frequency_per_angstrom, table.dose_e_per_A2, table.components[group], table.fcc[group]
+    ends = []
     for (low, high), colour in zip(BANDS_ANGSTROM, OKABE_ITO):
         band = (k >= 1 / low) & (k < 1 / high)
         count = components[:, band].sum(axis=1)
@@ -79,8 +81,9 @@ def _draw_bands(axes, table, group):
             continue
         mean = (fcc[:, band] * components[:, band]).sum(axis=1) / count
         axes.errorbar(dose, mean, yerr=1.0 / np.sqrt(2.0 * count), fmt="o-", markersize=3, elinewidth=0.8, color=colour)
-        axes.annotate("%g–%g Å" % (low, high), (dose[-1], mean[-1]), xytext=(6, 0), textcoords="offset points", va="center", color=colour,
-                      annotation_clip=False)
+        ends.append((mean[-1], "%g–%g Å" % (low, high), colour))
+    for place, (_, text, colour) in zip(apart([end for end, _, _ in ends], LABELS_APART * np.ptp(axes.get_ylim())), ends):
+        axes.annotate(text, (dose[-1], place), xytext=(6, 0), textcoords="offset points", va="center", color=colour, annotation_clip=False)
     axes.axhline(0.0, color="0.6", linewidth=0.6)
     axes.set(xlabel="dose at mid-frame (e/Å²)", ylabel="FCC", title="mean of bands ± standard error")
     span = float(dose[-1] - dose[0]) or 1.0
@@ -100,3 +103,11 @@ def _draw_pooled(axes, table, group, seen):
     axes.set(ylabel="FCC", title="all frames; grey: below %g standard errors" % CERTAIN, ylim=(min(0.0, 1.1 * float(believed.min(initial=0.0))), 1.15 * top))
     axes.axhline(0.0, color="0.6", linewidth=0.6)
     resolution_axis(axes, k)
+
+
+def apart(values, least):
+    """Values in their order, moved up as little as makes each at least ``least`` larger than the one below it."""
+    placed, last = list(values), -np.inf
+    for place in np.argsort(values):
+        placed[place] = last = max(values[place], last + least)
+    return placed

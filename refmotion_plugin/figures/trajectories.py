@@ -127,8 +127,9 @@ def _draw_mean(axes, position, track):
     for width, colour in ((5.0, "white"), (2.4, VERMILION)):
         axes.plot(drawn[:, 0], drawn[:, 1], color=colour, linewidth=width, solid_capstyle="round", zorder=6)
     axes.plot(*drawn[0], "o", color=VERMILION, markeredgecolor="white", markersize=6, zorder=7)
-    axes.annotate("mean", drawn[-1], xytext=(5, 5), textcoords="offset points", color=VERMILION, fontweight="bold", zorder=8,
-                  bbox=dict(facecolor="white", alpha=0.7, linewidth=0, pad=1))
+    right, up = drawn[-1] >= drawn[0]           # the label goes on where the track ends
+    axes.annotate("mean", drawn[-1], xytext=(5 if right else -5, 5 if up else -5), textcoords="offset points", color=VERMILION, fontweight="bold", zorder=8,
+                  ha="left" if right else "right", va="bottom" if up else "top", bbox=dict(facecolor="white", alpha=0.7, linewidth=0, pad=1))
 
 
 def _draw_scale_bar(axes, factor, track):

@@ -68,6 +68,18 @@ def test_the_resolution_that_is_seen_is_where_certainty_ends():
 
 # ---- weights ----------------------------------------------------------------------------------------------------------------------
 
+def test_labels_of_bands_keep_apart():
+    assert fcc.apart([0.5, 0.1, 0.12, 0.11], 0.05) == pytest.approx([0.5, 0.1, 0.2, 0.15]) and fcc.apart([], 0.1) == []
+
+
+@pytest.mark.parametrize("step, place", [(50.0, ("left", "bottom")), (-50.0, ("right", "top"))])
+def test_the_mean_is_named_beyond_its_end(step, place):
+    track = np.broadcast_to(np.array([0.0, step, 2 * step])[None, :, None], (4, 3, 2))
+    found = replace(tracks(4, 3), displacement_yx_angstrom=track)
+    label = next(text for axes in drawn(trajectories.trajectories_figure(found)) for text in axes.texts if text.get_text() == "mean")
+    assert (label.get_ha(), label.get_va()) == place
+
+
 def test_weights_end_where_asked_and_are_relative_to_an_even_share():
     shape, group = (1, 4, 50), np.ones((1, 4))
     even = DoseWeights(np.ones(shape), np.linspace(0, 1, 50), np.arange(4.0), 10 * group, group, group, 0 * group, "sum", "fit")
