@@ -1,10 +1,12 @@
 """The small average for the eye lies where the corrected micrograph does."""
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from refmotion_plugin.engine.movies.scratch import ScratchFrames
 from refmotion_plugin.engine.movies.stack import MovieStack
 from refmotion_plugin.engine.stages.thumbnail import thumbnail
 
@@ -30,6 +32,16 @@ def test_frames_that_were_left_out_before_the_stack_are_not_counted():
     frames[:, 100:104, 200:204] = 1.0
     image, _ = thumbnail(SimpleNamespace(global_shift_xy_px=shift_xy), stack_of(frames, first_frame=1))
     assert np.abs(np.argwhere(image > 0).mean(axis=0) * 2 - (101, 201)).max() < 1.5
+
+
+def test_frames_on_the_disk_for_temporary_files_give_the_same(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 9, (3, 64, 96)).astype(np.uint8)
+    kept = ScratchFrames(frames.shape, frames.dtype, str(tmp_path))
+    for f, frame in enumerate(frames):
+        kept.write(f, frame)
+    movie, stack = SimpleNamespace(global_shift_xy_px=np.zeros((3, 2))), stack_of(frames)
+    (image, _), (expected, _) = thumbnail(movie, replace(stack, frames=kept)), thumbnail(movie, stack)
+    assert (image == expected).all() and image.any()
 
 
 def test_the_gain_is_applied():

@@ -1,8 +1,8 @@
 """A small average of a movie for the eye: the grey background of its trajectories where upstream left no micrograph."""
 import numpy as np
-import torch
 
 from ..movies.stack import MovieStack
+from ..movies.streamed import StreamedFrames
 
 LONGEST_SIDE_PX = 512
 MOST_FRAMES = 16             # of a long movie so many are enough for the eye
@@ -13,9 +13,9 @@ def thumbnail(movie, stack: MovieStack):
     """Average of up to 16 frames, moved along the rigid motion by whole pixels of the small image and scaled to grey levels.
 
     Parameters: ``movie`` MovieMetadata, ``stack`` its decoded frames. Returns (image (h, w) uint8, its pixel size in A), or None for
-    a movie that is not held in memory: decoding it once more would cost too much.
+    a movie that is held neither in memory nor on the disk for temporary files: decoding it once more would cost too much.
     """
-    if not isinstance(stack.frames, torch.Tensor):
+    if isinstance(stack.frames, StreamedFrames):
         return None
     factor = max(1, -(-max(stack.shape_yx) // LONGEST_SIDE_PX))
     height, width = (n // factor for n in stack.shape_yx)
