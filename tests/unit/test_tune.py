@@ -1,8 +1,8 @@
 """The search for hyperparameters on a tiny simulated project: its geometry, its judge, its choices, from end to end."""
+import errno
 import json
 import math
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +17,7 @@ from refmotion_plugin.engine.motion.common import acceleration_sd
 from refmotion_plugin.engine.motion.prior import build_prior
 from refmotion_plugin.engine.search import compare
 from refmotion_plugin.engine.search.climb import log_prior
-from refmotion_plugin.engine.stages import probable, refine, tune, validate
+from refmotion_plugin.engine.stages import probable, refine, spill, tune, validate
 
 FIXED = replace(DEFAULT_HYPERPARAMETERS, movie_spread=0.0)
 
@@ -190,13 +190,34 @@ def test_movies_on_disk_give_the_same_numbers_as_in_memory(tuning_set, tmp_path)
         spilled = validate.TuningSet(bytes_in_memory, folder=tmp_path)
         for movie in tuning_set:
             spilled.add(movie)
-        assert len(list(tmp_path.rglob("*.pt"))) == on_disk
+        assert spilled.spill.nbytes and sum(isinstance(item, tuple) for item in spilled.items) == on_disk
+        assert not list(tmp_path.iterdir())                     # the file has no name: nothing is left behind by a kill
         sets = [DEFAULT_HYPERPARAMETERS, FIXED]
         for ours, theirs in zip(spilled.evaluate(sets), tuning_set.evaluate(sets)):
             np.testing.assert_array_equal(ours, theirs)
         assert spilled.n_particles == 24 and len(spilled) == 2 and spilled.movie_of.tolist() == [0] * 12 + [1] * 12
         spilled.close()
-        assert not list(tmp_path.iterdir())
+
+
+def test_a_spilled_file_that_became_shorter_is_a_sentence(tmp_path):
+    kept = spill.Spill(tmp_path)
+    places = [kept.put(torch.full((2, 3), float(value))) for value in (1, 2)]
+    kept._file.truncate(kept.nbytes - 1)
+    assert (kept.get(places[0]) == 1).all()
+    with pytest.raises(InputError, match="is not there any more"):
+        kept.get(places[1])
+
+
+@pytest.mark.parametrize("fault", ["full", "gone"])
+def test_a_disk_that_has_no_room_for_them_is_a_sentence(tuning_set, tmp_path, monkeypatch, fault):
+    def full(descriptor, data, offset):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    spilled = validate.TuningSet(0, folder=tmp_path / "gone" if fault == "gone" else tmp_path)
+    monkeypatch.setattr(spill.os, "pwrite", full)
+    with pytest.raises(InputError, match="cannot wait in the folder for temporary files .*(No space left|No such file).* set TMPDIR"):
+        spilled.add(next(iter(tuning_set)))
+    spilled.close()
 
 
 def test_an_empty_set_has_no_scores():
@@ -502,8 +523,8 @@ def test_a_gain_is_one_beyond_two_standard_errors():
 
 def test_what_was_spilled_is_removed_even_when_the_search_stops(tiny, calibrated, monkeypatch):
     closed, close = [], validate.TuningSet.close
-    monkeypatch.setattr(validate.TuningSet, "close", lambda self: (closed.append(self.folder.name), close(self)))
+    monkeypatch.setattr(validate.TuningSet, "close", lambda self: (closed.append(self.spill._file), close(self)))
     monkeypatch.setattr(tune, "refine_families", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         tune.tune(tiny.movies, tiny.of, with_search(calibrated, cache_gib=0.0))
-    assert len(closed) == 1 and not Path(closed[0]).exists()
+    assert len(closed) == 1 and closed[0].closed

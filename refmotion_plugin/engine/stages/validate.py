@@ -1,9 +1,7 @@
 """Cross-validation between the half-maps: trajectories from low frequencies and the own half, judged at high frequencies by the
 opposite half. What a movie needs for that is kept in memory, or on disk beyond a limit; a trial then costs only the fit.
 """
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Optional
 
 import numpy as np
@@ -21,6 +19,7 @@ from ..motion.prior import build_prior
 from .align import band_indicator, estimate_deviation, movie_noise, movie_unit, scaled_prediction, view_movie
 from .memory import within_memory
 from .prepared import Prepared
+from .spill import Spill
 
 ACTIVITY_PERCENTILE = 75
 RIGID_SIGMA = 1e-7            # strengths so small that nothing moves
@@ -121,34 +120,30 @@ def movie_scales(movie: TuningMovie, hyper):
 
 
 class TuningSet:
-    """The subset's movies, in memory up to ``cache_bytes``, the rest in a temporary folder."""
+    """The subset's movies, in memory up to ``cache_bytes``, the rest on the disk for temporary files."""
 
     def __init__(self, cache_bytes, folder=None):
-        self.cache_bytes, self.used, self.items = cache_bytes, 0, []
-        self.folder = tempfile.TemporaryDirectory(prefix="refmotion_tuning_", dir=folder)
+        self.cache_bytes, self.used, self.items, self.spill = cache_bytes, 0, [], Spill(folder)
 
     def add(self, movie: TuningMovie):
-        """Keep one movie's maps."""
+        """Keep one movie's maps. Raises InputError when there is no room for them on the disk either."""
         size = sum(m.coefficients.numel() * 4 for m in (movie.low, movie.high))
         if self.used + size <= self.cache_bytes:
             self.used += size
             self.items.append(movie)
             return
-        path = Path(self.folder.name) / ("%d.pt" % len(self.items))
-        torch.save({"low": movie.low.coefficients.cpu(), "high": movie.high.coefficients.cpu()}, path)
+        places = [self.spill.put(maps.coefficients) for maps in (movie.low, movie.high)]
         empty = torch.empty(0)
-        self.items.append((path, replace(movie, low=replace(movie.low, coefficients=empty), high=replace(movie.high, coefficients=empty))))
+        self.items.append((places, replace(movie, low=replace(movie.low, coefficients=empty), high=replace(movie.high, coefficients=empty))))
 
     def __iter__(self):
         for item in self.items:
             if isinstance(item, TuningMovie):
                 yield item
                 continue
-            path, movie = item
-            arrays = torch.load(path, weights_only=True)
-            device = movie.position_yx_angstrom.device
-            yield replace(movie, low=replace(movie.low, coefficients=arrays["low"].to(device)),
-                          high=replace(movie.high, coefficients=arrays["high"].to(device)))
+            places, movie = item
+            low, high = [self.spill.get(place).to(movie.position_yx_angstrom.device) for place in places]
+            yield replace(movie, low=replace(movie.low, coefficients=low), high=replace(movie.high, coefficients=high))
 
     def __len__(self):
         return len(self.items)
@@ -176,4 +171,4 @@ class TuningSet:
 
     def close(self):
         """Remove what was spilled to disk."""
-        self.folder.cleanup()
+        self.spill.close()
