@@ -1,19 +1,26 @@
 """The logic of a job on stand-in stages: order, resume, faults, locks, outputs."""
+import errno
 import json
 import re
+from dataclasses import replace
+from types import SimpleNamespace
 
 import mrcfile
 import numpy as np
 import pytest
 
 from refmotion_plugin.contract.errors import InputError, MovieError
-from refmotion_plugin.contract.layout import JobLayout
+from refmotion_plugin.contract.layout import JobLayout, atomic_path
 from refmotion_plugin.contract.results import JobResults
 from refmotion_plugin.contract.star import read_particles, read_table, read_tracks_star, write_tables
+from refmotion_plugin.engine.run import distribute, tasks
+from refmotion_plugin.engine.run.executor import run_here
+from refmotion_plugin.engine.run.inputs import read_inputs
 from refmotion_plugin.engine.run.job import run_job
 from refmotion_plugin.engine.run.plan import open_keys, plan
 from refmotion_plugin.engine.run.lock import job_lock
 from refmotion_plugin.engine.run.status import Progress
+from refmotion_plugin.engine.run.tasks import MovieTask
 
 from tests.unit.job_stand_ins import BOX, PIXEL, FakeStages, write_particles_file, write_project
 
@@ -132,6 +139,52 @@ def test_an_input_error_inside_a_stage_ends_the_job(tmp_path, spec):
         go(tmp_path, spec, broken={1: InputError("no space left on disk")})
     events = [json.loads(line) for line in open(JobLayout(tmp_path / "OUT").status)]
     assert events[-1]["event"] == "stopped" and "no space left" in events[-1]["reason"]
+
+
+def full_disk_until(given_up, monkeypatch, name):
+    """Writing fails for want of space until the decoded frames in temporary files are given up."""
+    real = getattr(tasks, name)
+
+    def write(path, *values, **notes):
+        if len(given_up) < 1:
+            with atomic_path(path):
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, *values, **notes)
+
+    monkeypatch.setattr(tasks, name, write)
+
+
+@pytest.mark.parametrize("name", ["save_trajectories", "_write_mrcs"])
+def test_a_disk_that_its_own_temporary_files_filled_stops_no_job(tmp_path, spec, monkeypatch, caplog, name):
+    fake, given_up = FakeStages(), []
+    full_disk_until(given_up, monkeypatch, name)
+    outcome = run_job(tmp_path / "OUT", spec, recipes=replace(fake.recipes(), forget_stacks=lambda: given_up.append(1)))
+    assert outcome == ({}, 6, 0) and fake.count("align") + fake.count("polish") == 7        # one was done once more
+    assert caplog.text.count("; once more without the decoded frames in temporary files") == 1
+
+
+def test_a_disk_that_is_full_nevertheless_ends_the_job(tmp_path, spec, monkeypatch):
+    fake, given_up = FakeStages(), []
+    full_disk_until([], monkeypatch, "save_trajectories")
+    with pytest.raises(InputError, match="no space left on disk while writing"):
+        run_job(tmp_path / "OUT", spec, recipes=replace(fake.recipes(), forget_stacks=lambda: given_up.append(1)))
+    assert fake.count("align") == 2 and len(given_up) == 2         # once for room, once at the end
+
+
+def test_where_workers_decode_the_job_itself_keeps_no_frames(tmp_path, spec, monkeypatch):
+    fake, order = FakeStages(), []
+
+    def on_workers(tasks, crew, make):
+        order.append("workers")
+        return run_here(tasks, distribute._workplace(job), ahead=False)
+
+    monkeypatch.setattr(distribute, "run_on_workers", on_workers)
+    recipes = replace(fake.recipes(), forget_stacks=lambda: order.append("given up"))
+    job = SimpleNamespace(inputs=read_inputs(spec, recipes.outside_movie), recipes=recipes, prepared=recipes.prepare(spec, [], "cpu", 1).with_amplitudes([1.0]),
+                          layout=JobLayout(tmp_path / "OUT"), spec=spec, weights=None, devices=["cpu"], run="r", status=SimpleNamespace(
+                              event=lambda *values, **more: None, advance=lambda: None), failed={}, crew=SimpleNamespace(workers=SimpleNamespace(local=("cpu",))))
+    distribute.run_tasks(job, [MovieTask(m, job.inputs.particles[m.key], "mark") for m in job.inputs.movies])
+    assert order == ["given up", "workers"] and fake.count("align") == 3 and not job.failed
 
 
 def test_an_unreadable_movie_file_is_a_failed_movie(tmp_path, spec):

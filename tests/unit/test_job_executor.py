@@ -18,7 +18,7 @@ from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.spec import ComputeSpec
 from refmotion_plugin.engine.run.devices import choose_devices, describe, set_threads, slicing_in_worker
-from refmotion_plugin.engine.run.executor import run_here, run_on_workers
+from refmotion_plugin.engine.run.executor import _result, run_here, run_on_workers
 from refmotion_plugin.engine.run.inputs import read_inputs
 from refmotion_plugin.engine.run.tasks import MovieTask, Workplace
 from refmotion_plugin.engine.run.watch import Watch
@@ -225,6 +225,16 @@ def test_workers_that_dask_gave_up_are_started_anew(tmp_path, caplog):
         assert len(cluster.workers) == 2 and not set(keepers) & set(cluster.workers.values())
     assert [r.stages["align"] for r in results] == ["done", "done"]
     assert "2 of 2 worker processes ended and did not come back" in caplog.text
+
+
+@pytest.mark.parametrize("error, advice", [
+    (ImportError("scipy/_ufuncs.so: failed to map segment from shared object"), "memory has run out there, try fewer with --workers"),
+    (RuntimeError("can't start new thread"), "memory has run out there"), (MemoryError(), "memory has run out there"),
+    (PermissionError(13, "Permission denied", "half1.mrc"), r"PermissionError: .*half1.mrc.*: see that it can read the files of the job"),
+    (ModuleNotFoundError("No module named 'torch'"), "workers need the same refmotion_plugin")], ids=str)
+def test_what_keeps_a_worker_from_beginning_is_named_with_what_to_do(error, advice):
+    with pytest.raises(InputError, match="a worker cannot do its work .*" + advice):
+        _result(None, SimpleNamespace(exception=lambda: error), {})
 
 
 def test_a_run_whose_own_workers_cannot_be_started_anew_stops_after_a_while():

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5            # how often new workers are looked for
 MOST_DEATHS = 2             # of workers under one task
+NO_MEMORY = ("allocate memory", "out of memory", "failed to map segment", "can't start new thread")      # in the words of the system and its libraries
 
 
 def run_here(tasks, place, ahead=True, work=run_task):
@@ -140,10 +141,17 @@ def _result(task, future, deaths):
     if isinstance(error, KilledWorker):
         return TaskResult(task.movie.key, 0.0, {task.first_stage: "its worker process ended %d times (the last on %s): memory may have run out"
                                                 % (deaths[task.movie.key], error.last_worker.address)})
+    raise InputError("a worker cannot do its work (%s: %s): %s" % (type(error).__name__, str(error).split("\n")[0], _advice(error))) from error
+
+
+def _advice(error):
+    """What to do about an error that keeps a worker from beginning."""
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
+        return "memory has run out there, try fewer with --workers, or give the same command again"
     if isinstance(error, OSError):
-        raise error
-    raise InputError("a worker cannot do its work (%s: %s): workers need the same refmotion_plugin as the job"
-                     % (type(error).__name__, str(error).split("\n")[0])) from error
+        return "see that it can read the files of the job, then give the same command again"
+    return "workers need the same refmotion_plugin as the job"
 
 
 # ---- in the worker process ----------------------------------------------------------------------------------------------------

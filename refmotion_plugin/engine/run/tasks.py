@@ -1,4 +1,5 @@
 """One movie, one or two stages: the unit of work of a job. Arrays go to files, what is returned is small."""
+import errno
 import logging
 import os
 import time
@@ -78,10 +79,10 @@ def run_task(task, place, load_stack):
         stack = load_stack()
         trajectories = None
         if task.align_mark is not None:
-            trajectories = _align(task, place, stack)
+            trajectories = _with_room(lambda: _align(task, place, stack), place)
             stages["align"] = "done"
         if task.polish_mark is not None:
-            _polish(task, place, stack, trajectories)
+            _with_room(lambda: _polish(task, place, stack, trajectories), place)
             stages["polish"] = "done"
     except InputError:
         raise
@@ -92,6 +93,19 @@ def run_task(task, place, load_stack):
         stages[_stage_now(task, stages)] = ("unexpected %s: %s (the full text is in %s)"
                                             % (type(error).__name__, str(error).split("\n")[0], place.layout.log.name))
     return TaskResult(task.movie.key, time.monotonic() - start, stages)
+
+
+def _with_room(work, place):
+    """``work()``; where the disk is full, once more without the decoded frames that wait in temporary files, which may be on the same disk."""
+    try:
+        return work()
+    except InputError as error:
+        full = isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full or place.recipes.forget_stacks is None:
+            raise
+        log.warning("%s; once more without the decoded frames in temporary files", str(error).partition(":")[0])
+    place.recipes.forget_stacks()       # after the handler: the error's traceback holds frames
+    return work()
 
 
 def _stage_now(task, stages):
