@@ -2,6 +2,7 @@
 import errno
 import json
 import re
+import tempfile
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -169,6 +170,25 @@ def test_a_disk_that_is_full_nevertheless_ends_the_job(tmp_path, spec, monkeypat
     with pytest.raises(InputError, match="no space left on disk while writing"):
         run_job(tmp_path / "OUT", spec, recipes=replace(fake.recipes(), forget_stacks=lambda: given_up.append(1)))
     assert fake.count("align") == 2 and len(given_up) == 2         # once for room, once at the end
+
+
+def test_a_folder_for_temporary_files_that_is_not_there_is_told(tmp_path, spec, monkeypatch, caplog):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
+    assert go(tmp_path, spec)[1] == ({}, 6, 0)
+    assert "TMPDIR names %s, where nothing can be written: temporary files go to " % (tmp_path / "gone") in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    go(tmp_path, spec)
+    assert "TMPDIR" not in caplog.text
+
+
+def test_without_any_folder_for_temporary_files_a_sentence_says_so(tmp_path, spec, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "gone")])
+    with pytest.raises(InputError, match="no folder for temporary files can be written .*set TMPDIR"):
+        go(tmp_path, spec)
 
 
 def test_where_workers_decode_the_job_itself_keeps_no_frames(tmp_path, spec, monkeypatch):

@@ -4,6 +4,8 @@ map -> reduce -> map. The same command again does only what is missing or was ma
 """
 import contextlib
 import logging
+import os
+import tempfile
 from collections import namedtuple
 
 import refmotion_plugin
@@ -69,6 +71,7 @@ def run_job(folder, spec, stage="all", recipes=None, listener=None):
 
 
 def _start(spec, layout, recipes, status, run):
+    _see_where_temporary_files_go()
     devices, threads = choose_devices(spec.compute.device), set_threads(spec.compute.threads)
     if spec.compute.slicing_device and len(choose_devices(spec.compute.slicing_device)) > 1:
         raise InputError("slicing device %r names several devices: one was expected, such as cuda:1 or cpu" % spec.compute.slicing_device)
@@ -82,6 +85,17 @@ def _start(spec, layout, recipes, status, run):
         log.error("movie %s failed: %s", micrograph, reason)
     return Job(spec, layout, recipes, status, inputs, devices, threads, workers and Crew(workers), run,
                getattr(refmotion_plugin, "__version__", "0"))
+
+
+def _see_where_temporary_files_go():
+    """Decoded frames may wait there: another folder than the one that was named is worth a word, none at all ends the job."""
+    wanted = os.environ.get("TMPDIR")
+    try:
+        folder = tempfile.gettempdir()
+    except OSError as error:
+        raise InputError("no folder for temporary files can be written (%s): set TMPDIR to one that can" % error.strerror) from None
+    if wanted and os.path.realpath(wanted) != os.path.realpath(folder):
+        log.warning("TMPDIR names %s, where nothing can be written: temporary files go to %s", wanted, folder)
 
 
 def _run_stages(job, wanted, in_one_decode):
