@@ -168,8 +168,8 @@ ERRORS = [torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.0
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_the_batch_is_halved_until_it_fits_and_results_are_the_same(tiny, calibrated, aligned, forgetful, monkeypatch, caplog, error):
-    full = Full(torch.fft.rfft2, 3, error)
-    monkeypatch.setattr(torch.fft, "rfft2", full)
+    full = Full(torch.fft.rfft, 3, error)
+    monkeypatch.setattr(torch.fft, "rfft", full)
     with caplog.at_level(logging.WARNING):
         results = [align.align_movie(m, tiny.of(m), calibrated) for m in tiny.movies]
     for result, expected in zip(results, aligned):
@@ -192,14 +192,14 @@ def test_polishing_is_halved_too(tiny, aligned, forgetful, monkeypatch):
 
 
 def test_a_movie_that_does_not_fit_at_all_is_a_failed_movie(tiny, calibrated, forgetful, monkeypatch):
-    monkeypatch.setattr(torch.fft, "rfft2", Full(torch.fft.rfft2, 0, ERRORS[0]))
+    monkeypatch.setattr(torch.fft, "rfft", Full(torch.fft.rfft, 0, ERRORS[0]))
     with pytest.raises(MovieError, match="does not fit into the memory of cpu, not even one particle at a time .CUDA out of memory"):
         align.align_movie(tiny.movies[0], tiny.of(tiny.movies[0]), calibrated)
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(tiny, calibrated, forgetful, monkeypatch):
-    full = Full(torch.fft.rfft2, 0, RuntimeError("cuFFT error: CUFFT_INTERNAL_ERROR"))
-    monkeypatch.setattr(torch.fft, "rfft2", full)
+    full = Full(torch.fft.rfft, 0, RuntimeError("cuFFT error: CUFFT_INTERNAL_ERROR"))
+    monkeypatch.setattr(torch.fft, "rfft", full)
     with pytest.raises(RuntimeError, match="CUFFT"):
         align.align_movie(tiny.movies[0], tiny.of(tiny.movies[0]), calibrated)
     assert full.refused == 1 and not memory._halvings
