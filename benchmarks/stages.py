@@ -33,7 +33,7 @@ PARTS = (      # row, module below refmotion_plugin.engine, name in it
     ("align, rest", "stages.align", "align_movie"),
     ("weights fit", "stages.weigh", "fit_weights"), ("polish, rest", "stages.polish", "polish_movie"),
     ("weighted sum", "stages.polish", "combine_frames"), ("images", "stages.polish", "to_images"),
-    ("images", "stages.polish", "normalise_background"), ("write images", "run.tasks", "_write_mrcs"),
+    ("images", "stages.polish", "normalise_background"), ("write images", "run.tasks", "write_mrc"),
     ("particle STAR files", "run.outputs", "write_particle_stars"), ("tracks STAR files", "run.outputs", "write_tracks"),
     ("report", "report", "write_report"))
 

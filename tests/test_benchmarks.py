@@ -286,3 +286,9 @@ def test_bounds_of_averages_can_be_missed():
     rows[0][3], rows[1][4] = "0.99850", "0.9890"
     signal[0][3] = 0.60
     assert len(averages.missed(rows, signal)) == 3
+
+
+@pytest.mark.parametrize("found, best, ratio", [(0.306, 0.304, 0.306 / 0.304), (1e-6, 3e-8, 1.0), (0.002, 1e-8, 2.0)])
+def test_no_error_against_none_is_no_excess(found, best, ratio):
+    from searching.grid import excess
+    assert excess(found, best) == pytest.approx(ratio)

@@ -20,6 +20,7 @@ STEPS = (0.7, 1.4)
 WALKED = ("velocity_sigma", "acceleration_sigma", "correlation_distance_angstrom", "early_factor", "early_dose_e_per_A2", "jitter_angstrom",
           "global_angstrom", "common_sigma")
 BOUND = 1.03
+NO_ERROR_ANGSTROM = 0.001       # smaller errors are none: where nothing moves, a quotient of two of them says nothing
 
 
 def run(out: Path, scored_movies: int, say) -> tuple[str, dict]:
@@ -27,12 +28,17 @@ def run(out: Path, scored_movies: int, say) -> tuple[str, dict]:
     rows, data = [], {}
     for name in CASES:
         case = data[name] = one_case(data_set(out, name), scored_movies)
-        ratio = case["found"][0] / case["best"][0]
+        ratio = excess(case["found"][0], case["best"][0])
         rows.append([name, *case["default"], *case["found"], *case["best"], case["points"], ratio, "yes" if ratio <= BOUND else "NO"])
         say(f"{name}: found {case['found'][0]:.3f}, best {case['best'][0]:.3f}")
     header = ["data", "default: all, Å", "first five", "found: all", "first five", "best of the grid: all", "first five", "points", "found / best, all",
               f"≤ {BOUND}"]
     return markdown_table(header, rows), data
+
+
+def excess(found: float, best: float) -> float:
+    """Found error over the best one, both at least the smallest that counts."""
+    return max(found, NO_ERROR_ANGSTROM) / max(best, NO_ERROR_ANGSTROM)
 
 
 def one_case(folder: Path, scored_movies: int) -> dict:

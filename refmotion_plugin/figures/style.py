@@ -19,7 +19,7 @@ STYLE = {"font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9.5, "a
          "axes.edgecolor": DARK, "axes.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False, "axes.xmargin": 0.02,
          "figure.titlesize": 11, "figure.titleweight": "bold", "legend.fontsize": 8, "legend.frameon": False, "lines.linewidth": 1.3,
          "errorbar.capsize": 2, "image.cmap": AMOUNT, "image.interpolation": "nearest", "svg.fonttype": "none", "pdf.fonttype": 42,
-         "axes.titley": 1.0}        # titles stay where they are: looking for ticks on top of every panel costs an eighth of a figure
+         "axes.titley": 1.0}        # titles stay where they are: to look for ticks on top of every panel takes time, and there are none
 _RESOLUTIONS = (100, 50, 30, 20, 15, 12, 10, 8, 7, 6, 5, 4, 3.5, 3, 2.7, 2.5, 2.2, 2, 1.8, 1.6, 1.5, 1.4, 1.3, 1.2, 1.1, 1, 0.9, 0.8, 0.7, 0.6, 0.5)
 
 

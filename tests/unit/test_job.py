@@ -155,7 +155,7 @@ def full_disk_until(given_up, monkeypatch, name):
     monkeypatch.setattr(tasks, name, write)
 
 
-@pytest.mark.parametrize("name", ["save_trajectories", "_write_mrcs"])
+@pytest.mark.parametrize("name", ["save_trajectories", "write_mrc"])
 def test_a_disk_that_its_own_temporary_files_filled_stops_no_job(tmp_path, spec, monkeypatch, caplog, name):
     fake, given_up = FakeStages(), []
     full_disk_until(given_up, monkeypatch, name)

@@ -142,12 +142,12 @@ def total_power(spectra):
 
 
 def as_real(spectra):
-    """The same memory as real numbers, (n, 2 * all others): products with real numbers take half the time of complex ones."""
+    """The same memory as real numbers, (n, 2 * all others): products with real numbers are cheaper than complex ones."""
     return torch.view_as_real(spectra).flatten(1)
 
 
 def sum_pairs(values):
-    """Sums of neighbours, (..., 2 n) -> (..., n): real and imaginary parts of :func:`as_real` joined, by one addition (a sum over an axis of two takes ten times as long)."""
+    """Sums of neighbours, (..., 2 n) -> (..., n): real and imaginary parts of :func:`as_real` joined, by one addition: a sum over an axis of two is slow."""
     pairs = values.unflatten(-1, (-1, 2))
     return pairs[..., 0] + pairs[..., 1]
 

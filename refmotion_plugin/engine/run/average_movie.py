@@ -5,12 +5,11 @@ import time
 from dataclasses import dataclass
 from typing import Optional
 
-import mrcfile
 import numpy as np
 
 from refmotion_plugin.contract.averages import AverageLayout, write_movie_metadata
 from refmotion_plugin.contract.errors import InputError, MovieError
-from refmotion_plugin.contract.layout import atomic_path, mark_done
+from refmotion_plugin.contract.layout import mark_done
 from refmotion_plugin.contract.records import DoseWeights
 
 from ..movies.patience import patiently
@@ -22,7 +21,8 @@ from ..stages.patches import plan_frames
 from .average_tasks import AVERAGE_STAGE
 from .devices import choose_devices, keep_freed_memory, set_threads
 from .lock import check_run
-from .tasks import MRC_LABEL, TaskResult
+from .mrc_files import write_mrc
+from .tasks import TaskResult
 
 log = logging.getLogger(__name__)
 
@@ -82,16 +82,8 @@ def _average(task, place, stack):
     check_run(place.layout, place.run)
     kind_of_number = np.float16 if place.spec.output.float16 else np.float32
     for kind, image in averaged.images.items():
-        _write_mrc(place.layout.micrograph(task.name, kind), image.astype(kind_of_number, copy=False), averaged.pixel_angstrom)
+        write_mrc(place.layout.micrograph(task.name, kind), image.astype(kind_of_number, copy=False), averaged.pixel_angstrom)
     write_movie_metadata(place.layout.metadata(task.name), task.source, str(place.layout.micrograph(task.name, "weighted")),
                          averaged.binning)
     mark_done(place.layout.done(task.movie.key, AVERAGE_STAGE), task.mark, kinds=list(averaged.images), binning=averaged.binning,
               pixel_angstrom=averaged.pixel_angstrom, size_yx=list(averaged.images["weighted"].shape))
-
-
-def _write_mrc(path, image, pixel_angstrom):
-    with atomic_path(path) as temporary:
-        with mrcfile.new(str(temporary), overwrite=True) as file:
-            file.set_data(image)
-            file.header.label[0] = MRC_LABEL
-            file.voxel_size = (pixel_angstrom, pixel_angstrom, 1.0)

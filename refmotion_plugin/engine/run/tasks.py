@@ -6,20 +6,18 @@ import time
 from dataclasses import dataclass, field, fields, replace
 from typing import Dict, Optional
 
-import mrcfile
 import numpy as np
 
 from refmotion_plugin.contract.errors import InputError, MovieError
-from refmotion_plugin.contract.layout import JobLayout, atomic_path, located, mark_done
+from refmotion_plugin.contract.layout import JobLayout, located, mark_done
 from refmotion_plugin.contract.motion_summary import movie_motion
 from refmotion_plugin.contract.records import DoseWeights, MovieMetadata, ParticleTable, Trajectories
 from refmotion_plugin.contract.store import load_trajectories, save_fcc, save_judged, save_thumbnail, save_trajectories
 
 from .lock import check_run
+from .mrc_files import write_mrc
 
 log = logging.getLogger(__name__)
-
-MRC_LABEL = "Written by refmotion"      # mrcfile's own holds the time: the same data shall be the same file
 
 
 @dataclass(frozen=True)
@@ -180,20 +178,11 @@ def _write_stack(place, key, reference, rows, polished, before):
     kept = [i for i in range(len(images)) if i not in rejected]
     if kept:
         data = images[kept].astype(np.float16 if place.float16 else np.float32, copy=False)
-        _write_mrcs(place.layout.polished(key, reference, place.n_references), data, polished.pixel_angstrom)
+        write_mrc(place.layout.polished(key, reference, place.n_references), data, polished.pixel_angstrom)
         if before is not None:
             data = np.asarray(before.images)[kept].astype(np.float16)
-            _write_mrcs(place.layout.along_input(key, reference, place.n_references), data, before.pixel_angstrom)
+            write_mrc(place.layout.along_input(key, reference, place.n_references), data, before.pixel_angstrom)
     if not kept or before is None:
         place.layout.along_input(key, reference, place.n_references).unlink(missing_ok=True)        # of other images
     return {"reference": reference, "rows": [int(rows[i]) for i in kept], "pixel_angstrom": float(polished.pixel_angstrom),
             "box_px": int(images.shape[-1]), "rejected": [[int(rows[i]), rejected[i]] for i in sorted(rejected)]}
-
-
-def _write_mrcs(path, images, pixel_angstrom):
-    with atomic_path(path) as temporary:
-        with mrcfile.new(str(temporary), overwrite=True) as file:
-            file.set_data(images)
-            file.set_image_stack()
-            file.header.label[0] = MRC_LABEL
-            file.voxel_size = (pixel_angstrom, pixel_angstrom, 1.0)

@@ -159,20 +159,20 @@ def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared, passes=N
     position = torch.from_numpy(view.particles.position_yx_angstrom).to(prepared.device)
     dose = torch.from_numpy(view.dose_e_per_A2).to(prepared.device)
     initial = torch.from_numpy(view.initial_yx_angstrom).to(prepared.device)
-    blur = motion_inside_frames(initial).mean(0)
+    of_input = motion_inside_frames(initial).mean(0)
     window = Window.covering(prepared.spec.alignment.search_radius_angstrom, band)
-    maps = correlation_maps(view.spectra, replace(model, shared_blur_yx_angstrom=blur), window, view.residual_yx_angstrom)
+    maps = correlation_maps(view.spectra, replace(model, shared_blur_yx_angstrom=of_input), window, view.residual_yx_angstrom)
     where = position, dose, initial.mean(0)
     fit = fit_out_of_false_peaks(maps, build_prior([prepared.hyperparameters], *where))
     if passes == 1:
         return fit, model
     own = adapt_strength(prepared.hyperparameters, fit, maps, *where)
-    prior, blur = build_prior([own], *where), blur.expand_as(initial).clone()
+    prior, used = build_prior([own], *where), of_input.expand_as(initial).clone()
     for _ in range(passes - 1):
         shown = motion_inside_frames(initial + fit.deviation[0])
-        frames = torch.nonzero(blur_change(shown, blur) * band > BLUR_TURN).flatten().tolist()
+        frames = torch.nonzero(blur_change(shown, used) * band > BLUR_TURN).flatten().tolist()
         maps = renew_frames(maps, view.spectra, replace(model, blur_yx_angstrom=shown), window, frames)
-        blur[:, frames] = shown[:, frames]
+        used[:, frames] = shown[:, frames]
         fit = fit_out_of_false_peaks(maps, prior)
     return replace(fit, strength=own.velocity_sigma / prepared.hyperparameters.velocity_sigma), model
 
