@@ -52,7 +52,7 @@ def broken_maps(folder, volume):
     long_text.write_text("this is no map " * 500)
     nan = volume.copy()
     nan[3, 4, 5] = np.nan
-    return [(folder / "absent.mrc", "does not exist"), (text, "MRC"), (long_text, "MRC"),
+    return [(folder / "absent.mrc", "does not exist"), (folder, "is a folder"), (text, "MRC"), (long_text, "MRC"),
             (write(folder / "nan.mrc", nan), "1 voxels that are not numbers"), (write(folder / "zero.mrc", 0 * volume), "zero everywhere"),
             (write(folder / "flat.mrc", volume[:20]), "20 x 32 x 32.*cube"), (write(folder / "image.mrc", volume[0]), "cube"),
             (write(folder / "tiny.mrc", volume[:8, :8, :8]), "8 voxels"), (write(folder / "unit.mrc", volume, None), "no voxel size"),

@@ -24,7 +24,7 @@ def read_map(path, what="map"):
     not a cube, with other axis orders, without a voxel size or with different ones per axis, not finite, or all zero.
     """
     if not Path(path).is_file():
-        raise InputError("map %s does not exist: give the MRC file of a map" % path)
+        raise InputError("map %s %s: give the MRC file of a map" % (path, "is a folder" if Path(path).is_dir() else "does not exist"))
     _check_plausible(path)
     try:
         with warnings.catch_warnings():
