@@ -3,6 +3,7 @@
 
     python benchmarks/gpu.py OUT                    # K2, K3 and super-resolution on cuda:0
     python benchmarks/gpu.py OUT --device cpu --small   # a run through everything without a GPU
+    python benchmarks/gpu.py OUT --profile --cameras K3 --particles 300     # kernels, launches and waits of one movie
 
 Movies are made from small simulated ones (see comparison/mosaic.py). Printed per case: movies per hour of the whole command once it is
 under way, its share of the rate of decoding alone, seconds of the stages by the device's own events, the floor that the device's memory
@@ -44,7 +45,14 @@ def main(argv: list[str] | None = None) -> int:
         mosaic = make_mosaic(options.out / camera, camera, options.movies, PER_TILE[camera])
         for particles in options.particles:
             print(f"… {camera}, {particles} particles", flush=True)
+            if options.profile:
+                text = Case(mosaic, particles, device, options.threads, rates).profile()
+                (options.out / f"profile-{camera}-{particles}.txt").write_text(text)
+                print(text, flush=True)
+                continue
             data["cases"][f"{camera} {particles}"] = Case(mosaic, particles, device, options.threads, rates).measure(options.out / camera)
+    if options.profile:
+        return 0
     file = options.name or "gpu-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     path = write_results(options.results, file, f"Speed on {name}", _sections(data, options.movies), data)
     print(path.read_text(), flush=True)
@@ -74,6 +82,7 @@ def _options(argv):
     parser.add_argument("--particles", type=int, nargs="+", help="particles per movie (default 100 300 500)")
     parser.add_argument("--movies", type=int, help="movies of the whole command (default 8)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads (default: all)")
+    parser.add_argument("--profile", action="store_true", help="print what the device does for one movie of each case, and nothing else")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the result files (default benchmarks/results)")
     parser.add_argument("--name", help="name of the result files (default gpu-DEVICE)")
     given = parser.parse_args(argv)

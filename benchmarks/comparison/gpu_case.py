@@ -25,6 +25,7 @@ from refmotion_plugin.engine.stages.calibrate import calibrate
 from refmotion_plugin.engine.stages.polish import output_boxes, polish_movie
 from refmotion_plugin.engine.stages.prepared import prepare
 
+from .gpu_profile import profile_work
 from .mosaic import Mosaic
 
 ENGINE = Path(__file__).resolve().parents[2] / "refmotion_plugin" / "start_engine.py"
@@ -89,19 +90,31 @@ class Case:
 
     def measure(self, folder: Path) -> dict:
         """All numbers of the case."""
-        set_threads(self.threads)
-        spec = self._spec()
-        movies = [star.read_movie_metadata(m.metadata_star, m.name) for m in star.read_corrected_micrographs(spec.inputs.movies)[0]]
-        table = star.read_particles(spec.references[0].particles, 0, movies[0].original_pixel_angstrom * movies[0].binning)
-        of = lambda movie: table.table[np.flatnonzero(table.table.micrograph == movie.micrograph)]
-        job = calibrate(movies[:2], of, prepare(spec, [table], self.device, self.threads))
-        numbers = self._stages(job, movies[0], of(movies[0]))
+        numbers = self._stages(*self._job())
         numbers["pipeline"] = self._pipeline(folder)
         decode = numbers["seconds"]["decode"]
         return numbers | {
             "movies_per_hour": 3600 / numbers["pipeline"]["seconds_per_movie"], "decode_only_per_hour": 3600 / decode,
             "share_of_decode_only": decode / numbers["pipeline"]["seconds_per_movie"],
             "device_part_over_floor": (numbers["seconds"]["align"] + numbers["seconds"]["polish"]) / numbers["floor_s"]}
+
+    def profile(self) -> str:
+        """What the device does for one decoded movie: see :mod:`.gpu_profile`."""
+        job, movie, particles = self._job()
+        stack, weights = load_movie(movie, job.spec.inputs, threads=self.threads, pin=self.device.type == "cuda"), exposure_weights(movie)
+        aligned = []
+        texts = [profile_work(lambda: aligned.append(align_movie(movie, particles, job, stack)), self.device),
+                 profile_work(lambda: polish_movie(movie, particles, aligned[-1].trajectories, weights, job, stack), self.device)]
+        return "\n\n".join(f"{name}: {text}" for name, text in zip(("align", "polish"), texts))
+
+    def _job(self):
+        """The calibrated job, a movie and its particles."""
+        set_threads(self.threads)
+        spec = self._spec()
+        movies = [star.read_movie_metadata(m.metadata_star, m.name) for m in star.read_corrected_micrographs(spec.inputs.movies)[0]]
+        table = star.read_particles(spec.references[0].particles, 0, movies[0].original_pixel_angstrom * movies[0].binning)
+        of = lambda movie: table.table[np.flatnonzero(table.table.micrograph == movie.micrograph)]
+        return calibrate(movies[:2], of, prepare(spec, [table], self.device, self.threads)), movies[0], of(movies[0])
 
     def _spec(self):
         options = dict(zip(*[iter(self.mosaic.command(self.particles))] * 2))
@@ -113,7 +126,7 @@ class Case:
         """Seconds of each stage of one decoded movie, most memory of the device, and the floor."""
         seconds = {}
         start = time.perf_counter()
-        stack = load_movie(movie, job.spec.inputs, threads=self.threads)
+        stack = load_movie(movie, job.spec.inputs, threads=self.threads, pin=self.device.type == "cuda")
         seconds["decode, first time"] = time.perf_counter() - start
         start = time.perf_counter()
         load_movie(movie, job.spec.inputs, threads=self.threads)
