@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from refmotion_plugin.engine.movies.patches import corner_for, cut_patches
+from refmotion_plugin.engine.movies.patches import Gather, corner_for, cut_patches
 
 
 def _slow(frame, corner_yx, size):
@@ -28,6 +28,19 @@ def test_fast_is_slow(seed, size, inside):
     low, high = (0, 12 - size + 1) if inside else (-20, 30)
     corner = torch.randint(low, high, (6, 2), generator=generator)
     np.testing.assert_allclose(cut_patches(frame, corner, size), _slow(frame, corner, size), rtol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10 ** 6), st.sampled_from([2, 5, 8]), st.sampled_from([0, 12]), st.sampled_from([torch.float32, torch.uint8]))
+def test_gathered_is_cut(seed, size, beyond, kind):
+    """For every frame, in parts of the particles, some of which stick out or lie outside."""
+    generator = torch.Generator().manual_seed(seed)
+    frames = torch.randint(0, 9, (3, 12, 17), generator=generator).to(kind)
+    corner = torch.randint(-size + 1 - beyond, 17 + beyond, (7, 3, 2), generator=generator)
+    gather = Gather(corner, frames.shape[1:], size, "cpu")
+    for f in range(3):
+        found = torch.cat([gather(frames[f], f, slice(begin, min(begin + 3, 7))) for begin in (0, 3, 6)])
+        torch.testing.assert_close(found, cut_patches(frames[f], corner[:, f], size), rtol=1e-5, atol=1e-5)
 
 
 def test_out_and_nothing():

@@ -1,7 +1,7 @@
 """The polished image: frames moved back along the trajectory, weighted and summed in Fourier space."""
 import torch
 
-from ..maths.fourier import FourierGrid, as_real, crop_half_spectrum, shift_phase, spread_from_shells
+from ..maths.fourier import ByFrame, FourierGrid, as_real, crop_half_spectrum, frame_turns, spread_from_shells
 
 
 def combine_frames(parts_of, offset_yx_px, weight, grid: FourierGrid):
@@ -13,13 +13,16 @@ def combine_frames(parts_of, offset_yx_px, weight, grid: FourierGrid):
     Components beyond the last shell (the corners of the square) take the last shell's weight, so no power is lost there.
     """
     total = torch.zeros((len(offset_yx_px),) + grid.shape, dtype=torch.complex64, device=offset_yx_px.device)
+    turns = frame_turns(-offset_yx_px, grid)
+    shared = None
+    if len(weight) == 1:
+        shared = ByFrame(lambda block: _with_corners(weight[0, block], grid), weight.shape[1], 32 * total[0].numel(), total.device)
     for f in range(offset_yx_px.shape[1]):
-        y_turn, x_turn = shift_phase(-offset_yx_px[:, f], grid.size_px, grid.kept_px, offset_yx_px.device)
-        shared = _with_corners(weight[:, f], grid) if len(weight) == 1 else None
+        y_turn, x_turn = turns(f)
         for part, spectrum in parts_of(f):
             spectrum *= x_turn[part][:, None, :]
             spectrum *= y_turn[part][:, :, None]
-            own = _with_corners(weight[part, f], grid) if shared is None else shared
+            own = _with_corners(weight[part, f], grid) if shared is None else shared(f)
             as_real(total[part]).addcmul_(as_real(spectrum), own)
     return total
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 
 CACHE_BYTES = 1 << 20       # of spectra: with their products they fit into the second-level cache of one core
+PREPARED_BYTES = 1 << 27    # of what is prepared for several frames at once on a GPU
+
 
 @dataclass(frozen=True)
 class FourierGrid:
@@ -38,10 +40,8 @@ class FourierGrid:
         return self.kept_px // 2 + 1
 
     def index_yx(self, device=None, dtype=torch.float32):
-        """Signed integer frequencies: ``(kept,)`` for y, ``(kept // 2 + 1,)`` for x."""
-        y = torch.fft.fftfreq(self.kept_px, d=1.0 / self.kept_px, device=device, dtype=torch.float64).round()
-        x = torch.arange(self.kept_px // 2 + 1, device=device, dtype=torch.float64)
-        return y.to(dtype), x.to(dtype)
+        """Signed integer frequencies: ``(kept,)`` for y, ``(kept // 2 + 1,)`` for x. Not to be written to."""
+        return _index_yx(self.kept_px, str(device or "cpu"), dtype)
 
     def frequency_yx_per_angstrom(self, device=None, dtype=torch.float32):
         """Frequencies (kept, kept // 2 + 1, 2) in (y, x) order, 1/A."""
@@ -64,18 +64,34 @@ class FourierGrid:
     def multiplicity(self, device=None, dtype=torch.float32):
         """How often each column of the half spectrum occurs in the full plane (kept // 2 + 1,): 1 for kx = 0, else 2.
 
-        The last column of a cropped spectrum stands for both signs only when kept < size; bands end below it.
+        The last column of a cropped spectrum stands for both signs only when kept < size; bands end below it. Not to be written to.
         """
-        m = torch.full((self.kept_px // 2 + 1,), 2.0, device=device, dtype=dtype)
-        m[0] = 1.0
-        if self.kept_px == self.size_px:
-            m[-1] = 1.0
-        return m
+        return _multiplicity(self.kept_px, self.kept_px == self.size_px, str(device or "cpu"), dtype)
+
+
+# asked for several times for every frame: on a GPU each operation on so few numbers costs as much as one on a whole frame's patches
+
+@functools.lru_cache(maxsize=64)
+def _index_yx(kept_px, device, dtype):
+    """See :meth:`FourierGrid.index_yx`."""
+    y = torch.fft.fftfreq(kept_px, d=1.0 / kept_px, device=device, dtype=torch.float64).round()
+    x = torch.arange(kept_px // 2 + 1, device=device, dtype=torch.float64)
+    return y.to(dtype), x.to(dtype)
+
+
+@functools.lru_cache(maxsize=64)
+def _multiplicity(kept_px, whole, device, dtype):
+    """See :meth:`FourierGrid.multiplicity`."""
+    m = torch.full((kept_px // 2 + 1,), 2.0, device=device, dtype=dtype)
+    m[0] = 1.0
+    if whole:
+        m[-1] = 1.0
+    return m
 
 
 @functools.lru_cache(maxsize=16)
 def _shell_index(kept_px, device):
-    """See :meth:`FourierGrid.shell_index`; asked for once or twice for every frame."""
+    """See :meth:`FourierGrid.shell_index`."""
     y, x = FourierGrid(kept_px, 1.0, kept_px).index_yx(device, torch.float64)
     return torch.hypot(y[:, None], x).round().long().clamp(max=kept_px // 2 + 1)
 
@@ -87,6 +103,23 @@ def cache_parts(count, spectrum_bytes, device):
     """
     step = max(2, CACHE_BYTES // spectrum_bytes) if torch.device(device).type == "cpu" else max(count, 1)
     return [slice(begin, min(begin + step, count)) for begin in range(0, count, step)]
+
+
+class ByFrame:
+    """What is prepared for several frames together: one by one on a CPU, many on other devices, where operations on few numbers cost as
+    much as those on many. ``make(slice)`` -> a sequence, an item per frame of that slice; ``frame_bytes``: what one takes."""
+
+    def __init__(self, make, frames, frame_bytes, device):
+        self.make, self.frames = make, frames
+        self.step = 1 if torch.device(device).type == "cpu" else max(1, min(frames, PREPARED_BYTES // max(1, frame_bytes)))
+        self.number, self.known = None, ()
+
+    def __call__(self, f):
+        """The item of frame ``f``; frames of one block are asked for one after the other."""
+        if f // self.step != self.number:
+            self.number = f // self.step
+            self.known = self.make(slice(self.number * self.step, min((self.number + 1) * self.step, self.frames)))
+        return self.known[f % self.step]
 
 
 def crop_half_spectrum(dft, kept_px):
@@ -118,18 +151,28 @@ def shift_phase(shift_yx_px, size_px, kept_px, device=None):
 
     ``shift_yx_px`` (..., 2) in px of the full-size image. Multiply a half spectrum by ``y[..., :, None] * x[..., None, :]``.
     """
-    grid = FourierGrid(size_px, 1.0, kept_px)
-    y, x = grid.index_yx(device, torch.float64)
+    y, x = _index_yx(kept_px, str(device or "cpu"), torch.float64)
     turn = -2.0 * torch.pi / size_px * shift_yx_px.to(torch.float64)
-    angle_y, angle_x = turn[..., 0:1] * y, turn[..., 1:2] * x
-    one_y, one_x = torch.ones_like(angle_y), torch.ones_like(angle_x)
-    return torch.polar(one_y, angle_y).to(torch.complex64), torch.polar(one_x, angle_x).to(torch.complex64)
+    one = _one(str(device or "cpu"))
+    return tuple(torch.polar(one, turn[..., i:i + 1] * index).to(torch.complex64) for i, index in enumerate((y, x)))
+
+
+@functools.lru_cache(maxsize=16)
+def _one(device):
+    return torch.ones((), dtype=torch.float64, device=device)
+
+
+def frame_turns(shift_yx_px, grid: FourierGrid):
+    """:func:`shift_phase` of each frame's shifts (n, F, 2), as :class:`ByFrame`: ``turns(f)`` -> complex64 (n, kept) and (n, kept // 2 + 1)."""
+    def make(block):
+        y, x = shift_phase(shift_yx_px[:, block], grid.size_px, grid.kept_px, shift_yx_px.device)
+        return list(zip(y.unbind(1), x.unbind(1)))
+    return ByFrame(make, shift_yx_px.shape[1], 40 * shift_yx_px[:, 0].numel() // 2 * sum(grid.shape), shift_yx_px.device)      # and their angles
 
 
 def sum_over_shells(values, grid):
     """Sum of real ``values`` (..., kept, kept // 2 + 1) over the full plane in each shell: float64 (..., n_shells)."""
-    weighted = values.to(torch.float64) * grid.multiplicity(values.device, torch.float64)
-    flat = weighted.flatten(-2)
+    flat = (values * grid.multiplicity(values.device, torch.float64)).flatten(-2)
     index = grid.shell_index(values.device).flatten().expand(flat.shape)
     out = torch.zeros(flat.shape[:-1] + (grid.n_shells + 1,), dtype=torch.float64, device=values.device)
     return out.scatter_add_(-1, index, flat)[..., :-1]

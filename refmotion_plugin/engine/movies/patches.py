@@ -33,7 +33,7 @@ def cut_patches(frame, corner_yx, size, out=None):
 
     Parameters
     ----------
-    frame : tensor (H, W), any device; whole numbers become float32, after they were cut.
+    frame : tensor (H, W), any device (on a GPU, :class:`Gather` is faster); whole numbers become float32, after they were cut.
     corner_yx : int64 (P, 2) first pixel of each box, best on the host; may lie outside the frame.
     size : box in px.
     out : (P, size, size) tensor to write into, or None.
@@ -47,8 +47,6 @@ def cut_patches(frame, corner_yx, size, out=None):
     kind = frame.dtype if frame.is_floating_point() else torch.float32
     if not corners:
         return frame.new_empty((0, size, size), dtype=kind) if out is None else out
-    if frame.is_cuda and min(frame.shape) >= size:
-        return _gathered(frame, corner_yx, corners, size, kind, out)
     inside = [0 <= y <= height - size and 0 <= x <= width - size for y, x in corners]
     if kind == frame.dtype or not all(inside):
         views = [frame[y:y + size, x:x + size].to(kind) if whole else _filled_patch(frame, y, x, size, kind)
@@ -56,17 +54,6 @@ def cut_patches(frame, corner_yx, size, out=None):
         return torch.stack(views, out=out)
     narrow = torch.stack([frame[y:y + size, x:x + size] for y, x in corners])
     return narrow.to(kind) if out is None else out.copy_(narrow)
-
-
-def _gathered(frame, corner_yx, corners, size, kind, out):
-    """All patches by one kernel, since a GPU would wait for the host to name them one by one; those at the edges are put in afterwards."""
-    limit = torch.tensor([frame.shape[0] - size, frame.shape[1] - size])
-    held = torch.minimum(corner_yx.cpu().clamp(min=0), limit)
-    y, x = held.to(frame.device, non_blocking=True).unbind(-1)
-    patches = frame.unfold(0, size, 1).unfold(1, size, 1)[y, x].to(kind)
-    for i in torch.nonzero((held != corner_yx.cpu()).any(-1)).flatten().tolist():
-        patches[i] = _filled_patch(frame, *corners[i], size, kind)
-    return patches if out is None else out.copy_(patches)
 
 
 def _filled_patch(frame, y, x, size, kind):
@@ -80,3 +67,45 @@ def _filled_patch(frame, y, x, size, kind):
     top, left = max(-y, 0), max(-x, 0)
     patch[top:top + inside.shape[0], left:left + inside.shape[1]] = inside
     return patch
+
+
+class Gather:
+    """What :func:`cut_patches` does for every frame of a movie, by few kernels on a GPU: it would wait for the host to name patches one by one.
+
+    ``corner_yx`` int64 (P, F, 2) on the host; ``shape_yx`` of the frames, at least ``size`` px.
+    """
+
+    def __init__(self, corner_yx, shape_yx, size, device):
+        shape = torch.tensor(tuple(shape_yx))
+        held = torch.minimum(corner_yx.clamp(min=0), shape - size)
+        self.some_outside = bool(((corner_yx >= shape) | (corner_yx <= -size)).any())
+        self.size, self.held, self.corner_yx = size, held.to(device), corner_yx.to(device)
+        frame, self.row = torch.nonzero((held != corner_yx).any(-1).T).unbind(-1)       # of patches that stick out, frame after frame
+        self.first = torch.searchsorted(frame, torch.arange(corner_yx.shape[1] + 1)).tolist()
+        self.row_there = self.row.to(device)
+
+    def __call__(self, frame, f, part):
+        """Patches (p, size, size) of frame number ``f``, (H, W), and the particles of the slice ``part``."""
+        kind = frame.dtype if frame.is_floating_point() else torch.float32
+        y, x = self.held[part, f].unbind(-1)
+        patches = frame.unfold(0, self.size, 1).unfold(1, self.size, 1)[y, x].to(kind)
+        rows = self.row[self.first[f]:self.first[f + 1]]
+        begin, end = (self.first[f] + int((rows < bound).sum()) for bound in (part.start, part.stop))
+        if begin < end:
+            which = self.row_there[begin:end]
+            patches[which - part.start] = self._filled(frame, self.corner_yx[which, f], kind)
+        return patches
+
+    def _filled(self, frame, corner_yx, kind):
+        """Those that stick out: inside as it is, its mean outside, that of the frame where nothing is inside."""
+        place = corner_yx[:, None] + torch.arange(self.size, device=frame.device)[:, None]          # (k, size, yx)
+        limit = torch.tensor(frame.shape, device=frame.device) - 1
+        held = torch.minimum(place.clamp(min=0), limit)
+        inside = (held == place).unbind(-1)
+        inside = (inside[0][:, :, None] & inside[1][:, None, :]).to(kind)
+        values = frame[held[:, :, None, 0], held[:, None, :, 1]].to(kind) * inside
+        count = inside.sum((1, 2), keepdim=True)
+        mean = values.sum((1, 2), keepdim=True) / count.clamp(min=1)
+        if self.some_outside:
+            mean = torch.where(count > 0, mean, frame.to(kind).mean())
+        return torch.where(inside > 0, values, mean)

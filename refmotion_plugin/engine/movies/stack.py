@@ -80,11 +80,11 @@ class MovieStack:
     def to_cut(self, f, device="cpu", out=None):
         """Frame ``f`` for cutting patches: :meth:`corrected`, or the same values still as whole numbers where nothing scales them.
 
-        On CPU these are a quarter of the bytes to pass over; patches are widened after they were cut. Not to be written to.
+        These are a quarter of the bytes to pass over; patches are widened after they were cut. Not to be written to.
         """
-        if torch.device(device).type != "cpu" or self.gain is not None or not self.whole_numbers:
+        if self.gain is not None or not self.whole_numbers:
             return self.corrected(f, device, out)
-        frame = self.frames[f]
+        frame = self._narrow(f, torch.device(device))
         return frame if self.replacement is None else self._replace_bad(frame.clone(), f)
 
     def _replace_bad(self, frame, f):

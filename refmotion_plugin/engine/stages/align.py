@@ -16,7 +16,7 @@ from ..maths.fourier import FourierGrid, spread_from_shells, sum_over_shells, to
 from ..motion.adapt import adapt_strength
 from ..motion.correlate import Window, correlation_maps, renew_frames
 from ..motion.escape import fit_out_of_false_peaks
-from ..motion.model import SignalModel, motion_inside_frames
+from ..motion.model import SignalModel, motion_inside_frames, power_per_shell
 from ..motion.prior import build_prior
 from ..motion.whiten import mean_power, noise_power
 from ..optics.predict import predict_both
@@ -155,7 +155,8 @@ def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared, passes=N
     passes = prepared.spec.alignment.passes if passes is None else passes
     template, power = scaled_prediction(view, amplitudes, movie_unit(view, movie_noise(view)))
     band = band_per_angstrom or prepared.band_per_angstrom(view.grid.pixel_angstrom)
-    model = SignalModel(view.grid, template, band_indicator(view, prepared, band), view.damage, movie_noise(view, power))
+    model = SignalModel(view.grid, template, band_indicator(view, prepared, band), view.damage, movie_noise(view, power),
+                        power=power_per_shell(template, view.grid))
     position = torch.from_numpy(view.particles.position_yx_angstrom).to(prepared.device)
     dose = torch.from_numpy(view.dose_e_per_A2).to(prepared.device)
     initial = torch.from_numpy(view.initial_yx_angstrom).to(prepared.device)
@@ -224,7 +225,7 @@ def judge(view: MovieView, deviation, noise, group, n_groups, watch=None):
     ``watch``: see :func:`..dose.fcc.fcc_sums`.
     """
     offset = view.residual_yx_angstrom + torch.as_tensor(deviation, dtype=torch.float64, device=view.own.device)
-    table = fcc_sums(view.spectra, view.opposite, offset / view.grid.pixel_angstrom, group.to(view.opposite.device), n_groups,
+    table = fcc_sums(view.spectra, view.opposite, offset / view.grid.pixel_angstrom, group, n_groups,
                      view.grid, view.dose_e_per_A2, watch)
     weight, unit = 1.0 / noise.clamp(min=1e-30).cpu().numpy(), movie_unit(view, noise)      # noise is one number per shell
     return replace(table, cross=table.cross * weight * unit, power_movie=table.power_movie * weight,

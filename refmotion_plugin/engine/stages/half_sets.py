@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..maths.fourier import shift_phase, spread_from_shells
+from ..maths.fourier import frame_turns, spread_from_shells
 
 CERTAIN = 5.0           # standard deviations
 SCATTER = 1.3           # of single particles, against the control, from which half-sets are mixed
@@ -67,9 +67,10 @@ def compare_half_maps(view, noise):
     total = torch.zeros(2, n, dtype=torch.float64, device=conjugate.device)
     inverse = 1.0 / noise.clamp(min=1e-30)
     inverse[0] = 0.0
+    turns = frame_turns(-offset_px, grid)
     for f in range(offset_px.shape[1]):
         filter_ = spread_from_shells((view.damage[f] * inverse).to(torch.float32), grid) * grid.multiplicity(conjugate.device)
-        y_turn, x_turn = shift_phase(-offset_px[:, f], grid.size_px, grid.kept_px, conjugate.device)
+        y_turn, x_turn = turns(f)
         aligned = view.spectra(f)[:] * (filter_ * y_turn[:, :, None]) * x_turn[:, None]
         for i, difference in enumerate((conjugate, conjugate.roll(1, 0))):
             total[i] += (aligned * difference).real.sum((-2, -1)).to(torch.float64)

@@ -4,7 +4,7 @@ import torch
 
 from refmotion_plugin.contract.verdict import JudgedMovie
 
-from ..maths.fourier import shift_phase, spread_from_shells
+from ..maths.fourier import frame_turns, spread_from_shells
 from ..motion.held_out import input_motion, without_own_data
 
 MOST_PARTICLES = 30     # of a movie, evenly spread over its list: enough for a verdict, and it costs a few hundredths of the alignment
@@ -26,6 +26,7 @@ class Judge:
         motions, self.unknown = torch.stack([part[0, where] for part in (held_out, input_motion(fit))], dim=1), unknown[0, where]
         residual = view.residual_yx_angstrom[where, None]
         self.offset_px = (residual + motions) / view.grid.pixel_angstrom                    # (p, 2 motions, F, 2)
+        self.turns = frame_turns(-self.offset_px.flatten(0, 1), view.grid)
         reference = view.particles.reference[self.rows]
         self.prediction = view.opposite[where].conj().resolve_conj()
         for i, amplitude in enumerate(amplitudes):
@@ -42,7 +43,7 @@ class Judge:
         weighted = spectrum[self.where]
         weighted *= self.prediction
         weighted *= self.model.frame_filter(frame)
-        y_turn, x_turn = shift_phase(-self.offset_px[:, :, frame], self.grid.size_px, self.grid.kept_px, self.where.device)
+        y_turn, x_turn = (turn.unflatten(0, (-1, 2)) for turn in self.turns(frame))
         columns = torch.bmm(y_turn, weighted)                                              # (p, 2, w)
         self.total += (columns * x_turn).real.sum(-1).to(torch.float64)
 

@@ -10,7 +10,7 @@ from refmotion_plugin.contract.records import MovieMetadata, ParticleTable
 
 from ..maths.fourier import FourierGrid, low_half_spectrum
 from ..movies.buffers import block_array
-from ..movies.patches import corner_for, cut_patches
+from ..movies.patches import Gather, corner_for, cut_patches
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ class PatchSpectra:
         self.cache = None if cache_bytes is None else SpectraCache((len(cut.corner_yx),) + grid.shape, cut.corner_yx.shape[1], cache_bytes, self.device)
         self.corner_yx = cut.corner_yx.cpu()
         self.frame = None       # one buffer for all frames: fresh memory costs more than the arithmetic
+        self.gather = None
 
     def __call__(self, frame):
         if self.cache is None:
@@ -115,11 +116,18 @@ class PatchSpectra:
     def parts(self, frame):
         """A few particles at a time, exact: yields (slice, complex64 (p, h, w)). Nothing is kept."""
         self.frame = self.stack.to_cut(frame, self.device, out=self.frame)
-        corners = self.corner_yx[:, frame]
-        for begin in range(0, len(corners), self.at_a_time):
-            part = slice(begin, min(begin + self.at_a_time, len(corners)))
-            yield part, low_half_spectrum(cut_patches(self.frame, corners[part], self.grid.size_px), self.grid.kept_px)
+        for begin in range(0, len(self.corner_yx), self.at_a_time):
+            part = slice(begin, min(begin + self.at_a_time, len(self.corner_yx)))
+            yield part, low_half_spectrum(self._patches(frame, part), self.grid.kept_px)
         self.stack.expect(frame + 1, self.device)      # the work above is under way on a GPU
+
+    def _patches(self, frame, part):
+        size = self.grid.size_px
+        if self.device.type == "cpu" or min(self.frame.shape) < size:
+            return cut_patches(self.frame, self.corner_yx[part, frame], size)
+        if self.gather is None:
+            self.gather = Gather(self.corner_yx, self.frame.shape, size, self.device)
+        return self.gather(self.frame, frame, part)
 
 
 class SpectraCache:
