@@ -172,12 +172,12 @@ def rows_of(trajectories, index):
 def _write_stack(place, key, reference, rows, polished, before):
     """Write the good images of one reference, and those ``before`` of the same particles; returns what the particle STAR file needs to know."""
     images, rejected = np.asarray(polished.images, dtype=np.float32), dict(polished.rejected)
-    for i in range(len(images)):
-        if i not in rejected and not (np.isfinite(images[i]).all() and images[i].any()):
-            rejected[i] = "its polished image is empty or not finite"
+    power = np.einsum("nyx,nyx->n", images, images)
+    for i in np.flatnonzero(~(np.isfinite(power) & (power > 0))).tolist():
+        rejected.setdefault(i, "its polished image is empty or not finite")
     kept = [i for i in range(len(images)) if i not in rejected]
     if kept:
-        data = images[kept].astype(np.float16 if place.float16 else np.float32, copy=False)
+        data = (images[kept] if rejected else images).astype(np.float16 if place.float16 else np.float32, copy=False)
         write_mrc(place.layout.polished(key, reference, place.n_references), data, polished.pixel_angstrom)
         if before is not None:
             data = np.asarray(before.images)[kept].astype(np.float16)

@@ -12,6 +12,7 @@ from refmotion_plugin.contract.records import DoseWeights, Trajectories
 from ..dose.combine import combine_frames, normalise_background, to_images
 from ..dose.weights import resample
 from ..maths.fourier import FourierGrid, cache_parts
+from ..movies.buffers import block_array
 from .load import load_stack, movie_memory
 from .memory import within_memory
 from .patches import PatchSpectra, cut_at, plan_frames
@@ -60,7 +61,7 @@ def polish_movie(movie, particles, trajectories: Trajectories, weights: DoseWeig
     if prepared.spec.output.recenter:
         center = center - recentering_yx_px(particles, movie.original_pixel_angstrom)[:, None] * movie.original_pixel_angstrom
     radius = _particle_radius(prepared, index) / movie.original_pixel_angstrom * crop / box
-    images, shares = [], []
+    images, sound = _host_images(len(particles), crop, prepared.device), []
     for begin in range(0, len(particles), memory.particles_summed):
         part = slice(begin, begin + memory.particles_summed)
         cut = cut_at(center[part], grid, prepared.device)
@@ -70,9 +71,15 @@ def polish_movie(movie, particles, trajectories: Trajectories, weights: DoseWeig
         for few in cache_parts(len(total), total[0].numel() * 8, prepared.device):
             raw = to_images(total[few], grid, crop).mul_(conventions.MOVIE_CONTRAST)
             image, sd = normalise_background(raw, radius)
-            images.append(image.cpu().numpy())
-            shares.append((sd / raw.abs().amax((1, 2)).clamp(min=1e-30)).cpu().numpy())
-    return _checked(np.concatenate(images), np.concatenate(shares), movie.original_pixel_angstrom * box / crop)
+            images[begin + few.start:begin + few.stop].copy_(image, non_blocking=True)
+            sound.append(torch.stack([image.flatten(1).sum(1), sd / raw.abs().amax((1, 2)).clamp(min=1e-30)]))
+    totals, shares = torch.cat(sound, dim=1).cpu().numpy()      # after which a GPU has copied the images, too
+    return _checked(images.numpy(), totals, shares, movie.original_pixel_angstrom * box / crop)
+
+
+def _host_images(count, size, device):
+    """Float32 (count, size, size) on the host; pinned if they come from a GPU, which is many times faster."""
+    return torch.from_numpy(block_array((count, size, size), np.float32, "polished images", device.type == "cuda"))
 
 
 def recentering_yx_px(particles, movie_pixel_angstrom):
@@ -98,10 +105,10 @@ def _particle_radius(prepared: Prepared, index):
     return diameter / 2.0 if diameter else prepared.references[index].particle_radius_angstrom
 
 
-def _checked(images, share, pixel_angstrom):
-    """List images that are not finite or flat; they are zeroed here so that nothing invalid can reach a file by accident."""
+def _checked(images, total, share, pixel_angstrom):
+    """List images that are not finite, as their sum ``total`` is, or flat; they are zeroed here so that nothing invalid can reach a file by accident."""
     rejected = []
-    finite = np.isfinite(images).all(axis=(1, 2))
+    finite = np.isfinite(total)
     for i in np.flatnonzero(~finite | (share <= FLAT_SHARE)):
         rejected.append((int(i), "the polished image is not finite" if not finite[i] else "the polished image is empty"))
         images[i] = 0.0
