@@ -22,7 +22,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import torch  # noqa: E402
 
-from comparison.gpu_case import Case, device_rates  # noqa: E402
+from comparison.gpu_case import Camera, device_rates  # noqa: E402
 from comparison.mosaic import make_mosaic  # noqa: E402
 from comparison.report import cpu_model, markdown_table, write_results  # noqa: E402
 
@@ -43,14 +43,17 @@ def main(argv: list[str] | None = None) -> int:
     data = {"device": name, "threads": options.threads, "rates_bytes_per_s": rates, "cases": {}}
     for camera in options.cameras:
         mosaic = make_mosaic(options.out / camera, camera, options.movies, PER_TILE[camera])
+        print(f"… {camera}: decode, prepare, calibrate", flush=True)
+        case = Camera(mosaic, max(options.particles), device, options.threads, rates)
         for particles in options.particles:
             print(f"… {camera}, {particles} particles", flush=True)
             if options.profile:
-                text = Case(mosaic, particles, device, options.threads, rates).profile()
+                text = case.profile(particles)
                 (options.out / f"profile-{camera}-{particles}.txt").write_text(text)
                 print(text, flush=True)
                 continue
-            data["cases"][f"{camera} {particles}"] = Case(mosaic, particles, device, options.threads, rates).measure(options.out / camera)
+            whole = options.out / camera if particles in options.commands else None
+            data["cases"][f"{camera} {particles}"] = case.measure(particles, whole)
     if options.profile:
         return 0
     file = options.name or "gpu-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
@@ -62,14 +65,15 @@ def main(argv: list[str] | None = None) -> int:
 def _sections(data, movies):
     cases = data["cases"].items()
     memory = lambda size: None if size is None else size / GIB
-    speed = [[name, c["movies_per_hour"], c["decode_only_per_hour"], c["share_of_decode_only"], c["pipeline"]["wall_s"],
-              memory(c["peak_device_bytes"])] for name, c in cases]
-    stages = [[name, *(c["seconds"][s] for s in STAGES), c["traffic_bytes"] / 1e9, c["floor_s"], c["device_part_over_floor"]] for name, c in cases]
+    speed = [[name, c["movies_per_hour"], c["decode_only_per_hour"], c["share_of_decode_only"], c["pipeline"]["wall_s"]]
+             for name, c in cases if c["pipeline"]]
+    stages = [[name, *(c["seconds"][s] for s in STAGES), c["traffic_bytes"] / 1e9, c["floor_s"], c["device_part_over_floor"],
+               memory(c["peak_device_bytes"])] for name, c in cases]
     rates = [[name, rate / 1e9] for name, rate in data["rates_bytes_per_s"].items()]
     return [(f"Whole command, {movies} movies, {data['threads']} CPU threads", markdown_table(
-                ["camera, particles", "movies / hour", "decoding alone / hour", "share", "wall s of the command", "peak device GiB"], speed)),
+                ["camera, particles", "movies / hour", "decoding alone / hour", "share", "wall s of the command"], speed)),
             ("Seconds per movie and the floor of memory traffic", markdown_table(
-                ["camera, particles", *STAGES, "must move, GB", "floor s", "(align + polish) / floor"], stages)),
+                ["camera, particles", *STAGES, "must move, GB", "floor s", "(align + polish) / floor", "peak device GiB"], stages)),
             ("Rates of this device", markdown_table(["", "GB/s"], rates))]
 
 
@@ -80,7 +84,8 @@ def _options(argv):
     parser.add_argument("--small", action="store_true", help="tiny movies with few particles: does everything run?")
     parser.add_argument("--cameras", nargs="+", choices=sorted(PER_TILE), help="sizes of movies (default K2 K3 super-resolution)")
     parser.add_argument("--particles", type=int, nargs="+", help="particles per movie (default 100 300 500)")
-    parser.add_argument("--movies", type=int, help="movies of the whole command (default 8)")
+    parser.add_argument("--commands", type=int, nargs="*", help="numbers of particles with which the whole command is run, too (default: all)")
+    parser.add_argument("--movies", type=int, help="movies of the whole command (default 16)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads (default: all)")
     parser.add_argument("--profile", action="store_true", help="print what the device does for one movie of each case, and nothing else")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the result files (default benchmarks/results)")
@@ -88,7 +93,8 @@ def _options(argv):
     given = parser.parse_args(argv)
     given.cameras = given.cameras or (["small", "small super-resolution"] if given.small else ["K2", "K3", "super-resolution"])
     given.particles = given.particles or ([24] if given.small else [100, 300, 500])
-    given.movies = given.movies or (2 if given.small else 8)
+    given.movies = given.movies or (2 if given.small else 16)
+    given.commands = given.particles if given.commands is None else given.commands
     return given
 
 

@@ -42,10 +42,10 @@ PARTS = (      # row, module below refmotion_plugin.engine, name in it
 
 
 class Clocks:
-    """Exclusive seconds of named parts of this thread that may call each other; ``now()`` reads the clock."""
+    """Exclusive seconds of named parts that may call each other; ``now()`` reads the clock, ``thread``: the only one that is looked at."""
 
-    def __init__(self, now=time.process_time):
-        self.seconds, self.calls, self.stack, self.now, self.thread = {}, {}, ["other"], now, threading.get_ident()
+    def __init__(self, now=time.process_time, thread=None):
+        self.seconds, self.calls, self.stack, self.now, self.thread = {}, {}, ["other"], now, thread
         self.last = now()
 
     def lap(self):
@@ -56,7 +56,7 @@ class Clocks:
     def around(self, name, function):
         """``function`` with its time booked to ``name``."""
         def timed(*args, **kwargs):
-            if threading.get_ident() != self.thread:
+            if self.thread not in (None, threading.get_ident()):
                 return function(*args, **kwargs)
             self.lap()
             self.stack.append(name)
@@ -94,7 +94,7 @@ def main(argv=None) -> int:
     out = options.out.resolve()
     os.chdir(data.parent)           # the simulator's STAR files name their movies from there
     gpu = options.device != "cpu"
-    clocks = Clocks(_device_clock(options.device) if gpu else time.process_time)
+    clocks = Clocks(_device_clock(options.device), threading.get_ident()) if gpu else Clocks()
     begin = clocks.now() if gpu else 0.0
     from refmotion_plugin.engine import cli
     importlib.import_module("refmotion_plugin.engine.stages.polish")

@@ -79,78 +79,84 @@ def traffic_bytes(size_yx, frames: int, particles: int, patch: int, kept: int, p
 
 
 @dataclasses.dataclass
-class Case:
-    """A project of large movies with so many particles each, on a device."""
+class Camera:
+    """A project of large movies on a device; its job is prepared and calibrated, and a movie decoded, once for all numbers of particles."""
 
     mosaic: Mosaic
-    particles: int
+    most_particles: int
     device: torch.device
     threads: int
     rates: dict
 
-    def measure(self, folder: Path) -> dict:
-        """All numbers of the case."""
-        numbers = self._stages(*self._job())
-        numbers["pipeline"] = self._pipeline(folder)
-        decode = numbers["seconds"]["decode"]
-        return numbers | {
-            "movies_per_hour": 3600 / numbers["pipeline"]["seconds_per_movie"], "decode_only_per_hour": 3600 / decode,
-            "share_of_decode_only": decode / numbers["pipeline"]["seconds_per_movie"],
-            "device_part_over_floor": (numbers["seconds"]["align"] + numbers["seconds"]["polish"]) / numbers["floor_s"]}
-
-    def profile(self) -> str:
-        """What the device does for one decoded movie: see :mod:`.gpu_profile`."""
-        job, movie, particles = self._job()
-        stack, weights = load_movie(movie, job.spec.inputs, threads=self.threads, pin=self.device.type == "cuda"), exposure_weights(movie)
-        aligned = []
-        texts = [profile_work(lambda: aligned.append(align_movie(movie, particles, job, stack)), self.device),
-                 profile_work(lambda: polish_movie(movie, particles, aligned[-1].trajectories, weights, job, stack), self.device)]
-        return "\n\n".join(f"{name}: {text}" for name, text in zip(("align", "polish"), texts))
-
-    def _job(self):
-        """The calibrated job, a movie and its particles."""
+    def __post_init__(self):
         set_threads(self.threads)
         spec = self._spec()
         movies = [star.read_movie_metadata(m.metadata_star, m.name) for m in star.read_corrected_micrographs(spec.inputs.movies)[0]]
-        table = star.read_particles(spec.references[0].particles, 0, movies[0].original_pixel_angstrom * movies[0].binning)
-        of = lambda movie: table.table[np.flatnonzero(table.table.micrograph == movie.micrograph)]
-        return calibrate(movies[:2], of, prepare(spec, [table], self.device, self.threads)), movies[0], of(movies[0])
+        self.movie = movies[0]
+        self.particles = star.read_particles(spec.references[0].particles, 0, self.movie.original_pixel_angstrom * self.movie.binning).table
+        self.job = calibrate(movies[:2], self._first_of(100), prepare(spec, [self._particle_set(spec)], self.device, self.threads))
+        start = time.perf_counter()
+        self._decode()          # not kept: the next one is decoded to the same memory, as in a job
+        self.decode_first_s = time.perf_counter() - start
+        start = time.perf_counter()
+        self.stack = self._decode()
+        self.decode_s = time.perf_counter() - start
+
+    def measure(self, count: int, folder: Path | None) -> dict:
+        """All numbers with so many particles per movie; ``folder`` for a run of the whole command, None: without it."""
+        numbers = self._stages(count) | {"pipeline": None}
+        numbers["device_part_over_floor"] = (numbers["seconds"]["align"] + numbers["seconds"]["polish"]) / numbers["floor_s"]
+        if folder is not None:
+            numbers["pipeline"] = self._pipeline(count, folder)
+            each = numbers["pipeline"]["seconds_per_movie"]
+            numbers |= {"movies_per_hour": 3600 / each, "share_of_decode_only": self.decode_s / each}
+        return numbers | {"decode_only_per_hour": 3600 / self.decode_s}
+
+    def profile(self, count: int) -> str:
+        """What the device does for one decoded movie: see :mod:`.gpu_profile`."""
+        particles, weights, aligned = self._first_of(count)(self.movie), exposure_weights(self.movie), []
+        texts = [profile_work(lambda: aligned.append(align_movie(self.movie, particles, self.job, self.stack)), self.device),
+                 profile_work(lambda: polish_movie(self.movie, particles, aligned[-1].trajectories, weights, self.job, self.stack), self.device)]
+        return "\n\n".join(f"{name}: {text}" for name, text in zip(("align", "polish"), texts))
+
+    def _decode(self):
+        return load_movie(self.movie, self.job.spec.inputs, threads=self.threads, pin=self.device.type == "cuda")
+
+    def _first_of(self, count):
+        """The first particles of a movie: those of the list with so many in each."""
+        return lambda movie: self.particles[np.flatnonzero(self.particles.micrograph == movie.micrograph)[:count]]
+
+    def _particle_set(self, spec):
+        return star.read_particles(spec.references[0].particles, 0, self.movie.original_pixel_angstrom * self.movie.binning)
 
     def _spec(self):
-        options = dict(zip(*[iter(self.mosaic.command(self.particles))] * 2))
+        options = dict(zip(*[iter(self.mosaic.command(self.most_particles))] * 2))
         reference = {name: options[f"--{name}"] for name in ("particles", "half1", "half2", "mask")}
         return JobSpec.build({"inputs": {"movies": options["--movies"]}, "references": [reference],
                               "compute": {"device": str(self.device), "threads": self.threads}})
 
-    def _stages(self, job, movie, particles) -> dict:
+    def _stages(self, count) -> dict:
         """Seconds of each stage of one decoded movie, most memory of the device, and the floor."""
-        seconds = {}
-        start = time.perf_counter()
-        stack = load_movie(movie, job.spec.inputs, threads=self.threads, pin=self.device.type == "cuda")
-        seconds["decode, first time"] = time.perf_counter() - start
-        start = time.perf_counter()
-        load_movie(movie, job.spec.inputs, threads=self.threads)
-        seconds["decode"] = time.perf_counter() - start
+        movie, job, stack, particles = self.movie, self.job, self.stack.without_copies(), self._first_of(count)(self.movie)
+        seconds, weights = {"decode, first time": self.decode_first_s, "decode": self.decode_s}, exposure_weights(movie)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        weights = exposure_weights(movie)
-        seconds["frames to the device"], _ = timed(lambda: [stack.to_cut(f, self.device) for f in range(stack.n_frames)], self.device)
+        seconds["frames to the device"], _ = timed(lambda: [stack.corrected(f, self.device) for f in range(stack.n_frames)], self.device)
         view = view_movie(movie, particles, job, stack)
         seconds["cut and transform"], _ = timed(lambda: [sum(1 for _ in view.spectra.parts(f)) for f in range(stack.n_frames)], self.device)
         seconds["align"], aligned = timed(lambda: align_movie(movie, particles, job, stack), self.device)
         seconds["polish"], _ = timed(lambda: polish_movie(movie, particles, aligned.trajectories, weights, job, stack), self.device)
         box = output_boxes(job, 0, movie.original_pixel_angstrom)[0]
-        traffic = traffic_bytes(self.mosaic.size_yx, self.mosaic.frames, self.particles, view.grid.size_px, view.grid.kept_px, box)
+        traffic = traffic_bytes(self.mosaic.size_yx, self.mosaic.frames, count, view.grid.size_px, view.grid.kept_px, box)
         peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
         return {"seconds": seconds, "traffic_bytes": traffic, "floor_s": traffic / self.rates["memory traffic"], "peak_device_bytes": peak,
                 "stop_reason": aligned.trajectories.stop_reason}
 
-    def _pipeline(self, folder: Path) -> dict:
+    def _pipeline(self, count, folder: Path) -> dict:
         """Seconds per movie of the whole command once it is under way: aligned and polished in one decode, with given weights."""
-        out = folder / f"job_{self.particles}"
-        movie = star.read_movie_metadata(self.mosaic.folder / "MotionCorr" / f"{self.mosaic.names[0]}.star", self.mosaic.names[0])
-        save_weights(folder / "weights.npz", exposure_weights(movie))
-        command = [sys.executable, str(ENGINE), "run", str(out), *self.mosaic.command(self.particles), "--device", str(self.device),
+        out = folder / f"job_{count}"
+        save_weights(folder / "weights.npz", exposure_weights(self.movie))
+        command = [sys.executable, str(ENGINE), "run", str(out), *self.mosaic.command(count), "--device", str(self.device),
                    "--threads", str(self.threads), "--dose-weights", str(folder / "weights.npz")]
         start = time.perf_counter()
         with open(out.with_suffix(".log"), "w") as log:
@@ -158,7 +164,8 @@ class Case:
         wall = time.perf_counter() - start
         events = [json.loads(line) for line in JobLayout(out).status.read_text().splitlines()]
         ends = sorted(e["time"] for e in events if e["event"] == "polish" and e.get("state") == "done")
-        each = (ends[-1] - ends[0]) / (len(ends) - 1) if len(ends) > 1 else wall
+        steady = ends[len(ends) // 4:]          # the first ones wait for devices and processes to start
+        each = (steady[-1] - steady[0]) / (len(steady) - 1) if len(steady) > 1 else wall
         return {"wall_s": wall, "movies": len(ends), "seconds_per_movie": max(each, 1e-3)}
 
 
