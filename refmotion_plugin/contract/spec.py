@@ -137,7 +137,7 @@ class ComputeSpec(_Part):
     cluster: Optional[str] = Field(None, description="JSON file that says how SLURM is asked for worker jobs, see docs/reliability.md")
     read_timeout_seconds: float = Field(1800.0, ge=0, description="time after which the reading of one movie is given up, tried once more, and the movie failed; 0: never")
     worker_timeout_seconds: float = Field(14400.0, ge=0, description="time without any worker of the scheduler or cluster after which the job stops, to be gone on with by the same command; 0: never")
-    memory_gib: Optional[float] = Field(None, gt=0, description="memory one process may use, GiB, the program itself included; none: half of what is free, at most 6")
+    memory_gib: Optional[float] = Field(None, gt=0, description="memory one process may use, GiB, the program itself included; none: half of what is free, at most 6 (16 where a GPU computes)")
     gpu_memory_gib: Optional[float] = Field(None, gt=0, description="memory one process may use of its GPU, GiB; none: 90 % of it, divided by the movies per GPU")
     scratch_gib: float = Field(8.0, ge=0, description="disk for temporary files that one process may take for decoded frames, GiB: of movies that are needed again, and of those that do not fit into memory; 0: these are decoded anew")
     movies_per_gpu: int = Field(0, ge=0, le=8, description="movies worked on at a time on each GPU, each by a process of its own; 0: two on GPUs with enough memory, else one")

@@ -109,6 +109,9 @@ def test_budget_from_the_options(monkeypatch):
     assert find().device is None and "8.0 GiB free" in find().source
     monkeypatch.setattr(budget, "free_host_bytes", lambda: 500 * GIB)
     assert find().host == budget.MOST_HOST_GIB * GIB and find().measured().program > 50 * 2 ** 20
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (39 * GIB, 40 * GIB))
+    beside_gpu = lambda processes: budget.find_budget(ComputeSpec(), "cuda:0", processes).host
+    assert beside_gpu(2) == budget.MOST_BESIDE_GPU_GIB * GIB and beside_gpu(100) == 2.5 * GIB
 
 
 def test_gpu_memory_is_divided_by_the_movies_that_share_it(monkeypatch):

@@ -12,6 +12,7 @@ import torch
 
 GIB = 2 ** 30
 HOST_SHARE, MOST_HOST_GIB = 0.5, 6.0    # of what is free; more than that makes no movie faster
+MOST_BESIDE_GPU_GIB = 16.0              # where a GPU computes, decoding is what takes time: two super-resolution movies are held
 DEVICE_SHARE = 0.9                      # of what is free on a GPU: the driver and the libraries take some
 UNKNOWN_FREE = 4 * GIB                  # where the system does not say what is free
 
@@ -43,13 +44,13 @@ def find_budget(compute, device, processes=1):
 
     ``compute`` ComputeSpec. Several processes share what is free on the host; those of one GPU share the GPU.
     """
-    free = free_host_bytes()
+    device, free = torch.device(device), free_host_bytes()
     if compute.memory_gib:
         host, source = int(compute.memory_gib * GIB), "as asked for"
     else:
-        host = int(min(HOST_SHARE * free / processes, MOST_HOST_GIB * GIB))
+        host = int(min(HOST_SHARE * free / processes, (MOST_BESIDE_GPU_GIB if device.type == "cuda" else MOST_HOST_GIB) * GIB))
         source = "of %.1f GiB free" % (free / GIB)
-    return Budget(host, _device_bytes(compute, torch.device(device)), 0, source)
+    return Budget(host, _device_bytes(compute, device), 0, source)
 
 
 def _device_bytes(compute, device):
