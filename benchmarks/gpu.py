@@ -28,6 +28,7 @@ from comparison.report import cpu_model, markdown_table, write_results  # noqa: 
 
 GIB = 2**30
 PER_TILE = {"K2": 60, "K3": 25, "super-resolution": 25, "small": 12, "small super-resolution": 12}
+PER_GPU = {"0": "its choice"}
 STAGES = ("decode", "frames to the device", "cut and transform", "align", "polish")
 
 
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
                 print(text, flush=True)
                 continue
             whole = options.out / camera if particles in options.commands else None
-            data["cases"][f"{camera} {particles}"] = case.measure(particles, whole)
+            data["cases"][f"{camera} {particles}"] = case.measure(particles, whole, options.per_gpu)
     if options.profile:
         return 0
     file = options.name or "gpu-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
@@ -65,13 +66,13 @@ def main(argv: list[str] | None = None) -> int:
 def _sections(data, movies):
     cases = data["cases"].items()
     memory = lambda size: None if size is None else size / GIB
-    speed = [[name, c["movies_per_hour"], c["decode_only_per_hour"], c["share_of_decode_only"], c["pipeline"]["wall_s"]]
-             for name, c in cases if c["pipeline"]]
+    speed = [[name, PER_GPU.get(n, n), run["movies_per_hour"], c["decode_only_per_hour"], run["share_of_decode_only"], run["wall_s"]]
+             for name, c in cases for n, run in c["commands"].items()]
     stages = [[name, *(c["seconds"][s] for s in STAGES), c["traffic_bytes"] / 1e9, c["floor_s"], c["device_part_over_floor"],
                memory(c["peak_device_bytes"])] for name, c in cases]
     rates = [[name, rate / 1e9] for name, rate in data["rates_bytes_per_s"].items()]
     return [(f"Whole command, {movies} movies, {data['threads']} CPU threads", markdown_table(
-                ["camera, particles", "movies / hour", "decoding alone / hour", "share", "wall s of the command"], speed)),
+                ["camera, particles", "movies at a time", "movies / hour", "decoding alone / hour", "share", "wall s of the command"], speed)),
             ("Seconds per movie and the floor of memory traffic", markdown_table(
                 ["camera, particles", *STAGES, "must move, GB", "floor s", "(align + polish) / floor", "peak device GiB"], stages)),
             ("Rates of this device", markdown_table(["", "GB/s"], rates))]
@@ -85,6 +86,7 @@ def _options(argv):
     parser.add_argument("--cameras", nargs="+", choices=sorted(PER_TILE), help="sizes of movies (default K2 K3 super-resolution)")
     parser.add_argument("--particles", type=int, nargs="+", help="particles per movie (default 100 300 500)")
     parser.add_argument("--commands", type=int, nargs="*", help="numbers of particles with which the whole command is run, too (default: all)")
+    parser.add_argument("--per-gpu", type=int, nargs="+", default=[0], help="movies at a time on the device, a command for each (default: its own choice)")
     parser.add_argument("--movies", type=int, help="movies of the whole command (default 16)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads (default: all)")
     parser.add_argument("--profile", action="store_true", help="print what the device does for one movie of each case, and nothing else")

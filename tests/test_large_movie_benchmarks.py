@@ -25,9 +25,10 @@ def test_gpu_benchmark_on_the_cpu(folder, capsys):
     data = json.loads(next((folder / "results").glob("gpu-cpu*.json")).read_text())
     case = data["cases"]["small 24"]
     assert set(gpu.STAGES) <= set(case["seconds"]) and min(case["seconds"][s] for s in ("decode", "align", "polish")) > 0
-    assert case["stop_reason"] == "converged" and case["pipeline"]["movies"] == 2
+    assert case["stop_reason"] == "converged" and case["commands"]["0"]["movies"] == 2
     assert case["floor_s"] == pytest.approx(case["traffic_bytes"] / data["rates_bytes_per_s"]["memory traffic"])
-    assert case["share_of_decode_only"] == pytest.approx(case["movies_per_hour"] / case["decode_only_per_hour"])
+    run = case["commands"]["0"]
+    assert run["share_of_decode_only"] == pytest.approx(run["movies_per_hour"] / case["decode_only_per_hour"])
     assert "movies / hour" in capsys.readouterr().out and data["where"]["command"].startswith("python benchmarks/")
 
 

@@ -102,15 +102,15 @@ class Camera:
         self.stack = self._decode()
         self.decode_s = time.perf_counter() - start
 
-    def measure(self, count: int, folder: Path | None) -> dict:
-        """All numbers with so many particles per movie; ``folder`` for a run of the whole command, None: without it."""
-        numbers = self._stages(count) | {"pipeline": None}
+    def measure(self, count: int, folder: Path | None, per_gpu: list[int]) -> dict:
+        """All numbers with so many particles per movie; ``folder`` for runs of the whole command, None: without them.
+
+        ``per_gpu``: movies at a time on the device, a run for each; 0: as many as the command takes by itself.
+        """
+        numbers = self._stages(count) | {"decode_only_per_hour": 3600 / self.decode_s}
         numbers["device_part_over_floor"] = (numbers["seconds"]["align"] + numbers["seconds"]["polish"]) / numbers["floor_s"]
-        if folder is not None:
-            numbers["pipeline"] = self._pipeline(count, folder)
-            each = numbers["pipeline"]["seconds_per_movie"]
-            numbers |= {"movies_per_hour": 3600 / each, "share_of_decode_only": self.decode_s / each}
-        return numbers | {"decode_only_per_hour": 3600 / self.decode_s}
+        numbers["commands"] = {str(n): self._command(count, folder, n) for n in per_gpu} if folder is not None else {}
+        return numbers
 
     def profile(self, count: int) -> str:
         """What the device does for one decoded movie: see :mod:`.gpu_profile`."""
@@ -152,12 +152,12 @@ class Camera:
         return {"seconds": seconds, "traffic_bytes": traffic, "floor_s": traffic / self.rates["memory traffic"], "peak_device_bytes": peak,
                 "stop_reason": aligned.trajectories.stop_reason}
 
-    def _pipeline(self, count, folder: Path) -> dict:
+    def _command(self, count, folder: Path, per_gpu: int) -> dict:
         """Seconds per movie of the whole command once it is under way: aligned and polished in one decode, with given weights."""
-        out = folder / f"job_{count}"
+        out = folder / f"job_{count}_{per_gpu}"
         save_weights(folder / "weights.npz", exposure_weights(self.movie))
         command = [sys.executable, str(ENGINE), "run", str(out), *self.mosaic.command(count), "--device", str(self.device),
-                   "--threads", str(self.threads), "--dose-weights", str(folder / "weights.npz")]
+                   "--threads", str(self.threads), "--dose-weights", str(folder / "weights.npz"), *(("--movies-per-gpu", str(per_gpu)) if per_gpu else ())]
         start = time.perf_counter()
         with open(out.with_suffix(".log"), "w") as log:
             subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
@@ -166,7 +166,9 @@ class Camera:
         ends = sorted(e["time"] for e in events if e["event"] == "polish" and e.get("state") == "done")
         steady = ends[len(ends) // 4:]          # the first ones wait for devices and processes to start
         each = (steady[-1] - steady[0]) / (len(steady) - 1) if len(steady) > 1 else wall
-        return {"wall_s": wall, "movies": len(ends), "seconds_per_movie": max(each, 1e-3)}
+        each = max(each, 1e-3)
+        return {"wall_s": wall, "movies": len(ends), "seconds_per_movie": each, "movies_per_hour": 3600 / each,
+                "share_of_decode_only": self.decode_s / each}
 
 
 def exposure_weights(movie) -> DoseWeights:
