@@ -33,7 +33,7 @@ def cut_patches(frame, corner_yx, size, out=None):
 
     Parameters
     ----------
-    frame : tensor (H, W), any device (on a GPU, :class:`Gather` is faster); whole numbers become float32, after they were cut.
+    frame : tensor (H, W), any device; whole numbers become float32, after they were cut.
     corner_yx : int64 (P, 2) first pixel of each box, best on the host; may lie outside the frame.
     size : box in px.
     out : (P, size, size) tensor to write into, or None.
@@ -47,6 +47,9 @@ def cut_patches(frame, corner_yx, size, out=None):
     kind = frame.dtype if frame.is_floating_point() else torch.float32
     if not corners:
         return frame.new_empty((0, size, size), dtype=kind) if out is None else out
+    if frame.is_cuda and min(frame.shape) >= size:
+        patches = Gather(corner_yx.cpu()[:, None], frame.shape, size, frame.device)(frame, 0, slice(0, len(corners)))
+        return patches if out is None else out.copy_(patches)
     inside = [0 <= y <= height - size and 0 <= x <= width - size for y, x in corners]
     if kind == frame.dtype or not all(inside):
         views = [frame[y:y + size, x:x + size].to(kind) if whole else _filled_patch(frame, y, x, size, kind)
