@@ -41,9 +41,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({cpu_model()})"
     rates = device_rates(device, 16 * 2**20 if options.small else GIB)
-    data = {"device": name, "threads": options.threads, "rates_bytes_per_s": rates, "cases": {}}
+    data = {"device": name, "compression": options.compression, "threads": options.threads, "rates_bytes_per_s": rates, "cases": {}}
     for camera in options.cameras:
-        mosaic = make_mosaic(options.out / camera, camera, options.movies, PER_TILE[camera])
+        mosaic = make_mosaic(options.out / camera, camera, options.movies, PER_TILE[camera], None if options.compression == "none" else "lzw")
         print(f"… {camera}: decode, prepare, calibrate", flush=True)
         case = Camera(mosaic, max(options.particles), device, options.threads, rates)
         for particles in options.particles:
@@ -71,7 +71,7 @@ def _sections(data, movies):
     stages = [[name, *(c["seconds"][s] for s in STAGES), c["traffic_bytes"] / 1e9, c["floor_s"], c["device_part_over_floor"],
                memory(c["peak_device_bytes"])] for name, c in cases]
     rates = [[name, rate / 1e9] for name, rate in data["rates_bytes_per_s"].items()]
-    return [(f"Whole command, {movies} movies, {data['threads']} CPU threads", markdown_table(
+    return [(f"Whole command, {movies} movies, compression {data['compression']}, {data['threads']} CPU threads", markdown_table(
                 ["camera, particles", "movies at a time", "movies / hour", "decoding alone / hour", "share", "wall s of the command"], speed)),
             ("Seconds per movie and the floor of memory traffic", markdown_table(
                 ["camera, particles", *STAGES, "must move, GB", "floor s", "(align + polish) / floor", "peak device GiB"], stages)),
@@ -86,6 +86,7 @@ def _options(argv):
     parser.add_argument("--cameras", nargs="+", choices=sorted(PER_TILE), help="sizes of movies (default K2 K3 super-resolution)")
     parser.add_argument("--particles", type=int, nargs="+", help="particles per movie (default 100 300 500)")
     parser.add_argument("--commands", type=int, nargs="*", help="numbers of particles with which the whole command is run, too (default: all)")
+    parser.add_argument("--compression", choices=("lzw", "none"), default="lzw", help="of the movies, where they are made (default %(default)s)")
     parser.add_argument("--per-gpu", type=int, nargs="+", default=[0], help="movies at a time on the device, a command for each (default: its own choice)")
     parser.add_argument("--movies", type=int, help="movies of the whole command (default 16)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads (default: all)")
