@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from refmotion_plugin.contract.errors import MovieError
+from refmotion_plugin.engine.movies import defects
 from refmotion_plugin.engine.movies.defects import find_outliers, plan_replacement, read_defects
 
 from test_movies_writers import mrc_bytes
@@ -75,6 +76,34 @@ def test_bad_columns_and_zero_movie():
     found = find_outliers(torch.from_numpy(total), 8.0)
     assert set(map(tuple, found)) == {(y, 100) for y in range(300)}
     assert len(find_outliers(torch.zeros(50, 70), 8.0)) == 0
+
+
+@pytest.mark.parametrize("gained", [False, True])
+def test_every_block_has_the_median_and_every_pixel_beyond_its_limits_is_a_candidate(gained):
+    """Against the same without blocks of rows, pieces and threads, in the same numbers."""
+    total = torch.from_numpy(_scene(40, size=301)[:, :270] * (np.float32(0.7) if gained else np.float32(1)))
+    padded = torch.nn.functional.pad(total[None, None], (0, 18, 0, 19), mode="replicate")[0, 0]
+    blocks = padded.view(10, 32, 9, 32)[:, ::3, :, ::3].permute(0, 2, 1, 3).reshape(10, 9, -1)
+    median, scale, counting = defects._block_levels(total, 2)
+    assert torch.equal(median, blocks.median(dim=-1).values) and counting
+    assert scale == (blocks.var(dim=-1) / blocks.mean(dim=-1)).median().item()
+    known = np.zeros(total.shape, bool)
+    known[40:60, 50:70] = True
+    low, high = (median * factor for factor in (0.8, 1.2))
+    spread = lambda limit: limit.repeat_interleave(32, 0)[:301].repeat_interleave(32, 1)[:, :270]
+    expected = torch.nonzero(((total < spread(low)) | (total > spread(high))) & ~torch.from_numpy(known))
+    found = [defects._coarse_candidates(total.numpy(), known, low.numpy(), high.numpy(), row) for row in range(10)]
+    np.testing.assert_array_equal(np.concatenate(found), expected)
+    assert 1000 < len(expected) < total.numel() / 2
+
+
+def test_threads_find_the_same():
+    total = torch.from_numpy(_scene(40))
+    total[100:200:9, 20:280:11] = 150
+    known = np.argwhere(np.random.default_rng(2).random((300, 300)) < 0.01)
+    found = [find_outliers(total, 8.0, known, threads=n) for n in (1, 3)]
+    np.testing.assert_array_equal(*found)
+    assert len(found[0]) > 200
 
 
 def test_known_pixels_are_neither_found_nor_used():

@@ -10,10 +10,11 @@ from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.contract.reading import read_text
 
 from .images import read_image
+from .parallel import each
 from .readers import MRC_EXTENSIONS, TIFF_EXTENSIONS
 
 BLOCK_PX = 32            # blocks of the coarse search
-STRIP_BLOCKS = 8         # rows of blocks looked at together: temporary arrays stay in the CPU's cache
+SERIAL_VALUES = 1 << 15  # torch works on fewer with one thread: each of ours would begin as many of its own
 WINDOW_RADIUS_PX = 4     # neighbourhood of the fine decision: 9 x 9
 COARSE_FRACTION = 0.6    # of the threshold, for the coarse search
 BEYOND_FRACTION = 0.5    # of the threshold, for the distance to the outer neighbours
@@ -74,7 +75,7 @@ def _rectangles(path):
         yield x, y, width, height
 
 
-def find_outliers(total, threshold_sigma, bad_yx=None):
+def find_outliers(total, threshold_sigma, bad_yx=None, threads=1):
     """Hot and dead pixels of the sum over frames, against their neighbourhoods.
 
     A pixel is out when it differs from the median of the 9 x 9 pixels around it (known bad ones left out) by more than
@@ -89,6 +90,7 @@ def find_outliers(total, threshold_sigma, bad_yx=None):
     total : tensor (H, W) float32, sum (or mean) over frames, gain-corrected.
     threshold_sigma : > 0.
     bad_yx : (m, 2) pixels known to be bad, or None.
+    threads : that look for them; what is found does not depend on it.
 
     Returns
     -------
@@ -100,10 +102,11 @@ def find_outliers(total, threshold_sigma, bad_yx=None):
     known = torch.zeros(total.shape, dtype=torch.bool)
     if bad_yx is not None and len(bad_yx):
         known[torch.as_tensor(bad_yx[:, 0]), torch.as_tensor(bad_yx[:, 1])] = True
-    median, scale, counting = _block_levels(total)
+    median, scale, counting = _block_levels(total, threads)
     level = _Level(scale, counting)
-    low, high = _coarse_limits(median, level, threshold_sigma)
-    yx = torch.cat([_coarse_candidates(total, known, low, high, first) for first in range(0, len(median), STRIP_BLOCKS)])
+    limits = [limit.numpy() for limit in _coarse_limits(median, level, threshold_sigma)]
+    found = each(lambda row: _coarse_candidates(total.numpy(), known.numpy(), *limits, row), range(len(median)), threads)
+    yx = torch.from_numpy(np.concatenate(found))
     if len(yx) > MAX_CANDIDATES:   # structure, not pixels: keep the strongest
         around = median[yx[:, 0] // BLOCK_PX, yx[:, 1] // BLOCK_PX]
         strength = (level.stabilise(total[yx[:, 0], yx[:, 1]]) - level.stabilise(around)).abs()
@@ -129,27 +132,24 @@ class _Level:
         return (value == 0) & (centre / self.scale > DEAD_MIN_COUNTS) if self.counting else torch.zeros_like(value, dtype=torch.bool)
 
 
-def _block_levels(total):
+def _block_levels(total, threads):
     """Median of every block (from each third pixel), the noise scale, and whether the data look like counts."""
-    strips = [_block_strip(strip) for strip in total.split(STRIP_BLOCKS * BLOCK_PX)]
-    median, variance, mean = (torch.cat(part) for part in zip(*strips))
-    counting = mean.median().item() > 0 and total.min().item() >= 0
+    rows = each(_block_row, [rows.numpy() for rows in total.split(BLOCK_PX)], threads)
+    median, variance, mean, least = (torch.stack(part) for part in zip(*rows))
+    counting = mean.median().item() > 0 and least.min().item() >= 0
     scale = (variance / mean.clamp(min=1e-30)).median().item() if counting else variance.median().item() ** 0.5
     return median, scale if scale > 0 else 1.0, counting
 
 
-def _block_strip(total):
-    """Median, variance and mean of the blocks of a strip of rows, (rows / block, columns / block) each."""
-    padded = torch.nn.functional.pad(total[None, None], (0, -total.shape[1] % BLOCK_PX, 0, -total.shape[0] % BLOCK_PX),
-                                     mode="replicate")[0, 0]
-    rows, columns = padded.shape[0] // BLOCK_PX, padded.shape[1] // BLOCK_PX
-    blocks = padded.view(rows, BLOCK_PX, columns, BLOCK_PX)[:, ::3, :, ::3].permute(0, 2, 1, 3).reshape(rows, columns, -1)
-    return blocks.median(dim=-1).values, blocks.var(dim=-1), blocks.mean(dim=-1)
-
-
-def _spread(blocks, shape_yx):
-    """Block values at every pixel."""
-    return blocks.repeat_interleave(BLOCK_PX, 0)[:shape_yx[0]].repeat_interleave(BLOCK_PX, 1)[:, :shape_yx[1]]
+def _block_row(total):
+    """Median, variance and mean of the blocks of a row of them, and the least value of all, from their pixels (rows, W)."""
+    missing = BLOCK_PX - len(total), -total.shape[1] % BLOCK_PX
+    padded = np.pad(total, [(0, n) for n in missing], mode="edge") if any(missing) else total
+    blocks = padded.reshape(BLOCK_PX, -1, BLOCK_PX)[::3, :, ::3].transpose(1, 0, 2).reshape(padded.shape[1] // BLOCK_PX, -1)
+    middle = blocks.shape[1] // 2
+    median = torch.from_numpy(np.partition(blocks, middle, axis=1)[:, middle])
+    parts = torch.from_numpy(blocks).split(SERIAL_VALUES // blocks.shape[1])
+    return median, torch.cat([p.var(-1) for p in parts]), torch.cat([p.mean(-1) for p in parts]), torch.tensor(total.min())
 
 
 def _coarse_limits(median, level, threshold_sigma):
@@ -164,13 +164,14 @@ def _coarse_limits(median, level, threshold_sigma):
     return low, high
 
 
-def _coarse_candidates(total, known, low, high, first):
-    """Pixels (k, 2) beyond their block's limits in the strip that begins with block row ``first``; known bad ones left out."""
-    top, blocks = first * BLOCK_PX, slice(first, first + STRIP_BLOCKS)
-    rows = slice(top, top + STRIP_BLOCKS * BLOCK_PX)
-    strip = total[rows]
-    out = ((strip < _spread(low[blocks], strip.shape)) | (strip > _spread(high[blocks], strip.shape))) & ~known[rows]
-    return torch.nonzero(out) + torch.tensor([top, 0])
+def _coarse_candidates(total, known, low, high, row):
+    """Pixels (k, 2) beyond their block's limits in one row of blocks, in the order of the frame; known bad ones left out. All numpy."""
+    rows = slice(row * BLOCK_PX, (row + 1) * BLOCK_PX)
+    low, high = (np.repeat(limit[row], BLOCK_PX)[:total.shape[1]] for limit in (low, high))
+    columns = np.flatnonzero((total[rows].min(axis=0) < low) | (total[rows].max(axis=0) > high))     # few are looked at again
+    part = total[rows, columns]
+    y, x = np.nonzero(((part < low[columns]) | (part > high[columns])) & ~known[rows, columns])
+    return np.stack([y + rows.start, columns[x]], axis=1)
 
 
 def _is_outlier(total, known, yx, level, threshold_sigma):
