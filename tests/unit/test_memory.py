@@ -27,7 +27,7 @@ def bytes_of(plan, load):
     return aligning, 2 * load.frame_bytes + cut + held + plan.particles_summed * load.polished_bytes
 
 
-@pytest.mark.parametrize("work", [SUPER_RESOLUTION, K3, replace(K3, particles=1000, patch_px=512, polished_px=512), replace(K3, bytes_per_px=4)])
+@pytest.mark.parametrize("work", [SUPER_RESOLUTION, K3, replace(K3, particles=1000, patch_px=512, polished_px=512), replace(K3, bytes_per_px=4), replace(K3, threads=16)])
 @pytest.mark.parametrize("gib", [3, 4, 6, 8, 16])
 def test_a_plan_holds_its_budget(work, gib):
     plan = plan_memory(Budget(host=gib * GIB, program=GIB // 2), work)

@@ -21,6 +21,13 @@ def _stack(dtype, seed=0):
     return rng.integers(info.min, info.max + 1, SHAPE).astype(dtype)
 
 
+def _into(reader, index):
+    """A frame as the reader puts it into memory of ours, and whether it did."""
+    out = np.full(reader.shape_yx, 3, reader.dtype)
+    frame = reader.frame(index, out)
+    return frame, frame is out
+
+
 def _read(path, **options):
     with open_movie(path, **options) as reader:
         frames = list(reader.read(0, reader.n_frames))
@@ -51,6 +58,9 @@ def test_tiff(tmp_path, dtype, options):
     with open_movie(path) as reader:
         assert reader.file_is_upside_down
         np.testing.assert_array_equal(np.stack(list(reader.read(1, 2))), stack[1:2])
+        frame, direct = _into(reader, 1)
+        np.testing.assert_array_equal(frame, stack[1])
+        assert direct or "rowsperstrip" not in options
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "uint16", "float16", "float32"])
@@ -64,6 +74,9 @@ def test_mrc(tmp_path, dtype, order, suffix, pack):
         assert not reader.file_is_upside_down
         for index in (2, 0, 1):   # also backwards, also compressed
             np.testing.assert_array_equal(reader.frame(index), stack[index])
+        frame, direct = _into(reader, 1)
+        np.testing.assert_array_equal(frame, stack[1])
+        assert direct == (pack is bytes and (order == "<" or dtype == "int8"))
 
 
 @pytest.mark.parametrize("flags, maximum, dtype", [(None, 255.0, "uint8"), (None, 100.0, "int8"), (0, 0.0, "uint8"), (1, 255.0, "int8")])
@@ -82,6 +95,8 @@ def test_packed_nibbles(tmp_path, width):
     if width % 2 == 0:   # the same pixels, declared by IMOD's flag on mode 0 of half the width
         path.write_bytes(mrc_bytes(pack_nibbles(stack), imod_flags=16))
         np.testing.assert_array_equal(_read(path), stack)
+    with open_movie(path) as reader:
+        np.testing.assert_array_equal(_into(reader, 1)[0], stack[1])
 
 
 @pytest.mark.parametrize("compression", [65000, 65001])

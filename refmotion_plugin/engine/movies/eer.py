@@ -57,9 +57,10 @@ class EerFrames:
             raise MovieError("movie %s has %d detector frames, fewer than the %d of one fraction: lower the EER grouping"
                              % (path, self.n_detector_frames, self.grouping))
 
-    def frame(self, index):
-        """Fraction ``index`` (H, W), 0-based, rows as in the file."""
-        out = np.zeros(self.shape_yx, self.dtype)
+    def frame(self, index, out=None):
+        """Fraction ``index`` (H, W), 0-based, rows as in the file; in ``out``, if given."""
+        out = np.empty(self.shape_yx, self.dtype) if out is None else out
+        out[...] = 0
         for number in range(index * self.grouping, (index + 1) * self.grouping):
             page = self._pages[number]
             where = "detector frame %d" % (number + 1)

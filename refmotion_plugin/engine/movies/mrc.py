@@ -42,6 +42,11 @@ class MrcLayout:
         """Bytes of one frame."""
         return self.row_bytes * self.shape_yx[0]
 
+    @property
+    def as_stored(self):
+        """Whether the bytes of the file are those of the pixels in memory."""
+        return not self.packed and self.stored.isnative
+
     def decode(self, data):
         """One frame (H, W) in native byte order from its bytes."""
         height, width = self.shape_yx
@@ -114,13 +119,15 @@ class MrcFrames:
         self.n_frames, self.shape_yx = layout.n_frames, layout.shape_yx
         self.dtype = np.dtype(layout.stored.newbyteorder("="))
 
-    def frame(self, index):
-        """Frame ``index`` (H, W), 0-based."""
+    def frame(self, index, out=None):
+        """Frame ``index`` (H, W), 0-based; in ``out``, if given, unless it had to be another array."""
         layout = self._layout
-        data = os.pread(self._file.fileno(), layout.frame_bytes, layout.offset + index * layout.frame_bytes)
-        if len(data) < layout.frame_bytes:
+        direct = out is not None and layout.as_stored
+        data = out if direct else np.empty(layout.frame_bytes, np.uint8)
+        done = os.preadv(self._file.fileno(), [memoryview(data).cast("B")], layout.offset + index * layout.frame_bytes)
+        if done < layout.frame_bytes:
             raise MovieError("movie %s is truncated in frame %d: copy it again" % (self.path, index + 1))
-        return layout.decode(data)
+        return out if direct else layout.decode(data)
 
     def close(self):
         """Close the file."""
@@ -167,8 +174,8 @@ class CompressedMrcFrames:
         while n_bytes > 0:
             n_bytes -= len(self._take(min(n_bytes, SKIPPED_BYTES), where))
 
-    def frame(self, index):
-        """Frame ``index`` (H, W), 0-based; going back starts the stream again."""
+    def frame(self, index, out=None):
+        """Frame ``index`` (H, W), 0-based, never in ``out``; going back starts the stream again."""
         layout = self._layout
         with self._lock:
             if index < self._next:

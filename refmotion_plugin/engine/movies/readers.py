@@ -32,13 +32,16 @@ class MovieReader:
         self.concurrent, self.is_eer, self.file_is_upside_down = frames.concurrent, is_eer, file_is_upside_down
         self.n_detector_frames = getattr(frames, "n_detector_frames", frames.n_frames)
 
-    def frame(self, index):
-        """Frame ``index`` (H, W), 0-based, native dtype, rows in the order of the file. Raises MovieError."""
+    def frame(self, index, out=None):
+        """Frame ``index`` (H, W), 0-based, native dtype, rows in the order of the file. Raises MovieError.
+
+        ``out`` (H, W) of this type, contiguous: may be written to and returned, which saves memory; or another array is.
+        """
         if not 0 <= index < self.n_frames:
             raise MovieError("frame %d of movie %s was asked for and it has %d frames: check first and last frame"
                              % (index + 1, self.path, self.n_frames))
         try:
-            return self._frames.frame(index)
+            return self._frames.frame(index, out)
         except OSError as error:
             raise MovieError("movie %s cannot be read in frame %d (%s): check the disk" % (self.path, index + 1, error)) from None
 

@@ -33,7 +33,8 @@ class ScratchFrames:
 
     def __init__(self, shape, dtype, folder):
         self.shape, self.dtype = torch.Size(shape), np.dtype(dtype)
-        self._each = math.prod(shape[1:]) * self.dtype.itemsize
+        self._row = shape[2] * self.dtype.itemsize
+        self._each = shape[1] * self._row
         self.nbytes = shape[0] * self._each
         self._file = tempfile.TemporaryFile(prefix="refmotion_frames_", dir=folder, buffering=0)
         _living.add(self)
@@ -50,17 +51,18 @@ class ScratchFrames:
         except OSError as error:
             raise ScratchError(str(error)) from None
 
-    def raw(self, f):
-        """Frame ``f`` (H, W), numpy, in the file's type."""
-        frame = np.empty(self.shape[1:], self.dtype)
-        data, done = memoryview(frame).cast("B"), 0
-        while done < self._each:
-            count = os.preadv(self._file.fileno(), [data[done:]], f * self._each + done)
+    def raw(self, f, rows=slice(None)):
+        """Frame ``f`` (H, W) or some of its rows, numpy, in the file's type."""
+        first, last, _ = rows.indices(self.shape[1])
+        part = np.empty((last - first, self.shape[2]), self.dtype)
+        data, done = memoryview(part).cast("B"), 0
+        while done < part.nbytes:
+            count = os.preadv(self._file.fileno(), [data[done:]], f * self._each + first * self._row + done)
             if not count:
                 raise MovieError("frame %d was written to a temporary file and %d of its %d bytes are there: see whether the disk for "
-                                 "temporary files is sound, or give --scratch 0" % (f + 1, done, self._each))
+                                 "temporary files is sound, or give --scratch 0" % (f + 1, first * self._row + done, self._each))
             done += count
-        return frame
+        return part
 
     def __getitem__(self, f):
         """Frame ``f`` (H, W) in a type torch computes with."""

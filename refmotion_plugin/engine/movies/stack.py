@@ -1,7 +1,6 @@
 """A movie: decoded once and held in memory or on a disk, or frame by frame; corrected frame by frame where it is needed."""
 import logging
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Optional, Union
 
@@ -14,9 +13,11 @@ from .buffers import block_array
 from .defects import Replacement, find_outliers, plan_replacement, read_defects
 from .frames import sound_frame, torch_type
 from .gain import load_gain
+from .parallel import each
 from .readers import open_movie
 from .scratch import ScratchError, ScratchFrames
 from .streamed import StreamedFrames
+from .total import sum_frames
 from .upload import Uploader
 
 log = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.i
     ----------
     metadata : MovieMetadata, what upstream motion correction said of the movie.
     inputs : InputSpec, how to read movies.
-    threads : decoding threads.
+    threads : of decoding and of the search for bad pixels.
     known_bad_yx : ``bad_yx`` of an earlier load of the same movie with the same inputs, which saves looking for them again.
     held_bytes : a movie that decodes to more is not held: its frames are decoded whenever they are asked for,
         each given up after ``frame_timeout`` seconds (0: never).
@@ -169,14 +170,13 @@ def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.i
         bytes_per_px, whole_numbers = reader.dtype.itemsize, reader.dtype.kind in "iu"
     if frames is None:
         frames = StreamedFrames(open_movie(metadata.movie_file, grouping, upsampling), *place, frame_timeout)
-    total = _total(frames) if want_total else None
-    if isinstance(frames, np.ndarray):
-        frames = torch.from_numpy(torch_type(frames))
     if known_bad_yx is not None:
         listed = known_bad_yx
-    if total is not None:
-        total = total if gain is None else total.mul_(gain.multiplier)
-        listed = _unique(np.concatenate([listed, find_outliers(total, inputs.hot_pixel_sigma, listed)]), frames.shape[1:])
+    if want_total:
+        total = sum_frames(frames, threads, None if gain is None else gain.multiplier)
+        listed = _unique(np.concatenate([listed, find_outliers(total, inputs.hot_pixel_sigma, listed, threads)]), frames.shape[1:])
+    if isinstance(frames, np.ndarray):
+        frames = torch.from_numpy(torch_type(frames, threads))
     return MovieStack(name=metadata.micrograph, frames=frames, gain=None if gain is None else gain.multiplier, bad_yx=listed,
                       replacement=plan_replacement(listed, tuple(frames.shape[1:])) if len(listed) else None,
                       pixel_angstrom=metadata.original_pixel_angstrom, first_frame=first, bytes_per_px=bytes_per_px, whole_numbers=whole_numbers)
@@ -252,7 +252,7 @@ def _unique(yx, shape_yx):
 def _decode(reader, first, n_frames, upside_down, threads, pin=False):
     """Frames (frame, H, W) in memory."""
     stack = block_array((n_frames,) + reader.shape_yx, reader.dtype, "decoded movies", pin)
-    _each_frame(reader, first, n_frames, upside_down, threads, stack.__setitem__)
+    each(lambda f: sound_frame(reader, first + f, upside_down, stack[f]), range(n_frames), threads if reader.concurrent else 1)
     return stack
 
 
@@ -261,34 +261,19 @@ def _decode_to_scratch(reader, first, n_frames, upside_down, threads, scratch):
     frames = scratch.frames((n_frames,) + reader.shape_yx, reader.dtype)
     if frames is None:
         return None
+    threads = threads if reader.concurrent else 1
+    spare = [np.empty(reader.shape_yx, reader.dtype) for _ in range(threads)]      # used again: fresh memory costs as much as writing
+
+    def decode(f):
+        frame = spare.pop()
+        try:
+            frames.write(f, sound_frame(reader, first + f, upside_down, frame))
+        finally:
+            spare.append(frame)
+
     try:
-        _each_frame(reader, first, n_frames, upside_down, threads, frames.write)
+        each(decode, range(n_frames), threads)
     except ScratchError as error:
         log.warning("the frames of %s are not kept in %s: %s", reader.path, scratch.folder, error)
         return None
     return frames
-
-
-def _each_frame(reader, first, n_frames, upside_down, threads, put):
-    """``put(f, frame)`` for every frame, from several threads."""
-    def decode(index):
-        put(index, sound_frame(reader, first + index, upside_down))
-
-    if threads > 1 and reader.concurrent:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(decode, range(n_frames)))
-    else:
-        for index in range(n_frames):
-            decode(index)
-
-
-def _total(frames):
-    """Sum over frames, float32; whole numbers are summed exactly, in the narrowest type that holds them (speed)."""
-    total = None
-    for f in range(len(frames)):
-        frame = frames[f] if isinstance(frames, np.ndarray) else frames.raw(f)
-        if total is None:
-            whole = np.uint16 if frame.dtype == np.uint8 and len(frames) <= 257 else np.int32
-            total = np.zeros(frame.shape, whole if frame.dtype.kind in "iu" else np.float32)
-        total += frame
-    return torch.from_numpy(total.astype(np.float32))

@@ -35,15 +35,15 @@ class StreamedFrames:
         """Frame ``f`` (H, W) in a type torch computes with."""
         return torch.from_numpy(torch_type(self.raw(f)))
 
-    def raw(self, f):
-        """Frame ``f`` (H, W), numpy, in the file's type, turned as the convention says."""
+    def raw(self, f, rows=slice(None)):
+        """Frame ``f`` (H, W) or some of its rows, numpy, in the file's type, turned as the convention says."""
         if not self._ahead:
-            return self._decode(f)
+            return self._decode(f)[rows]
         with self._lock:
             wanted = range(f, min(f + 1 + self._ahead, len(self)))
             self._coming = {i: self._coming.get(i) or self._pool.submit(self._decode, i) for i in wanted}
             coming = self._coming.pop(f)
-        return coming.result()
+        return coming.result()[rows]
 
 
 def _decode_patiently(reader, first, upside_down, timeout, f):
@@ -51,8 +51,7 @@ def _decode_patiently(reader, first, upside_down, timeout, f):
 
 
 def _decode(reader, index, upside_down):
-    frame = np.ascontiguousarray(sound_frame(reader, index, upside_down))
-    return frame if frame.flags.writeable else frame.copy()     # torch takes no others
+    return sound_frame(reader, index, upside_down, np.empty(reader.shape_yx, reader.dtype))
 
 
 def _close(pool, reader):

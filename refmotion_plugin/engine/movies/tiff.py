@@ -121,25 +121,25 @@ class TiffFrames:
         height, width = page.shape
         return -(-height // page.tilelength) * -(-width // page.tilewidth) if page.is_tiled else -(-height // page.rowsperstrip)
 
-    def frame(self, index):
-        """Page ``index`` (H, W), 0-based, rows as in the file."""
+    def frame(self, index, out=None):
+        """Page ``index`` (H, W), 0-based, rows as in the file; in ``out``, if given, unless it had to be another array."""
         page = self._pages[index]
-        image = self._whole(page, index) if int(page.compression) == LZW and not page.is_tiled else None
+        image = self._whole(page, index, out) if int(page.compression) == LZW and not page.is_tiled else None
         if image is not None:
             return image
         if not page.is_tiled and len(page.dataoffsets) == 1:
             return self._segment(page, index, 0, self.shape_yx)
-        out = np.empty(self.shape_yx, self.dtype)
+        out = np.empty(self.shape_yx, self.dtype) if out is None else out
         for number in range(len(page.dataoffsets)):
             top, left, box = self._place(page, number)
             target = out[top:top + box[0], left:left + box[1]]
             target[...] = self._segment(page, index, number, box)[:target.shape[0], :target.shape[1]]
         return out
 
-    def _whole(self, page, index):
+    def _whole(self, page, index, out):
         """A frame of LZW strips at once; None if it has to be decoded strip by strip."""
-        strips = [self._bytes(page, index, number) for number in range(len(page.dataoffsets))]
-        return decode_lzw_strips(strips, self.shape_yx, self.dtype, page.rowsperstrip, int(page.predictor), self._tif.byteorder)
+        strips = (self._bytes(page, index, number) for number in range(len(page.dataoffsets)))
+        return decode_lzw_strips(strips, self.shape_yx, self.dtype, page.rowsperstrip, int(page.predictor), self._tif.byteorder, out)
 
     def _place(self, page, number):
         """First row, first column and (height, width) of a strip or tile."""

@@ -53,7 +53,7 @@ class AveragePlace:
         return self._memory(task).ahead
 
     def _memory(self, task):
-        return plan_averaging(self.budget, tuple(task.movie.size_yx), len(plan_frames(task.movie, self.spec.inputs)))
+        return plan_averaging(self.budget, tuple(task.movie.size_yx), len(plan_frames(task.movie, self.spec.inputs)), self.threads)
 
 
 def remote_place(spec, folder, run, weights, device, threads):

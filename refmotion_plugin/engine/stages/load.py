@@ -108,7 +108,7 @@ def movie_memory(movie, n_particles, prepared: Prepared) -> MemoryPlan:
     load = Load(size_yx=tuple(movie.size_yx), frames=len(plan_frames(movie, spec.inputs)), particles=max(1, n_particles), patch_px=grid.size_px,
                 kept_px=grid.kept_px, window_px=Window.covering(spec.alignment.search_radius_angstrom, band).width,
                 polished_px=spec.output.box_px or good_fft_size(round(extent / movie.original_pixel_angstrom)),
-                bytes_per_px=_bytes_per_px.get(_kind(movie), 1))
+                bytes_per_px=_bytes_per_px.get(_kind(movie), 1), threads=prepared.threads)
     plan = plan_memory(prepared.budget, load, prepared.device.type, halvings_of(prepared.device))
     say_once(plan.text, load.size_yx, load.frames, load.bytes_per_px)
     return plan

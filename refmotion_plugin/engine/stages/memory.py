@@ -16,7 +16,7 @@ from ..movies.buffers import free_blocks
 from .budget import GIB, Budget, give_back
 
 CHUNK_BYTES = {"cpu": 4 * 2 ** 20, "cuda": 2 ** 30}     # of patches and their transforms at a time: the CPU's cache, or enough to fill a GPU
-DECODED_AT_ONCE = 3
+DECODED_BESIDES = 2              # frames of decoded movies, besides one a decoding thread and its compressed bytes
 AVERAGING_FRAMES = 10           # float frames that averaging holds as sums, transforms and copies
 MOST_CHUNK_SHARE = 1 / 8        # of the room
 
@@ -57,6 +57,7 @@ class Load:
     window_px: int
     polished_px: int
     bytes_per_px: int = 1
+    threads: int = 1
 
     @property
     def movie_bytes(self):
@@ -71,7 +72,7 @@ class Load:
     @property
     def decoding_bytes(self):
         """Frames that are being decoded."""
-        return DECODED_AT_ONCE * self.size_yx[0] * self.size_yx[1] * self.bytes_per_px
+        return (DECODED_BESIDES + min(self.threads, self.frames)) * self.size_yx[0] * self.size_yx[1] * self.bytes_per_px
 
     @property
     def searching_bytes(self):
@@ -128,9 +129,9 @@ def plan_memory(budget: Budget, load: Load, device_type="cpu", halvings=0):
     return replace(plan, movie_bytes=load.movie_bytes, frames_on_device_bytes=min(spare, load.movie_bytes), text=_sentence(budget, load, plan))
 
 
-def plan_averaging(budget: Budget, size_yx, frames):
+def plan_averaging(budget: Budget, size_yx, frames, threads=1):
     """The plan of a movie that is averaged: there are only frames and sums of their transforms."""
-    load = Load(size_yx=size_yx, frames=frames, particles=0, patch_px=0, kept_px=0, window_px=0, polished_px=0)
+    load = Load(size_yx=size_yx, frames=frames, particles=0, patch_px=0, kept_px=0, window_px=0, polished_px=0, threads=threads)
     return plan_memory(replace(budget, program=budget.program + AVERAGING_FRAMES * load.frame_bytes, device=None), load)
 
 

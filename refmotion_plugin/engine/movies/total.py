@@ -1,0 +1,41 @@
+"""Sum over the frames of a movie."""
+import numpy as np
+import torch
+
+from .parallel import each
+from .scratch import ScratchFrames
+
+BAND_PX = 1 << 18       # summed at a time: the sum stays in the CPU's cache while the frames pass by
+
+
+def sum_frames(frames, threads=1, gain=None):
+    """Sum over frames times the gain: tensor (H, W) float32; whole numbers are summed exactly.
+
+    ``frames``: array (frame, H, W), ScratchFrames or StreamedFrames; ``gain`` tensor (H, W) float32 or None. Every pixel's frames are
+    added in the same order whatever the number of threads.
+    """
+    height, width = frames.shape[1:]
+    in_bands = isinstance(frames, (np.ndarray, ScratchFrames))      # of others each band would decode all frames anew
+    step = min(max(1, BAND_PX // width), -(-height // threads)) if in_bands else height
+    total = np.empty((height, width), np.float32)
+
+    def add(top):
+        rows = slice(top, top + step)
+        total[rows] = _sum(frames, rows)
+        if gain is not None:
+            total[rows] *= gain[rows].numpy()
+
+    each(add, range(0, height, step), threads)
+    return torch.from_numpy(total)
+
+
+def _sum(frames, rows):
+    """Sum of some rows over frames: whole numbers in the narrowest type that holds it (speed), others in float32."""
+    total = None
+    for f in range(len(frames)):
+        part = frames[f, rows] if isinstance(frames, np.ndarray) else frames.raw(f, rows)
+        if total is None:
+            whole = np.uint16 if part.dtype == np.uint8 and len(frames) <= 257 else np.int32
+            total = np.zeros(part.shape, whole if part.dtype.kind in "iu" else np.float32)
+        total += part
+    return total
