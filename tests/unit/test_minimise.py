@@ -88,3 +88,48 @@ def test_the_value_never_rises():
     for limit in range(1, 25):
         seen.append(float(m.minimise(rosenbrock, start, lambda g: 1e-3 * g, max_iterations=limit).value))
     assert all(b <= a for a, b in zip(seen, seen[1:])) and seen[-1] < seen[0]
+
+
+def two_loops(pairs, gradient, metric):
+    """Nocedal & Wright 2006, algorithm 7.4, for one problem; pairs without positive curvature are left out."""
+    pairs = [(s, y) for s, y in pairs if s @ y > m.LEAST_CURVATURE * s.norm() * y.norm()]
+    q, alphas = gradient.clone(), []
+    for s, y in reversed(pairs):
+        alphas.append((s @ q) / (s @ y))
+        q = q - alphas[-1] * y
+    q = metric @ q
+    for (s, y), alpha in zip(pairs, reversed(alphas)):
+        q = q + (alpha - (y @ q) / (s @ y)) * s
+    return q
+
+
+@pytest.mark.parametrize("points", [1, 2, 5, 12])
+def test_the_compact_form_is_the_two_loop_recursion(points):
+    """A batch of three: curved upwards everywhere, here and there, and a problem that did not move between two points."""
+    batch, n, memory = 3, 9, 4
+    generator = torch.Generator().manual_seed(points)
+    random = lambda *shape: torch.randn(*shape, generator=generator, dtype=DTYPE)
+    root = random(n, n)
+    metric = root @ root.T + torch.eye(n, dtype=DTYPE)
+    x = random(batch, points, n) * 10.0 ** -torch.arange(points, dtype=DTYPE)[:, None]            # steps become small, as in a search
+    gradient = torch.stack([x[0] @ metric.inverse() * 2.0, -x[1] + random(points, n) * x[1].norm(dim=-1, keepdim=True), x[2]])
+    if points > 2:
+        x[2, -2], gradient[2, -2] = x[2, -3], gradient[2, -3]
+    inverse, usable = m._InverseHessian(memory), []
+    for k in range(points):
+        found = inverse.applied(x[:, k], gradient[:, k], gradient[:, k] @ metric)
+    for b in range(batch):
+        pairs = [(x[b, k + 1] - x[b, k], gradient[b, k + 1] - gradient[b, k]) for k in range(points - 1)][-memory:]
+        usable.append([bool(s @ y > 0) for s, y in pairs])
+        torch.testing.assert_close(found[b], two_loops(pairs, gradient[b, -1], metric), rtol=1e-9, atol=1e-9 * float(found[b].abs().max()))
+    if points > 2:
+        assert all(usable[0]) and not all(usable[1]) and not all(usable[2])
+
+
+def test_steps_that_are_too_long_are_shortened_problem_by_problem():
+    """A metric a hundred times too bold for one of the problems: the value still falls, and the others keep their whole steps."""
+    evaluate, hessian, centre = quadratic(batch=3)
+    bold = torch.tensor([1.0, 100.0, 1.0], dtype=DTYPE)[:, None]
+    found = m.minimise(evaluate, torch.zeros_like(centre), lambda g: bold * torch.linalg.solve(hessian, g))
+    torch.testing.assert_close(found.x, centre, atol=1e-6, rtol=0)
+    assert found.reason == [m.CONVERGED] * 3 and found.iterations.tolist()[::2] == [1, 1]

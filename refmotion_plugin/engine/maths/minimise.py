@@ -1,13 +1,18 @@
-"""Batched L-BFGS with a given metric. Knows vectors only; every problem of the batch stops for its own named reason."""
+"""Batched L-BFGS with a given metric. Knows vectors only; every problem of the batch stops for its own named reason.
+
+Vectors stay on their device. What is decided by numbers, one per problem, is decided on the host: a value is read once per evaluation.
+"""
 from dataclasses import dataclass
 from typing import Callable, List
 
+import numpy as np
 import torch
 
 CONVERGED, ITERATION_LIMIT, NO_DESCENT = "converged", "iteration limit", "no descent"
 REASONS = (CONVERGED, ITERATION_LIMIT, NO_DESCENT)
 ARMIJO = 1e-4
 MAX_HALVINGS = 12
+LEAST_CURVATURE = 1e-10     # of a pair, in units of the lengths of its step and its change of gradient
 
 
 @dataclass(frozen=True)
@@ -24,75 +29,104 @@ def minimise(evaluate: Callable, x0, precondition: Callable, max_iterations=100,
     """Minimise b problems at once.
 
     ``evaluate(x (b, n)) -> (value (b,), gradient (b, n))``; ``precondition(g (b, n)) -> (b, n)`` applies an approximate inverse
-    Hessian (symmetric, positive). A problem has converged when the expected decrease, half the squared Newton decrement, is
+    Hessian (linear, symmetric, positive). A problem has converged when the expected decrease, half the squared Newton decrement, is
     below ``tolerance`` times (1 + |value|). Source: Nocedal & Wright 2006, algorithms 7.4 and 3.1.
     """
-    x = x0.clone()
-    value, gradient = evaluate(x)
-    state = _State(x, memory)
-    reason = torch.full((len(x),), REASONS.index(ITERATION_LIMIT), device=x.device)     # read back once, at the end
-    alive = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    now, inverse = _Point.at(x0, evaluate), _InverseHessian(memory)
+    alive = np.ones(len(x0), dtype=bool)
+    iterations, reason = np.zeros(len(x0), dtype=np.int64), np.full(len(x0), ITERATION_LIMIT, dtype=object)
     for _ in range(max_iterations):
-        direction = -state.apply_inverse(gradient, precondition)
-        slope = (direction * gradient).sum(-1)
-        done = alive & (-0.5 * slope <= tolerance * (1.0 + value.abs()))
-        alive, reason = _stop(alive, done, reason, CONVERGED)
-        if not bool(alive.any()):
+        direction = -inverse.applied(now.x, now.gradient, precondition(now.gradient))
+        slope = (direction * now.gradient).sum(-1).cpu().numpy()
+        done = alive & (-0.5 * slope <= tolerance * (1.0 + np.abs(now.value)))
+        alive, reason[done] = alive & ~done, CONVERGED
+        if not alive.any():
             break
-        new_x, new_value, new_gradient, moved = _line_search(evaluate, x, value, gradient, direction, slope, alive)
-        alive, reason = _stop(alive, alive & ~moved, reason, NO_DESCENT)
-        state.remember(new_x - x, new_gradient - gradient)
-        state.iterations += moved
-        x, value, gradient = new_x, new_value, new_gradient
-    return Minimum(x, value, state.iterations, [REASONS[i] for i in reason.tolist()])
+        now, moved = _line_search(evaluate, now, direction, slope, alive)
+        reason[alive & ~moved] = NO_DESCENT
+        alive, iterations = moved, iterations + moved
+    back = lambda array: torch.from_numpy(array).to(x0.device)
+    return Minimum(now.x, back(now.value), back(iterations), reason.tolist())
 
 
-def _stop(alive, which, reason, name):
-    return alive & ~which, reason.masked_fill(which, REASONS.index(name))
+@dataclass(frozen=True)
+class _Point:
+    """Positions ``x`` (b, n) with what was found there: ``gradient`` (b, n) on the device and ``value`` (b,) on the host."""
+
+    x: torch.Tensor
+    value: np.ndarray
+    gradient: torch.Tensor
+
+    @staticmethod
+    def at(x, evaluate):
+        value, gradient = evaluate(x)
+        return _Point(x, value.cpu().numpy(), gradient)
+
+    def where(self, better, new):
+        """This point, for the problems of the mask (b,) the new one."""
+        mask = torch.from_numpy(better[:, None]).to(self.x.device)
+        return _Point(torch.where(mask, new.x, self.x), np.where(better, new.value, self.value), torch.where(mask, new.gradient, self.gradient))
 
 
-def _line_search(evaluate, x, value, gradient, direction, slope, alive):
-    """Backtracking with quadratic interpolation; problems that are not alive stay where they are."""
-    step = alive.to(x.dtype)
-    best = x.clone(), value.clone(), gradient.clone()
-    waiting = alive.clone()
+def _line_search(evaluate, start, direction, slope, alive):
+    """Backtracking with quadratic interpolation; problems that are not alive stay where they are.
+
+    Returns the new :class:`_Point` and the mask of what has moved.
+    """
+    step, waiting, found = np.ones_like(slope), alive, start
     for _ in range(MAX_HALVINGS):
-        trial = x + step[:, None] * direction
-        trial_value, trial_gradient = evaluate(trial)
-        good = waiting & (trial_value <= value + ARMIJO * step * slope)
-        best = tuple(torch.where(good.reshape((-1,) + (1,) * (new.dim() - 1)), new, old)
-                     for new, old in zip((trial, trial_value, trial_gradient), best))
+        whole = (step == 1.0).all()                             # as nearly always: nothing to be sent to the device
+        length = 1.0 if whole else torch.from_numpy(step[:, None]).to(direction.device)
+        trial = _Point.at(start.x + length * direction, evaluate)
+        good = waiting & (trial.value <= start.value + ARMIJO * step * slope)
+        found = trial if good.all() else found.where(good, trial)
         waiting = waiting & ~good
-        if not bool(waiting.any()):
+        if not waiting.any():
             break
-        curvature = 2.0 * (trial_value - value - step * slope)
-        shorter = torch.where(curvature > 0, -slope * step ** 2 / curvature, 0.5 * step)
-        step = torch.where(waiting, torch.minimum(torch.maximum(shorter, 0.1 * step), 0.5 * step), step)
-    return best + (alive & ~waiting,)
+        with np.errstate(all="ignore"):
+            curvature = 2.0 * (trial.value - start.value - step * slope)
+            shorter = np.where(curvature > 0, -slope * step ** 2 / curvature, 0.5 * step)
+        step = np.where(waiting, np.clip(shorter, 0.1 * step, 0.5 * step), step)
+    return found, alive & ~waiting
 
 
-class _State:
-    """Pairs of steps and gradient changes of the last iterations."""
+class _InverseHessian:
+    """L-BFGS in its compact form around a metric H0: H = H0 + W^T M W with the last steps s and gradient changes y in W = (S, H0 Y).
 
-    def __init__(self, x, memory):
-        self.memory, self.pairs = memory, []
-        self.iterations = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    With R the upper triangle of S Y^T and D its diagonal, M = ((R^-T (D + Y H0 Y^T) R^-1, -R^-T), (-R^-1, 0)). Each pair is scaled so that
+    s . y = 1 and D is the identity; a pair without positive curvature is all zeros and does nothing. H0 is linear: H0 y comes
+    from gradients to which it was applied anyway. Source: Byrd, Nocedal & Schnabel 1994, theorem 2.2.
+    """
 
-    def remember(self, step, change):
-        curvature = (step * change).sum(-1)
-        usable = curvature > 1e-10 * step.norm(dim=-1) * change.norm(dim=-1)
-        rho = torch.where(usable, 1.0 / torch.where(usable, curvature, torch.ones_like(curvature)), torch.zeros_like(curvature))
-        self.pairs = (self.pairs + [(step, change, rho)])[-self.memory:]
+    def __init__(self, memory):
+        self.memory, self.last, self.pairs = memory, None, None
 
-    def apply_inverse(self, gradient, precondition):
-        """Two-loop recursion around the given metric; pairs without positive curvature have rho = 0 and do nothing."""
-        q, alphas = gradient.clone(), []
-        for step, change, rho in reversed(self.pairs):
-            alpha = rho * (step * q).sum(-1)
-            q = q - alpha[:, None] * change
-            alphas.append(alpha)
-        q = precondition(q)
-        for (step, change, rho), alpha in zip(self.pairs, reversed(alphas)):
-            beta = rho * (change * q).sum(-1)
-            q = q + (alpha - beta)[:, None] * step
-        return q
+    def applied(self, x, gradient, preconditioned):
+        """H times the gradient (b, n) at x, and this point remembered; ``preconditioned``: H0 times it."""
+        here = torch.stack([x, preconditioned, gradient], dim=1)
+        if self.last is not None:
+            self._remember(here - self.last)
+        self.last = here
+        return preconditioned if self.pairs is None else preconditioned + self._correction(gradient)
+
+    def _remember(self, change):
+        """Changes (b, 3, n) of position, H0 times the gradient, and gradient."""
+        products = change @ change.transpose(-1, -2)
+        curvature = products[:, 0, 2]
+        flat = ~(curvature > LEAST_CURVATURE * (products[:, 0, 0] * products[:, 2, 2]).sqrt())
+        pair = (change * curvature.masked_fill(flat, torch.inf).rsqrt()[:, None, None])[:, :, None]
+        if self.pairs is not None:
+            dropped = max(0, self.pairs.shape[2] + 1 - self.memory)
+            pair = torch.cat([self.pairs[:, :, dropped:], pair], dim=2)
+        self.pairs = pair                                                               # (b, 3, pair, n)
+
+    def _correction(self, gradient):
+        """W^T M W times the gradient."""
+        both, changes = self.pairs[:, :2].flatten(1, 2), self.pairs[:, 2]
+        n = changes.shape[1]
+        products, along = both @ changes.transpose(-1, -2), both @ gradient[..., None]
+        root = products[:, :n]                                                          # only its upper triangle is read
+        first = torch.linalg.solve_triangular(root, along[:, :n], upper=True, unitriangular=True)
+        second = first + products[:, n:] @ first - along[:, n:]
+        second = torch.linalg.solve_triangular(root.transpose(-1, -2), second, upper=False, unitriangular=True)
+        return (both.transpose(-1, -2) @ torch.cat([second, -first], dim=1))[..., 0]
