@@ -8,7 +8,7 @@ import torch
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
 from refmotion_plugin.engine.maths.minimise import CONVERGED, ITERATION_LIMIT
 from refmotion_plugin.engine.motion import fit as fit_module
-from refmotion_plugin.engine.motion.adapt import adapt_strength, prior_evidence, scaled
+from refmotion_plugin.engine.motion.adapt import adapt_strength, own_scales, prior_evidence, scaled
 from refmotion_plugin.engine.motion.correlate import CorrelationMaps
 from refmotion_plugin.engine.motion.evidence import Measured, log_evidence, measure
 from refmotion_plugin.engine.motion.fit import fit_trajectories
@@ -232,6 +232,29 @@ def test_the_evidence_of_scales_is_that_of_the_scaled_priors(hyper, frames):
     found = log_evidence(hypers, Measured(measured, curvature, place, dose, course()[:frames])).numpy()
     expected = prior_evidence(build_prior(hypers, place, dose, course()[:frames]), measured, curvature).numpy()
     np.testing.assert_allclose(np.diff(found), np.diff(expected), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("change", [dict(velocity_sigma=0.05), dict(acceleration_sigma=0.2), dict(correlation_distance_angstrom=900.0), dict(early_factor=1.0),
+                                    dict(early_dose_e_per_A2=9.0), dict(jitter_angstrom=0.6), dict(global_angstrom=1.5), dict(offset_angstrom=1.0),
+                                    dict(kernel="exponential"), dict(common_sigma=3.0)])
+def test_sets_that_differ_in_one_thing_have_each_their_own_evidence(change):
+    """Whatever is worked out once for all sets of a batch is so only where none differs in it."""
+    hypers, measured = [HYPER, replace(HYPER, **change)], measured_at(peaks())
+    together, single = log_evidence(hypers, measured), torch.cat([log_evidence([hyper], measured) for hyper in hypers])
+    torch.testing.assert_close(together, single, rtol=1e-12, atol=1e-12)
+    assert single[0] != single[1]
+
+
+def test_other_measurements_of_a_movie_know_nothing_of_the_first():
+    one, other = measured_at(peaks()), measured_at(peaks(5))
+    log_evidence([HYPER], one)
+    torch.testing.assert_close(log_evidence([HYPER], replace(one, deviation=other.deviation)), log_evidence([HYPER], other))
+
+
+def test_an_evidence_that_is_no_number_is_said_so():
+    broken = measured_at(peaks() * np.array([1.0, np.nan]))
+    with pytest.raises(ValueError, match="motion.* is not a number"):
+        own_scales(replace(HYPER, movie_spread=1.0), broken)
 
 
 def test_independent_accelerations_are_adapted_too():

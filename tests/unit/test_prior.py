@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
-from refmotion_plugin.engine.motion.prior import build_prior, spatial_kernel, temporal_precisions
+from refmotion_plugin.engine.motion.prior import build_prior, spatial_kernel, velocity_precisions
+from refmotion_plugin.engine.motion.timeline import Timeline
 
 DOSES = np.array([0.6, 1.8, 3.0, 4.5, 6.5, 8.5, 10.5])      # the dose per frame changes on the way
 POSITIONS = np.array([[100.0, 200.0], [400.0, 250.0], [1500.0, 90.0], [900.0, 2100.0]])
@@ -99,12 +100,11 @@ def test_two_particles_at_the_same_place_move_together():
 
 def test_beta_zero_gives_constant_strengths():
     doses = 1.3 * (np.arange(8) + 0.5)
-    velocity, acceleration = temporal_precisions(replace(STRONG, early_factor=0.0), torch.from_numpy(doses))
-    first = np.diff(np.eye(8), axis=0)
-    second = np.diff(first, axis=0)
-    np.testing.assert_allclose(velocity.numpy(), first.T @ first / (0.7 * 1.3) ** 2, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(acceleration.numpy(), second.T @ second / (0.2 * 1.3) ** 2, rtol=1e-12, atol=1e-12)
-    early, _ = temporal_precisions(STRONG, torch.from_numpy(doses))
+    velocity, acceleration = velocity_precisions(replace(STRONG, early_factor=0.0), Timeline(torch.from_numpy(doses)))
+    turns = np.diff(np.eye(7), axis=0)
+    np.testing.assert_allclose(velocity.numpy(), np.eye(7) / (0.7 * 1.3) ** 2, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(acceleration.numpy(), turns.T @ turns / (0.2 * 1.3) ** 2, rtol=1e-12, atol=1e-12)
+    early, _ = velocity_precisions(STRONG, Timeline(torch.from_numpy(doses)))
     ratio = velocity[0, 0] / early[0, 0]
     assert float(ratio) == pytest.approx((1 + 6.0 * np.exp(-1.3 / 2.5)) ** 2)      # between frames 1 and 2: dose 1.3
 
@@ -127,13 +127,13 @@ def test_lengths_scale_together():
 
 
 def test_pre_exposure_moves_a_movie_past_its_early_motion():
-    late, _ = temporal_precisions(STRONG, torch.from_numpy(DOSES + 200.0))
-    plain, _ = temporal_precisions(replace(STRONG, early_factor=0.0), torch.from_numpy(DOSES))
+    late, _ = velocity_precisions(STRONG, Timeline(torch.from_numpy(DOSES + 200.0)))
+    plain, _ = velocity_precisions(replace(STRONG, early_factor=0.0), Timeline(torch.from_numpy(DOSES)))
     torch.testing.assert_close(late, plain)
 
 
 def test_sets_of_a_batch_are_those_of_single_builds():
-    hypers = [STRONG, PLAIN, replace(STRONG, kernel="exponential")]
+    hypers = [STRONG, PLAIN, replace(STRONG, kernel="exponential"), replace(STRONG, correlated_acceleration=False), replace(STRONG, jitter_followed=False)]
     together = implied_covariance(build(hypers))
     for i, hyper in enumerate(hypers):
         np.testing.assert_allclose(together[i], implied_covariance(build([hyper]))[0], rtol=1e-12, atol=1e-12)

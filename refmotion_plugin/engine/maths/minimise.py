@@ -65,7 +65,8 @@ class _Point:
     def where(self, better, new):
         """This point, for the problems of the mask (b,) the new one."""
         mask = torch.from_numpy(better[:, None]).to(self.x.device)
-        return _Point(torch.where(mask, new.x, self.x), np.where(better, new.value, self.value), torch.where(mask, new.gradient, self.gradient))
+        x, gradient = (torch.where(mask, theirs, ours) for theirs, ours in ((new.x, self.x), (new.gradient, self.gradient)))
+        return _Point(x, np.where(better, new.value, self.value), gradient)
 
 
 def _line_search(evaluate, start, direction, slope, alive):

@@ -7,8 +7,6 @@ import math
 from dataclasses import replace
 from typing import NamedTuple
 
-import torch
-
 from .correlate import CorrelationMaps
 from .evidence import Measured, log_evidence, measured_around
 from .fit import Fit, Metric
@@ -78,7 +76,10 @@ def own_scales(hyper, measured: Measured):
         return prior_evidence(measured.prior(hypers), measured.deviation, measured.curvature)
 
     def score(trials):
-        return (evidence(trials).cpu() - torch.tensor([lost_by_scales(hyper, trial) for trial in trials], dtype=torch.float64)).tolist()
+        found = [value - lost_by_scales(hyper, trial) for value, trial in zip(evidence(trials).tolist(), trials)]
+        if any(map(math.isnan, found)):
+            raise ValueError("the evidence of a movie's own motion is not a number: %s at %s" % (found, trials))
+        return found
 
     found, width = Scales(), {}
     for name in ORDER:

@@ -26,29 +26,26 @@ class CommonShift:
     log_probability: torch.Tensor
 
 
-def common_shift(hypers, dose_e_per_A2, course_yx_angstrom=None):
-    """The :class:`CommonShift` of hyperparameter sets.
-
-    ``dose_e_per_A2`` (F,) at mid-frame; ``course_yx_angstrom`` (F, 2) rigid motion of the input, none: unknown, then the shift is white.
-    """
-    n, like = len(dose_e_per_A2), dict(dtype=torch.float64, device=dose_e_per_A2.device)
-    sigma = torch.tensor([h.global_angstrom for h in hypers], **like)[:, None, None]
-    eye = torch.eye(n, **like)
-    if course_yx_angstrom is None or n < 3:
-        return CommonShift(torch.zeros(len(hypers), n, 2, **like), sigma * eye, torch.zeros(len(hypers), **like))
-    second = torch.diff(eye, n=2, dim=0)
-    allowed = torch.stack([acceleration_sd(h, h.common_sigma or UNKNOWN_SIGMA, dose_e_per_A2) for h in hypers])
-    root = torch.linalg.cholesky(torch.diag_embed(allowed ** 2) + sigma ** 2 * (second @ second.T))
-    response = torch.linalg.solve_triangular(root, second.expand(len(hypers), -1, -1), upper=False)                   # (b, F - 2, F)
-    bend = torch.linalg.solve_triangular(root, (second @ course_yx_angstrom).expand(len(hypers), -1, -1), upper=False)
-    transposed = response.transpose(-1, -2)
-    left = (1.0 + FACTORABLE) * eye - sigma ** 2 * (transposed @ response)
-    logarithm = -0.5 * bend.square().sum((1, 2)) - 2.0 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    return CommonShift(-sigma ** 2 * (transposed @ bend), sigma * torch.linalg.cholesky(0.5 * (left + left.transpose(-1, -2))), logarithm)
+def common_shift(sets, timeline):
+    """The :class:`CommonShift` of hyperparameter sets, given as ``Columns``. Where the course is unknown the shift is white."""
+    n, sigma = len(timeline.dose_e_per_A2), sets.global_angstrom[..., None]
+    if timeline.course_yx_angstrom is None or n < 3:
+        return CommonShift(sigma.new_zeros(len(sigma), n, 2), sigma * timeline.eye, sigma.new_zeros(len(sigma)))
+    strength = sets.common_sigma.masked_fill(sets.common_sigma == 0.0, UNKNOWN_SIGMA)
+    allowed, variance = acceleration_sd(sets, strength, timeline) ** 2, sigma ** 2
+    root = torch.linalg.cholesky_ex(torch.diag_embed(allowed) + variance * timeline.bends_product)[0]     # positive: no look whether it failed
+    solved = torch.linalg.solve_triangular(root, timeline.bends, upper=False)                             # (b, F - 2, F + 2)
+    taken = variance * (solved[..., :n].transpose(-1, -2) @ solved)                                        # (b, F, F + 2)
+    left = (1.0 + FACTORABLE) * timeline.eye - taken[..., :n]
+    logarithm = -0.5 * solved[..., n:].square().sum((1, 2)) - 2.0 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return CommonShift(-taken[..., n:], sigma * torch.linalg.cholesky_ex(left)[0], logarithm)
 
 
-def acceleration_sd(hyper, sigma, dose_e_per_A2):
-    """Standard deviations (F - 2,) A of accelerations of strength ``sigma``, A per e/A^2, at the doses of their middle frames."""
-    step = torch.diff(dose_e_per_A2)
-    early = 1.0 + hyper.early_factor * torch.exp(-dose_e_per_A2[1:-1] / hyper.early_dose_e_per_A2)
-    return sigma * 0.5 * (step[1:] + step[:-1]) * early
+def acceleration_sd(hyper, sigma, timeline):
+    """Standard deviations (..., F - 2) A of accelerations of strength ``sigma``, A per e/A^2; of one set, or of ``Columns``."""
+    return sigma * timeline.reach * early(hyper, timeline.middle)
+
+
+def early(hyper, dose_e_per_A2):
+    """1 + beta exp(-N / tau) at doses N."""
+    return 1.0 + hyper.early_factor * torch.exp(-dose_e_per_A2 / hyper.early_dose_e_per_A2)

@@ -10,7 +10,8 @@ all of them diagonal; the shift common to all particles is one more frame x fram
 measured too (common.py). Only for priors whose velocities and accelerations share the kernel.
 """
 from dataclasses import dataclass, field
-from typing import Optional
+from functools import cached_property
+from typing import NamedTuple, Optional
 
 import torch
 
@@ -18,9 +19,21 @@ from .common import common_shift
 from .correlate import CorrelationMaps
 from .escape import fit_out_of_false_peaks
 from .fit import Fit
-from .prior import build_prior, motion_covariance, spatial_modes
+from .prior import build_prior, motion_root, spatial_modes, velocity_precisions
+from .timeline import Timeline, columns
 
 LEAST_CURVATURE = 1e-6     # 1/A^2: frames without signal measure nothing
+# fields of Hyperparameters that each part depends on
+OF_FRAMES = ("velocity_sigma", "acceleration_sigma", "early_factor", "early_dose_e_per_A2", "offset_angstrom", "jitter_angstrom")
+OF_SHIFT = ("early_factor", "early_dose_e_per_A2", "global_angstrom", "common_sigma")
+
+
+class SeenModes(NamedTuple):
+    """The modes of a spatial kernel: ``eigenvalue`` (P,), ``sums`` (P,) over particles and what is ``measured`` of them (F, 2, P), A."""
+
+    eigenvalue: torch.Tensor
+    sums: torch.Tensor
+    measured: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -35,13 +48,20 @@ class Measured:
     position_yx_angstrom: torch.Tensor
     dose_e_per_A2: torch.Tensor
     course_yx_angstrom: Optional[torch.Tensor] = None
-    known_modes: dict = field(default_factory=dict, compare=False, repr=False)
+    known_modes: dict = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    @cached_property
+    def timeline(self):
+        """The movie's frames."""
+        return Timeline(self.dose_e_per_A2, self.course_yx_angstrom)
 
     def modes(self, correlation_angstrom, kernel):
-        """Spatial modes at these positions, decomposed once."""
+        """:class:`SeenModes` of a kernel, decomposed once."""
         key = correlation_angstrom, kernel
         if key not in self.known_modes:
-            self.known_modes[key] = spatial_modes(*key, self.position_yx_angstrom)
+            eigenvalue, modes = spatial_modes(*key, self.position_yx_angstrom)
+            seen = torch.einsum("pfa,pm->fam", self.deviation, modes)
+            self.known_modes[key] = SeenModes(eigenvalue, modes.sum(0), seen)
         return self.known_modes[key]
 
     def prior(self, hypers):
@@ -69,45 +89,47 @@ def log_evidence(hypers, measured: Measured, noise_factor=None):
     ``noise_factor`` (b,): variances are 1 / h times this (none: 1). Jitter is white as noise is, but does not grow with damage:
     where the factor is free, an error of a few percent in h is not taken for jitter.
     """
-    curvature, dose = measured.curvature, measured.dose_e_per_A2
-    factor = torch.ones(len(hypers), dtype=torch.float64) if noise_factor is None else noise_factor
-    noise = torch.diag_embed(factor.to(curvature)[:, None] / curvature)
-    column = lambda name: torch.tensor([getattr(h, name) for h in hypers], dtype=torch.float64, device=curvature.device)
-    eye = torch.eye(len(dose), dtype=torch.float64, device=curvature.device)
-    fixed = column("offset_angstrom")[:, None, None] ** 2 * torch.ones_like(eye) + noise + column("jitter_angstrom")[:, None, None] ** 2 * eye
-    motion = torch.stack([motion_covariance(h, dose) for h in hypers])
+    factor = None if noise_factor is None else noise_factor.to(measured.curvature, non_blocking=True)
+    frames = _decomposed(_distinct(hypers, OF_FRAMES), measured, factor)
+    shift = common_shift(columns(_distinct(hypers, OF_SHIFT), measured.curvature.device), measured.timeline)
     kernels = [(h.correlation_distance_angstrom, h.kernel) for h in hypers]
-    shift = common_shift(hypers, dose, measured.course_yx_angstrom)
-    found = torch.empty(len(hypers), dtype=torch.float64, device=curvature.device)
-    for kernel in dict.fromkeys(kernels):
-        which = [i for i, own in enumerate(kernels) if own == kernel]
-        found[which] = _log_normal(measured.deviation, *measured.modes(*kernel), fixed[which], motion[which],
-                                   shift.mean[which], shift.factor[which])
-    return found + shift.log_probability
+    kernels = kernels[:1] if len(set(kernels)) == 1 else kernels
+    modes = SeenModes(*(torch.stack(part) for part in zip(*(measured.modes(*kernel) for kernel in kernels))))
+    return (_log_normal(*frames, modes, shift, measured.timeline.eye) + shift.log_probability).expand(len(hypers))
 
 
-def _log_normal(measured, eigenvalue, modes, fixed, motion, mean, factor):
-    """Logarithm of the normal density of measurements, without its 2 pi.
+def _distinct(hypers, names):
+    """The sets; or the first alone, which then stands for all, if none differs from it in any of these fields."""
+    return hypers if any(getattr(h, name) != getattr(hypers[0], name) for h in hypers for name in names) else hypers[:1]
 
-    Covariances: ``fixed`` (b, F, F) in all modes, ``motion`` (b, F, F) times each mode's eigenvalue; ``mean`` (b, F, 2) and
-    ``factor`` (b, F, F) of the common shift.
+
+def _decomposed(hypers, measured, factor):
+    """The covariances N and T of frames made diagonal: W^-1 (b, F, F), mu (b, F), and log det N (b,). ``factor`` (b,) of noise, None: 1."""
+    timeline, sets = measured.timeline, columns(hypers, measured.curvature.device)
+    variance = 1.0 / measured.curvature if factor is None else factor[:, None] / measured.curvature
+    fixed = (sets.offset_angstrom ** 2)[..., None] + torch.diag_embed(variance + sets.jitter_angstrom ** 2)
+    root = torch.linalg.cholesky_ex(fixed)[0]                                               # positive: no look whether it failed
+    unit = torch.linalg.solve_triangular(root, timeline.eye, upper=False)
+    whitened = motion_root(sum(velocity_precisions(sets, timeline)), timeline) @ unit.transpose(-1, -2)
+    mu, turn = torch.linalg.eigh(whitened.transpose(-1, -2) @ whitened)
+    return turn.transpose(-1, -2) @ unit, mu.clamp(min=0.0), 2.0 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def _log_normal(inverse, mu, log_determinant, modes, shift, eye):
+    """Logarithm of the normal density of measurements, without its 2 pi, (b,). All arguments for b sets or for one, which then stands for all.
+
+    Covariances are diagonal behind ``inverse`` W^-1 (b, F, F): 1 + ``mu`` (b, F) times each mode's eigenvalue. i: row of W^-1.
     """
-    n, eye = len(measured), torch.eye(measured.shape[1], dtype=torch.float64, device=measured.device)
-    root = torch.linalg.cholesky(fixed)                                                     # (b, F, F)
-    half = torch.linalg.solve_triangular(root, motion, upper=False)
-    whitened = torch.linalg.solve_triangular(root, half.transpose(-1, -2), upper=False)
-    mu, turn = torch.linalg.eigh(0.5 * (whitened + whitened.transpose(-1, -2)))
-    inverse = turn.transpose(-1, -2) @ torch.linalg.solve_triangular(root, eye.expand_as(root), upper=False)        # W^-1
-    size = 1.0 + eigenvalue[:, None] * mu.clamp(min=0.0)[:, None]                           # (b, mode, i)
-    sums = modes.sum(0)
-    centred = torch.einsum("pm,pfa->mfa", modes, measured) - sums[:, None, None] * mean[:, None]                      # (b, mode, F, axis)
-    z = torch.einsum("bif,bmfa->bmia", inverse, centred)
-    squares = (z ** 2 / size[..., None]).sum((1, 2, 3))
-    logarithm = 2.0 * n * root.diagonal(dim1=-2, dim2=-1).log().sum(-1) + size.log().sum((1, 2))
-    response = inverse @ factor                                                             # (b, i, F g)
-    shared = response.transpose(-1, -2) @ ((sums[:, None] ** 2 / size).sum(1)[..., None] * response)
-    schur = torch.linalg.cholesky(eye + 0.5 * (shared + shared.transpose(-1, -2)))
-    force = response.transpose(-1, -2) @ (sums[:, None, None] * z / size[..., None]).sum(1)    # (b, F g, axis)
+    sums, n = modes.sums[:, None], modes.sums.shape[-1]
+    size = 1.0 + mu[..., None] * modes.eigenvalue[:, None]                                  # (b, i, mode)
+    centred = modes.measured - shift.mean[..., None] * sums[:, None]                        # (b, F, axis, mode)
+    z = (inverse @ centred.flatten(2)).unflatten(2, centred.shape[2:])                      # (b, i, axis, mode)
+    squares = (z.square() / size[:, :, None]).sum((1, 2, 3))
+    weight = (sums / size)[..., None]                                                       # (b, i, mode, 1)
+    response = inverse @ shift.factor                                                       # (b, i, F g)
+    back = response.transpose(-1, -2)
+    schur = torch.linalg.cholesky_ex(eye + back @ ((sums[:, None] @ weight)[..., 0] * response))[0]
+    force = back @ (z @ weight)[..., 0]                                                     # (b, F g, axis)
     taken = torch.linalg.solve_triangular(schur, force, upper=False).square().sum((1, 2))
-    logarithm = logarithm + 2.0 * schur.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    logarithm = n * log_determinant + size.log().sum((1, 2)) + 2.0 * schur.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return -0.5 * (squares - taken) - logarithm

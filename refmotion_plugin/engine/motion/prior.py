@@ -7,13 +7,11 @@ Sources: Zivanov, Nakane & Scheres 2019, eqs. 5-8 (velocity and acceleration); t
 """
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 
-from refmotion_plugin.contract.records import Hyperparameters
-
-from .common import CommonShift, acceleration_sd, common_shift
+from .common import CommonShift, acceleration_sd, common_shift, early
+from .timeline import Timeline, columns
 
 EIGENVALUE_FLOOR = 1e-6     # of the largest: modes below cannot be told from zero motion
 
@@ -58,24 +56,15 @@ def spatial_kernel(distance_angstrom, correlation_angstrom, kind):
     raise ValueError("spatial kernel is %r: 'matern' or 'exponential' was expected" % (kind,))
 
 
-def temporal_precisions(hyper: Hyperparameters, dose_e_per_A2):
-    """Velocity and acceleration parts (F, F) of the precision of one unit-variance mode, 1/A^2.
+def velocity_precisions(hyper, timeline):
+    """Velocity and acceleration parts (..., F - 1, F - 1) of the precision of one unit-variance mode's velocities, 1/A^2.
 
-    ``dose_e_per_A2`` (F,) at mid-frame. A velocity belongs to the dose between its two frames, an acceleration to its middle
-    frame; both strengths are per e/A^2 and scale with the dose of a frame.
+    Of one set of hyperparameters, or of ``Columns``. Both strengths are per e/A^2 and scale with the dose of a frame.
     """
-    n = len(dose_e_per_A2)
-    step = torch.diff(dose_e_per_A2)
-    first = torch.diff(torch.eye(n, dtype=torch.float64, device=dose_e_per_A2.device), dim=0)
-    early = lambda dose: 1.0 + hyper.early_factor * torch.exp(-dose / hyper.early_dose_e_per_A2)
-    between = 0.5 * (dose_e_per_A2[1:] + dose_e_per_A2[:-1])
-    sd_velocity = hyper.velocity_sigma * step * early(between)
-    velocity = first.T @ (first / sd_velocity[:, None] ** 2)
-    if n < 3:
-        return velocity, torch.zeros_like(velocity)
-    second = torch.diff(first, dim=0)
-    sd_acceleration = acceleration_sd(hyper, hyper.acceleration_sigma, dose_e_per_A2)
-    return velocity, second.T @ (second / sd_acceleration[:, None] ** 2)
+    sd_velocity = hyper.velocity_sigma * timeline.step * early(hyper, timeline.between)
+    sd_acceleration = acceleration_sd(hyper, hyper.acceleration_sigma, timeline)
+    turns = timeline.turns
+    return torch.diag_embed(sd_velocity ** -2), turns.T @ (turns / sd_acceleration[..., None] ** 2)
 
 
 def build_prior(hypers, position_yx_angstrom, dose_e_per_A2, course_yx_angstrom=None):
@@ -89,62 +78,43 @@ def build_prior(hypers, position_yx_angstrom, dose_e_per_A2, course_yx_angstrom=
         key = h.correlation_distance_angstrom, h.kernel
         if key not in shared:
             shared[key] = spatial_modes(*key, position_yx_angstrom)
-    spatial = [shared[h.correlation_distance_angstrom, h.kernel] for h in hypers]
-    factor = torch.stack([_factors(h, eigenvalue, dose_e_per_A2) for h, (eigenvalue, _) in zip(hypers, spatial)])
-    left_out = factor.new_tensor([0.0 if h.jitter_followed else h.jitter_angstrom ** 2 for h in hypers])
-    return MotionPrior(torch.stack([modes for _, modes in spatial]), factor, common_shift(hypers, dose_e_per_A2, course_yx_angstrom), left_out)
+    eigenvalue, modes = (torch.stack(part) for part in zip(*(shared[h.correlation_distance_angstrom, h.kernel] for h in hypers)))
+    sets, timeline = columns(hypers, dose_e_per_A2.device), Timeline(dose_e_per_A2, course_yx_angstrom)
+    motion = _motion_of_modes([h.correlated_acceleration for h in hypers], sets, eigenvalue[..., None, None], timeline)
+    jitter, followed = sets.jitter_angstrom ** 2, sets.jitter_followed
+    covariance = motion + (sets.offset_angstrom ** 2)[..., None, None] + (jitter * followed)[..., None, None] * timeline.eye
+    return MotionPrior(modes, _cholesky(covariance, timeline.eye), common_shift(sets, timeline), (jitter * (1.0 - followed))[:, 0])
 
 
 def spatial_modes(correlation_angstrom, kind, position):
     """Eigenvalues (P,) and modes (P, P) of the spatial kernel."""
     distance = torch.cdist(position, position, compute_mode="donot_use_mm_for_euclid_dist")
     eigenvalue, modes = torch.linalg.eigh(spatial_kernel(distance, correlation_angstrom, kind))
-    return eigenvalue.clamp(min=EIGENVALUE_FLOOR * float(eigenvalue[-1])), modes
+    return torch.maximum(eigenvalue, EIGENVALUE_FLOOR * eigenvalue[-1]), modes
 
 
-def _factors(hyper, eigenvalue, dose):
-    """Cholesky factors (P, F, F) of the modes' covariances."""
-    n = len(dose)
-    eye = torch.eye(n, dtype=torch.float64, device=dose.device)
-    covariance = hyper.offset_angstrom ** 2 * torch.ones_like(eye).expand(len(eigenvalue), n, n)
-    if n > 1:
-        if hyper.correlated_acceleration:      # both parts share the kernel: one inverse serves all modes
-            motion = motion_covariance(hyper, dose) * eigenvalue[:, None, None]
-        else:
-            velocity, acceleration = temporal_precisions(hyper, dose)
-            motion = _inverse_up_to_constants(velocity / eigenvalue[:, None, None] + acceleration)
-        covariance = covariance + motion
-    covariance = 0.5 * (covariance + covariance.transpose(-1, -2))
-    if hyper.jitter_followed:
-        covariance = covariance + hyper.jitter_angstrom ** 2 * eye
-    return _cholesky(covariance)
+def _motion_of_modes(correlated, sets, eigenvalue, timeline):
+    """Covariances (b, P, F, F) of the modes' motion; ``eigenvalue`` (b, P, 1, 1), ``correlated`` accelerations or not, b times."""
+    precisions = velocity_precisions(sets, timeline)
+    if all(correlated):                        # both parts share the kernel: one inverse serves all modes
+        root = motion_root(sum(precisions), timeline)[:, None]
+        return (root.transpose(-1, -2) @ root) * eigenvalue
+    velocity, acceleration = (part[:, None] / eigenvalue for part in precisions)
+    own = torch.stack([a if shared else a * e for shared, a, e in zip(correlated, acceleration, eigenvalue)])
+    root = motion_root(velocity + own, timeline)
+    return root.transpose(-1, -2) @ root
 
 
-def motion_covariance(hyper: Hyperparameters, dose_e_per_A2):
-    """Covariance (F, F) of the motion of one unit-variance mode whose velocities and accelerations share the kernel, A^2."""
-    if len(dose_e_per_A2) == 1:
-        return torch.zeros(1, 1, dtype=torch.float64, device=dose_e_per_A2.device)
-    velocity, acceleration = temporal_precisions(hyper, dose_e_per_A2)
-    return _inverse_up_to_constants((velocity + acceleration)[None])[0]
-
-
-def _inverse_up_to_constants(precision):
-    """Covariance (m, F, F) of trajectories of mean zero from precisions that know nothing of constants.
+def motion_root(precision, timeline):
+    """Root B (..., F - 1, F) of the covariance B^T B of trajectories of mean zero whose velocities have a precision (..., F - 1, F - 1).
 
     Inverted in velocities, where it is regular: beside the offset a stiff precision would lose it, or not be invertible.
     """
-    position = _positions(precision.shape[-1]).to(precision)
-    return position @ torch.linalg.inv(position.T @ precision @ position) @ position.T
+    root = torch.linalg.cholesky_ex(precision)[0]            # a precision is positive: no look whether it failed
+    return torch.linalg.solve_triangular(root, timeline.positions.T, upper=False)
 
 
-@lru_cache(maxsize=16)
-def _positions(n):
-    """Matrix (F, F - 1): velocities -> positions of mean zero."""
-    return torch.linalg.pinv(torch.diff(torch.eye(n, dtype=torch.float64), dim=0))
-
-
-def _cholesky(covariance):
+def _cholesky(covariance, eye):
     """Lower factor; a relative 1e-10 on the diagonal keeps stiff priors factorable in double precision."""
-    scale = covariance.diagonal(dim1=-2, dim2=-1).amax(-1)[:, None, None]
-    eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
+    scale = covariance.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None, None]
     return torch.linalg.cholesky(covariance + 1e-10 * scale * eye)
