@@ -1,8 +1,10 @@
-"""Cubic B-spline surfaces sampled on small square windows: value, gradient and curvature at arbitrary points."""
+"""Cubic B-spline surfaces sampled on small square windows: value and gradient at arbitrary points."""
 import torch
 
 TAPS = 4
-SOFT_SAMPLES = 1.0     # outermost samples of a window, where positions from beyond end up
+# weights of the four neighbours as polynomials of the fraction t in [0, 1): rows are powers of t, columns the neighbours, all times 6
+VALUE = ((1.0, 4.0, 1.0, 0.0), (-3.0, 0.0, 3.0, 0.0), (3.0, -6.0, 3.0, 0.0), (-1.0, 3.0, -3.0, 1.0))
+SLOPE = tuple(tuple(power * w for w in VALUE[power]) for power in (1, 2, 3)) + ((0.0,) * TAPS,)        # their derivatives
 
 
 def prefilter_gain(frequency, step):
@@ -15,39 +17,42 @@ def prefilter_gain(frequency, step):
     return 1.0 / (2.0 / 3.0 + torch.cos(2.0 * torch.pi * frequency * step) / 3.0)
 
 
-def tap_weights(fraction):
-    """Weights of the four neighbours and their derivatives: each (..., 4) for ``fraction`` in [0, 1)."""
-    t = fraction
-    u = 1.0 - t
-    value = torch.stack([u ** 3 / 6, (3 * t ** 3 - 6 * t ** 2 + 4) / 6, (3 * u ** 3 - 6 * u ** 2 + 4) / 6, t ** 3 / 6], dim=-1)
-    slope = torch.stack([-u ** 2 / 2, (3 * t ** 2 - 4 * t) / 2, (4 * u - 3 * u ** 2) / 2, t ** 2 / 2], dim=-1)
-    return value, slope
+class Surfaces:
+    """Spline surfaces of ``coefficients`` (n, w, w), prepared to be evaluated in ``dtype``."""
+
+    def __init__(self, coefficients, dtype=torch.float64):
+        n, self.width = coefficients.shape[0], coefficients.shape[-1]
+        device, tap = coefficients.device, torch.arange(TAPS, device=coefficients.device)
+        self.flat = coefficients.reshape(-1)
+        window = torch.arange(n, device=device)[:, None] * self.width ** 2
+        self.taps = window + (tap[:, None] * self.width + tap).flatten() - self.width - 1                # (n, 16) indices around base (0, 0)
+        weights = torch.tensor([[slope, value, value, slope] for value, slope in zip(VALUE, SLOPE)], dtype=dtype) / 6.0
+        self.powers = weights.reshape(-1, 2, 2, TAPS).to(device, non_blocking=True)                      # (power, yx, which, tap)
+
+    def evaluate(self, position_yx):
+        """Value (..., n) and gradient (..., n, 2) per sample distance at ``position_yx`` (..., n, 2), in samples from the window's first sample.
+
+        Positions outside [2, w - 3] are drawn back smoothly by less than a sample, so that nothing outside the window is ever read: the
+        surface goes on without a jump of value or gradient, levels off and stays bounded. Otherwise a fit could win without limit
+        where there are no data.
+        """
+        inside = position_yx.clamp(2.0, self.width - 3.0)
+        turn = torch.tanh(position_yx - inside)
+        held = inside + turn
+        base = held.floor().clamp(1.0, self.width - 3.0)
+        in_y, in_x = self._weights(held - base).unbind(-3)                       # (..., n, slope and value, tap), (..., n, value and slope, tap)
+        corner = torch.add(base[..., 1], base[..., 0], alpha=self.width).long()
+        index = corner[..., None] + self.taps
+        near = self.flat.index_select(0, index.flatten()).to(held.dtype).view(corner.shape + (TAPS, TAPS))
+        found = in_y @ (near @ in_x.transpose(-1, -2))                           # ((in y, in both), (value, in x))
+        return found[..., 1, 0], found.diagonal(dim1=-2, dim2=-1) * (1.0 - turn * turn)
+
+    def _weights(self, fraction):
+        """Weights (..., yx, 2, tap) of the four neighbours along y: slope and value, along x: value and slope."""
+        t, (constant, linear, square, cubic) = fraction[..., None, None], self.powers
+        return torch.addcmul(constant, t, torch.addcmul(linear, t, torch.addcmul(square, t, cubic)))
 
 
 def evaluate(coefficients, position_yx):
-    """Value and gradient of spline surfaces.
-
-    Parameters: ``coefficients`` (n, w, w); ``position_yx`` (..., n, 2) in samples from the window's first sample.
-    Returns value (..., n) and gradient (..., n, 2) per sample distance. Positions outside [2, w - 3] are drawn back smoothly, so
-    that nothing outside the window is ever read: the surface goes on without a jump of value or gradient, levels off and stays
-    bounded. Otherwise a fit could win without limit where there are no data.
-    """
-    n, width = coefficients.shape[0], coefficients.shape[-1]
-    held, passed = _drawn_back(position_yx, 1.0 + SOFT_SAMPLES, width - 2.0 - SOFT_SAMPLES)
-    base = held.floor().clamp(1.0, width - 3.0)
-    weight, slope = tap_weights(held - base)              # (..., n, yx, tap)
-    first = base.long() - 1                               # (..., n, yx)
-    tap = torch.arange(TAPS, device=coefficients.device)
-    corner = first[..., 0] * width + first[..., 1] + torch.arange(n, device=coefficients.device) * (width * width)
-    index = corner[..., None] + (tap[:, None] * width + tap).flatten()
-    near = coefficients.reshape(-1).index_select(0, index.flatten()).view(corner.shape + (TAPS, TAPS)).to(position_yx.dtype)
-    in_x, in_y = (torch.stack([weight[..., axis, :], slope[..., axis, :]], dim=-1) for axis in (1, 0))       # (..., n, tap, value or slope)
-    both = in_y.transpose(-1, -2) @ (near @ in_x)                             # (..., n, 2, 2)
-    return both[..., 0, 0], torch.stack([both[..., 1, 0], both[..., 0, 1]], dim=-1) * passed
-
-
-def _drawn_back(position, low, high):
-    """Positions with what exceeds [low, high] shortened to less than SOFT_SAMPLES, and the derivative of that, in [0, 1]."""
-    inside = position.clamp(low, high)
-    turn = torch.tanh((position - inside) / SOFT_SAMPLES)
-    return inside + SOFT_SAMPLES * turn, 1.0 - turn * turn
+    """As :meth:`Surfaces.evaluate` where surfaces are looked at once."""
+    return Surfaces(coefficients, position_yx.dtype).evaluate(position_yx)

@@ -7,6 +7,7 @@ that lie farther from the prediction than a peak is wide are fitted anew from th
 peaks of noise have no place, then on their own. What lowers E_p is where the fit of the whole movie starts again, and the lower energy wins.
 """
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
@@ -94,6 +95,11 @@ class _Alone:
     root: torch.Tensor
     metric: torch.Tensor
 
+    @cached_property
+    def surfaces(self):
+        """The maps, prepared for many looks."""
+        return spline.Surfaces(self.coefficients)
+
     @staticmethod
     def among(maps, particles, mean, root, curvature):
         """Those whose indices are given, with their maps and the ``curvature`` (n, F) that their metric goes by."""
@@ -128,5 +134,5 @@ class _Alone:
         return torch.linalg.solve_triangular(self.root, deviation - self.mean, upper=False)
 
     def _correlate(self, deviation):
-        value, slope = spline.evaluate(self.coefficients, (self.origin + deviation / self.step_angstrom).reshape(1, -1, 2))
+        value, slope = self.surfaces.evaluate((self.origin + deviation / self.step_angstrom).reshape(1, -1, 2))
         return value.reshape(deviation.shape[:2]).sum(1), slope.reshape(deviation.shape) / self.step_angstrom

@@ -103,7 +103,7 @@ def fit_trajectories(maps: CorrelationMaps, prior: MotionPrior, max_iterations=1
     """
     batch, n, frames = prior.shape
     split = n * frames * 2
-    coefficients = maps.coefficients.reshape(n * frames, *maps.coefficients.shape[-2:])
+    surfaces = spline.Surfaces(maps.coefficients.flatten(0, 1))
     origin = (maps.residual_yx_angstrom / maps.step_angstrom + maps.center).to(torch.float64)
 
     def unpack(x):
@@ -113,8 +113,8 @@ def fit_trajectories(maps: CorrelationMaps, prior: MotionPrior, max_iterations=1
         return torch.cat([z.reshape(batch, -1), g.reshape(batch, -1)], dim=1)
 
     def correlate(deviation):
-        position = (origin + deviation / maps.step_angstrom).reshape(batch, n * frames, 2)
-        value, slope = spline.evaluate(coefficients, position)
+        position = torch.add(origin, deviation, alpha=1.0 / maps.step_angstrom)
+        value, slope = surfaces.evaluate(position.reshape(batch, n * frames, 2))
         return value.sum(-1), slope.reshape(batch, n, frames, 2) / maps.step_angstrom
 
     def evaluate(x):
