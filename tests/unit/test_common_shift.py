@@ -9,7 +9,7 @@ from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
 from refmotion_plugin.engine.motion.adapt import own_scales
 from refmotion_plugin.engine.motion.common import common_shift
 from refmotion_plugin.engine.motion.evidence import Measured
-from refmotion_plugin.engine.motion.timeline import Timeline, columns
+from refmotion_plugin.engine.motion.timeline import Columns, Timeline
 
 DOSES = np.array([0.6, 1.8, 3.0, 4.5, 6.5, 8.5, 10.5, 12.5])
 HYPER = replace(DEFAULT_HYPERPARAMETERS, global_angstrom=0.4, common_sigma=0.1, early_factor=6.0, early_dose_e_per_A2=2.5)
@@ -17,7 +17,7 @@ ROUGH = np.random.default_rng(0).normal(size=(len(DOSES), 2)).cumsum(0)
 
 
 def shift_of(*hypers, course=ROUGH, doses=DOSES):
-    return common_shift(columns(hypers, "cpu"), Timeline(torch.from_numpy(doses), None if course is None else torch.from_numpy(course)))
+    return common_shift(Columns.of(hypers, "cpu"), Timeline(torch.from_numpy(doses), None if course is None else torch.from_numpy(course)))
 
 
 def acceleration_matrix():

@@ -7,7 +7,7 @@ import torch
 
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
 from refmotion_plugin.engine.motion.prior import build_prior, spatial_kernel, velocity_precisions
-from refmotion_plugin.engine.motion.timeline import Timeline
+from refmotion_plugin.engine.motion.timeline import Columns, Timeline
 
 DOSES = np.array([0.6, 1.8, 3.0, 4.5, 6.5, 8.5, 10.5])      # the dose per frame changes on the way
 POSITIONS = np.array([[100.0, 200.0], [400.0, 250.0], [1500.0, 90.0], [900.0, 2100.0]])
@@ -98,13 +98,18 @@ def test_two_particles_at_the_same_place_move_together():
     assert np.isfinite(covariance).all()
 
 
+def precisions(hyper, doses):
+    """Both parts (F - 1, F - 1) for one set."""
+    return [part[0] for part in velocity_precisions(Columns.of([hyper], "cpu"), Timeline(torch.from_numpy(doses)))]
+
+
 def test_beta_zero_gives_constant_strengths():
     doses = 1.3 * (np.arange(8) + 0.5)
-    velocity, acceleration = velocity_precisions(replace(STRONG, early_factor=0.0), Timeline(torch.from_numpy(doses)))
+    velocity, acceleration = precisions(replace(STRONG, early_factor=0.0), doses)
     turns = np.diff(np.eye(7), axis=0)
     np.testing.assert_allclose(velocity.numpy(), np.eye(7) / (0.7 * 1.3) ** 2, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(acceleration.numpy(), turns.T @ turns / (0.2 * 1.3) ** 2, rtol=1e-12, atol=1e-12)
-    early, _ = velocity_precisions(STRONG, Timeline(torch.from_numpy(doses)))
+    early, _ = precisions(STRONG, doses)
     ratio = velocity[0, 0] / early[0, 0]
     assert float(ratio) == pytest.approx((1 + 6.0 * np.exp(-1.3 / 2.5)) ** 2)      # between frames 1 and 2: dose 1.3
 
@@ -127,8 +132,8 @@ def test_lengths_scale_together():
 
 
 def test_pre_exposure_moves_a_movie_past_its_early_motion():
-    late, _ = velocity_precisions(STRONG, Timeline(torch.from_numpy(DOSES + 200.0)))
-    plain, _ = velocity_precisions(replace(STRONG, early_factor=0.0), Timeline(torch.from_numpy(DOSES)))
+    late, _ = precisions(STRONG, DOSES + 200.0)
+    plain, _ = precisions(replace(STRONG, early_factor=0.0), DOSES)
     torch.testing.assert_close(late, plain)
 
 

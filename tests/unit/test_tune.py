@@ -13,9 +13,8 @@ from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, SearchSpec
 from refmotion_plugin.engine.motion.adapt import Scales, scaled
 from refmotion_plugin.engine.motion.fit import fit_trajectories
-from refmotion_plugin.engine.motion.common import acceleration_sd
 from refmotion_plugin.engine.motion.prior import build_prior
-from refmotion_plugin.engine.motion.timeline import Timeline
+from refmotion_plugin.engine.motion.timeline import Columns, Timeline
 from refmotion_plugin.engine.search import compare
 from refmotion_plugin.engine.search.climb import log_prior
 from refmotion_plugin.engine.stages import probable, refine, spill, tune, validate
@@ -269,7 +268,8 @@ DOSES = torch.arange(12, dtype=torch.float64) * 2.0 + 1.0
 
 def drawn_course(hyper, rng):
     """A smooth course with the errors of a motion correction program, (F, 2), and these errors."""
-    acceleration = acceleration_sd(hyper, hyper.common_sigma, Timeline(DOSES)).numpy()[:, None] * rng.normal(size=(len(DOSES) - 2, 2))
+    allowed = hyper.common_sigma * Timeline(DOSES).strengths(Columns.of([hyper], "cpu"))[0, len(DOSES) - 1:].numpy()
+    acceleration = allowed[:, None] * rng.normal(size=(len(DOSES) - 2, 2))
     true = np.concatenate([np.zeros((2, 2)), acceleration.cumsum(0).cumsum(0)]) + np.arange(len(DOSES))[:, None] * rng.normal(size=2)
     error = hyper.global_angstrom * rng.normal(size=true.shape)
     return torch.from_numpy(true + error), torch.from_numpy(error)

@@ -45,8 +45,12 @@ def minimise(evaluate: Callable, x0, precondition: Callable, max_iterations=100,
         now, moved = _line_search(evaluate, now, direction, slope, alive)
         reason[alive & ~moved] = NO_DESCENT
         alive, iterations = moved, iterations + moved
-    back = lambda array: torch.from_numpy(array).to(x0.device)
-    return Minimum(now.x, back(now.value), back(iterations), reason.tolist())
+    return Minimum(now.x, _sent(now.value, x0), _sent(iterations, x0), reason.tolist())
+
+
+def _sent(array, like):
+    """A small array on the device of another tensor, without a wait."""
+    return torch.from_numpy(array).to(like.device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class _Point:
 
     def where(self, better, new):
         """This point, for the problems of the mask (b,) the new one."""
-        mask = torch.from_numpy(better[:, None]).to(self.x.device)
+        mask = _sent(better[:, None], self.x)
         x, gradient = (torch.where(mask, theirs, ours) for theirs, ours in ((new.x, self.x), (new.gradient, self.gradient)))
         return _Point(x, np.where(better, new.value, self.value), gradient)
 
@@ -77,7 +81,7 @@ def _line_search(evaluate, start, direction, slope, alive):
     step, waiting, found = np.ones_like(slope), alive, start
     for _ in range(MAX_HALVINGS):
         whole = (step == 1.0).all()                             # as nearly always: nothing to be sent to the device
-        length = 1.0 if whole else torch.from_numpy(step[:, None]).to(direction.device)
+        length = 1.0 if whole else _sent(step[:, None], direction)
         trial = _Point.at(start.x + length * direction, evaluate)
         good = waiting & (trial.value <= start.value + ARMIJO * step * slope)
         found = trial if good.all() else found.where(good, trial)

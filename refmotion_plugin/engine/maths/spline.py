@@ -2,7 +2,7 @@
 import torch
 
 TAPS = 4
-# weights of the four neighbours as polynomials of the fraction t in [0, 1): rows are powers of t, columns the neighbours, all times 6
+# weights of the four neighbours as polynomials of the fraction t in [0, 1): rows are powers of t, columns the neighbours, times 6
 VALUE = ((1.0, 4.0, 1.0, 0.0), (-3.0, 0.0, 3.0, 0.0), (3.0, -6.0, 3.0, 0.0), (-1.0, 3.0, -3.0, 1.0))
 SLOPE = tuple(tuple(power * w for w in VALUE[power]) for power in (1, 2, 3)) + ((0.0,) * TAPS,)        # their derivatives
 
@@ -30,7 +30,7 @@ class Surfaces:
         self.powers = weights.reshape(-1, 2, 2, TAPS).to(device, non_blocking=True)                      # (power, yx, which, tap)
 
     def evaluate(self, position_yx):
-        """Value (..., n) and gradient (..., n, 2) per sample distance at ``position_yx`` (..., n, 2), in samples from the window's first sample.
+        """Value (..., n) and gradient (..., n, 2) per sample distance at ``position_yx`` (..., n, 2), in samples from the first sample.
 
         Positions outside [2, w - 3] are drawn back smoothly by less than a sample, so that nothing outside the window is ever read: the
         surface goes on without a jump of value or gradient, levels off and stays bounded. Otherwise a fit could win without limit
@@ -40,7 +40,7 @@ class Surfaces:
         turn = torch.tanh(position_yx - inside)
         held = inside + turn
         base = held.floor().clamp(1.0, self.width - 3.0)
-        in_y, in_x = self._weights(held - base).unbind(-3)                       # (..., n, slope and value, tap), (..., n, value and slope, tap)
+        in_y, in_x = self._weights(held - base).unbind(-3)                       # (..., n, slope and value, tap), in x value and slope
         corner = torch.add(base[..., 1], base[..., 0], alpha=self.width).long()
         index = corner[..., None] + self.taps
         near = self.flat.index_select(0, index.flatten()).to(held.dtype).view(corner.shape + (TAPS, TAPS))

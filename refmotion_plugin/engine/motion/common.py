@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 
-UNKNOWN_SIGMA = 1e6         # A per e/A^2: a course of which nothing is known
 FACTORABLE = 1e-10          # of the variance, added to the diagonal
 
 
@@ -28,24 +27,13 @@ class CommonShift:
 
 def common_shift(sets, timeline):
     """The :class:`CommonShift` of hyperparameter sets, given as ``Columns``. Where the course is unknown the shift is white."""
-    n, sigma = len(timeline.dose_e_per_A2), sets.global_angstrom[..., None]
+    n, variance = len(timeline.dose_e_per_A2), sets.shift[..., None]
     if timeline.course_yx_angstrom is None or n < 3:
-        return CommonShift(sigma.new_zeros(len(sigma), n, 2), sigma * timeline.eye, sigma.new_zeros(len(sigma)))
-    strength = sets.common_sigma.masked_fill(sets.common_sigma == 0.0, UNKNOWN_SIGMA)
-    allowed, variance = acceleration_sd(sets, strength, timeline) ** 2, sigma ** 2
+        return CommonShift(variance.new_zeros(len(variance), n, 2), variance.sqrt() * timeline.eye, variance.new_zeros(len(variance)))
+    allowed = timeline.strengths(sets)[:, n - 1:] ** 2 * sets.common
     root = torch.linalg.cholesky_ex(torch.diag_embed(allowed) + variance * timeline.bends_product)[0]     # positive: no look whether it failed
     solved = torch.linalg.solve_triangular(root, timeline.bends, upper=False)                             # (b, F - 2, F + 2)
     taken = variance * (solved[..., :n].transpose(-1, -2) @ solved)                                        # (b, F, F + 2)
-    left = (1.0 + FACTORABLE) * timeline.eye - taken[..., :n]
+    left = variance.sqrt() * torch.linalg.cholesky_ex((1.0 + FACTORABLE) * timeline.eye - taken[..., :n])[0]
     logarithm = -0.5 * solved[..., n:].square().sum((1, 2)) - 2.0 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    return CommonShift(-taken[..., n:], sigma * torch.linalg.cholesky_ex(left)[0], logarithm)
-
-
-def acceleration_sd(hyper, sigma, timeline):
-    """Standard deviations (..., F - 2) A of accelerations of strength ``sigma``, A per e/A^2; of one set, or of ``Columns``."""
-    return sigma * timeline.reach * early(hyper, timeline.middle)
-
-
-def early(hyper, dose_e_per_A2):
-    """1 + beta exp(-N / tau) at doses N."""
-    return 1.0 + hyper.early_factor * torch.exp(-dose_e_per_A2 / hyper.early_dose_e_per_A2)
+    return CommonShift(-taken[..., n:], left, logarithm)

@@ -20,7 +20,7 @@ from .correlate import CorrelationMaps
 from .escape import fit_out_of_false_peaks
 from .fit import Fit
 from .prior import build_prior, motion_root, spatial_modes, velocity_precisions
-from .timeline import Timeline, columns
+from .timeline import Columns, Timeline
 
 LEAST_CURVATURE = 1e-6     # 1/A^2: frames without signal measure nothing
 # fields of Hyperparameters that each part depends on
@@ -49,6 +49,7 @@ class Measured:
     dose_e_per_A2: torch.Tensor
     course_yx_angstrom: Optional[torch.Tensor] = None
     known_modes: dict = field(default_factory=dict, init=False, compare=False, repr=False)
+    latest: dict = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @cached_property
     def timeline(self):
@@ -63,6 +64,15 @@ class Measured:
             seen = torch.einsum("pfa,pm->fam", self.deviation, modes)
             self.known_modes[key] = SeenModes(eigenvalue, modes.sum(0), seen)
         return self.known_modes[key]
+
+    def once(self, fields, hypers, work):
+        """``work(Columns)`` of the sets, which depends on these fields alone: on one set, which stands for all, if their values are the same in
+        all, and what the last call gave if they are still as they were."""
+        values = [tuple(getattr(h, name) for name in fields) for h in hypers]
+        values = values[:1] if len(set(values)) == 1 else values
+        if self.latest.get(fields, (None, None))[0] != values:
+            self.latest[fields] = values, work(Columns.of(hypers[:len(values)], self.curvature.device))
+        return self.latest[fields][1]
 
     def prior(self, hypers):
         """The priors of hyperparameter sets at these positions and doses."""
@@ -89,25 +99,22 @@ def log_evidence(hypers, measured: Measured, noise_factor=None):
     ``noise_factor`` (b,): variances are 1 / h times this (none: 1). Jitter is white as noise is, but does not grow with damage:
     where the factor is free, an error of a few percent in h is not taken for jitter.
     """
-    factor = None if noise_factor is None else noise_factor.to(measured.curvature, non_blocking=True)
-    frames = _decomposed(_distinct(hypers, OF_FRAMES), measured, factor)
-    shift = common_shift(columns(_distinct(hypers, OF_SHIFT), measured.curvature.device), measured.timeline)
+    timeline, device = measured.timeline, measured.curvature.device
+    variance = 1.0 / measured.curvature
+    if noise_factor is None:
+        frames = measured.once(OF_FRAMES, hypers, lambda sets: _decomposed(sets, variance, timeline))
+    else:
+        frames = _decomposed(Columns.of(hypers, device), noise_factor.to(device, non_blocking=True)[:, None] * variance, timeline)
+    shift = measured.once(OF_SHIFT, hypers, lambda sets: common_shift(sets, timeline))
     kernels = [(h.correlation_distance_angstrom, h.kernel) for h in hypers]
     kernels = kernels[:1] if len(set(kernels)) == 1 else kernels
     modes = SeenModes(*(torch.stack(part) for part in zip(*(measured.modes(*kernel) for kernel in kernels))))
-    return (_log_normal(*frames, modes, shift, measured.timeline.eye) + shift.log_probability).expand(len(hypers))
+    return (_log_normal(*frames, modes, shift, timeline.eye) + shift.log_probability).expand(len(hypers))
 
 
-def _distinct(hypers, names):
-    """The sets; or the first alone, which then stands for all, if none differs from it in any of these fields."""
-    return hypers if any(getattr(h, name) != getattr(hypers[0], name) for h in hypers for name in names) else hypers[:1]
-
-
-def _decomposed(hypers, measured, factor):
-    """The covariances N and T of frames made diagonal: W^-1 (b, F, F), mu (b, F), and log det N (b,). ``factor`` (b,) of noise, None: 1."""
-    timeline, sets = measured.timeline, columns(hypers, measured.curvature.device)
-    variance = 1.0 / measured.curvature if factor is None else factor[:, None] / measured.curvature
-    fixed = (sets.offset_angstrom ** 2)[..., None] + torch.diag_embed(variance + sets.jitter_angstrom ** 2)
+def _decomposed(sets, variance, timeline):
+    """The covariances N and T of frames made diagonal: W^-1 (b, F, F), mu (b, F), and log det N (b,). ``variance`` (b, F) or (F,) of noise."""
+    fixed = sets.offset[..., None] + torch.diag_embed(variance + sets.jitter)
     root = torch.linalg.cholesky_ex(fixed)[0]                                               # positive: no look whether it failed
     unit = torch.linalg.solve_triangular(root, timeline.eye, upper=False)
     whitened = motion_root(sum(velocity_precisions(sets, timeline)), timeline) @ unit.transpose(-1, -2)
@@ -125,11 +132,11 @@ def _log_normal(inverse, mu, log_determinant, modes, shift, eye):
     centred = modes.measured - shift.mean[..., None] * sums[:, None]                        # (b, F, axis, mode)
     z = (inverse @ centred.flatten(2)).unflatten(2, centred.shape[2:])                      # (b, i, axis, mode)
     squares = (z.square() / size[:, :, None]).sum((1, 2, 3))
-    weight = (sums / size)[..., None]                                                       # (b, i, mode, 1)
+    weight = sums / size                                                                    # (b, i, mode)
     response = inverse @ shift.factor                                                       # (b, i, F g)
     back = response.transpose(-1, -2)
-    schur = torch.linalg.cholesky_ex(eye + back @ ((sums[:, None] @ weight)[..., 0] * response))[0]
-    force = back @ (z @ weight)[..., 0]                                                     # (b, F g, axis)
+    schur = torch.linalg.cholesky_ex(eye + back @ ((sums * weight).sum(-1, keepdim=True) * response))[0]
+    force = back @ (z @ weight[..., None])[..., 0]                                          # (b, F g, axis)
     taken = torch.linalg.solve_triangular(schur, force, upper=False).square().sum((1, 2))
     logarithm = n * log_determinant + size.log().sum((1, 2)) + 2.0 * schur.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return -0.5 * (squares - taken) - logarithm

@@ -66,9 +66,10 @@ class Metric:
         self.schur = torch.linalg.cholesky(0.5 * (schur + schur.transpose(-1, -2)))
 
     def solve(self, z, g):
+        """Inverse times the parts z (b, P, F, 2) and g (b, F, 2) of a vector."""
         inner = torch.cholesky_solve(z, self.blocks)
-        g = torch.cholesky_solve(g - torch.einsum("bmfg,bmfa->bga", self.coupling, inner), self.schur)
-        return inner - torch.einsum("bmfg,bga->bmfa", self.solved, g), g
+        g = torch.cholesky_solve(g - self.coupling.flatten(1, 2).transpose(-1, -2) @ inner.flatten(1, 2), self.schur)
+        return inner - (self.solved.flatten(1, 2) @ g).view_as(inner), g
 
     def log_determinant(self):
         """Logarithm of the determinant of the Hessian in whitened coordinates, per axis (b,)."""
@@ -110,7 +111,7 @@ def fit_trajectories(maps: CorrelationMaps, prior: MotionPrior, max_iterations=1
         return x[:, :split].reshape(batch, n, frames, 2), x[:, split:].reshape(batch, frames, 2)
 
     def pack(z, g):
-        return torch.cat([z.reshape(batch, -1), g.reshape(batch, -1)], dim=1)
+        return torch.cat([z.flatten(1), g.flatten(1)], dim=1)
 
     def correlate(deviation):
         position = torch.add(origin, deviation, alpha=1.0 / maps.step_angstrom)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .common import CommonShift, acceleration_sd, common_shift, early
-from .timeline import Timeline, columns
+from .common import CommonShift, common_shift
+from .timeline import Columns, Timeline
 
 EIGENVALUE_FLOOR = 1e-6     # of the largest: modes below cannot be told from zero motion
 
@@ -56,15 +56,14 @@ def spatial_kernel(distance_angstrom, correlation_angstrom, kind):
     raise ValueError("spatial kernel is %r: 'matern' or 'exponential' was expected" % (kind,))
 
 
-def velocity_precisions(hyper, timeline):
-    """Velocity and acceleration parts (..., F - 1, F - 1) of the precision of one unit-variance mode's velocities, 1/A^2.
+def velocity_precisions(sets, timeline):
+    """Velocity and acceleration parts (b, F - 1, F - 1) of the precision of one unit-variance mode's velocities, 1/A^2, of ``Columns``.
 
-    Of one set of hyperparameters, or of ``Columns``. Both strengths are per e/A^2 and scale with the dose of a frame.
+    Both strengths are per e/A^2 and scale with the dose of a frame.
     """
-    sd_velocity = hyper.velocity_sigma * timeline.step * early(hyper, timeline.between)
-    sd_acceleration = acceleration_sd(hyper, hyper.acceleration_sigma, timeline)
-    turns = timeline.turns
-    return torch.diag_embed(sd_velocity ** -2), turns.T @ (turns / sd_acceleration[..., None] ** 2)
+    precision, turns = timeline.strengths(sets) ** -2, timeline.turns
+    velocity, acceleration = precision[:, :turns.shape[1]] * sets.velocity, precision[:, turns.shape[1]:] * sets.acceleration
+    return torch.diag_embed(velocity), turns.T @ (turns * acceleration[..., None])
 
 
 def build_prior(hypers, position_yx_angstrom, dose_e_per_A2, course_yx_angstrom=None):
@@ -79,11 +78,10 @@ def build_prior(hypers, position_yx_angstrom, dose_e_per_A2, course_yx_angstrom=
         if key not in shared:
             shared[key] = spatial_modes(*key, position_yx_angstrom)
     eigenvalue, modes = (torch.stack(part) for part in zip(*(shared[h.correlation_distance_angstrom, h.kernel] for h in hypers)))
-    sets, timeline = columns(hypers, dose_e_per_A2.device), Timeline(dose_e_per_A2, course_yx_angstrom)
+    sets, timeline = Columns.of(hypers, dose_e_per_A2.device), Timeline(dose_e_per_A2, course_yx_angstrom)
     motion = _motion_of_modes([h.correlated_acceleration for h in hypers], sets, eigenvalue[..., None, None], timeline)
-    jitter, followed = sets.jitter_angstrom ** 2, sets.jitter_followed
-    covariance = motion + (sets.offset_angstrom ** 2)[..., None, None] + (jitter * followed)[..., None, None] * timeline.eye
-    return MotionPrior(modes, _cholesky(covariance, timeline.eye), common_shift(sets, timeline), (jitter * (1.0 - followed))[:, 0])
+    covariance = motion + (sets.offset[..., None] + sets.followed[..., None] * timeline.eye)[:, None]
+    return MotionPrior(modes, _cholesky(covariance, timeline.eye), common_shift(sets, timeline), sets.left_out[:, 0])
 
 
 def spatial_modes(correlation_angstrom, kind, position):

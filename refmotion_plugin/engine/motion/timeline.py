@@ -1,47 +1,62 @@
-"""What belongs to the frames of a movie whatever the hyperparameters, and to hyperparameter sets whatever the movie: both ready on the device."""
-from collections import namedtuple
+"""What belongs to the frames of a movie whatever the hyperparameters, and to hyperparameter sets whatever the movie: ready on the device."""
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import torch
 
-Columns = namedtuple("Columns", "velocity_sigma acceleration_sigma early_factor early_dose_e_per_A2 jitter_angstrom jitter_followed "
-                                "global_angstrom offset_angstrom common_sigma")
+UNKNOWN_SIGMA = 1e6         # A per e/A^2: a course of which nothing is known
 
 
-def columns(hypers, device):
-    """The numbers of b hyperparameter sets as one column (b, 1) each, float64, sent at once and without a wait."""
-    table = torch.tensor([[getattr(h, name) for h in hypers] for name in Columns._fields], dtype=torch.float64)
-    return Columns(*table.to(device, non_blocking=True)[..., None])
+class Columns(NamedTuple):
+    """What the formulas need of b hyperparameter sets, each (b, 1) float64: precisions of velocity and acceleration, early factor beta and
+    -1 / tau, variances of the offset, of the jitter, of the part of it that is followed and of that which is left out, of the
+    shift and of the course's acceleration."""
+
+    velocity: torch.Tensor
+    acceleration: torch.Tensor
+    early_factor: torch.Tensor
+    early_decay: torch.Tensor
+    offset: torch.Tensor
+    jitter: torch.Tensor
+    followed: torch.Tensor
+    left_out: torch.Tensor
+    shift: torch.Tensor
+    common: torch.Tensor
+
+    @staticmethod
+    def of(hypers, device):
+        """Sent to the device at once and without a wait."""
+        rows = [(h.velocity_sigma ** -2, h.acceleration_sigma ** -2, h.early_factor, -1.0 / h.early_dose_e_per_A2, h.offset_angstrom ** 2,
+                 h.jitter_angstrom ** 2, h.jitter_angstrom ** 2 * h.jitter_followed, h.jitter_angstrom ** 2 * (not h.jitter_followed),
+                 h.global_angstrom ** 2, (h.common_sigma or UNKNOWN_SIGMA) ** 2) for h in hypers]
+        table = torch.tensor(rows, dtype=torch.float64).T.contiguous()
+        return Columns(*table.to(device, non_blocking=True)[..., None])
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """The frames of a movie: ``dose_e_per_A2`` (F,) at mid-frame and ``course_yx_angstrom`` (F, 2), the input's rigid motion (none: unknown), float64.
+    """The frames of a movie: ``dose_e_per_A2`` (F,) at mid-frame and ``course_yx_angstrom`` (F, 2), the input's rigid motion,
+    none: unknown; float64.
 
-    A velocity belongs to the dose ``between`` (F - 1,) its two frames, ``step`` (F - 1,) apart; an acceleration to that of its middle
-    frame, ``middle`` (F - 2,), half-way ``reach`` (F - 2,) from neighbour to neighbour.
+    A velocity belongs to the dose between its two frames and extends from one to the other; an acceleration to that of its middle frame
+    and extends half-way from neighbour to neighbour.
     """
 
     dose_e_per_A2: torch.Tensor
     course_yx_angstrom: Optional[torch.Tensor] = None
 
-    @property
-    def middle(self):
-        return self.dose_e_per_A2[1:-1]
+    @cached_property
+    def doses(self):
+        """Doses (2 F - 3,) of velocities, then of accelerations."""
+        dose = self.dose_e_per_A2
+        return torch.cat([0.5 * (dose[1:] + dose[:-1]), dose[1:-1]])
 
     @cached_property
-    def between(self):
-        return 0.5 * (self.dose_e_per_A2[1:] + self.dose_e_per_A2[:-1])
-
-    @cached_property
-    def step(self):
-        return torch.diff(self.dose_e_per_A2)
-
-    @cached_property
-    def reach(self):
-        return 0.5 * (self.step[1:] + self.step[:-1])
+    def spans(self):
+        """Doses (2 F - 3,) that velocities, then accelerations extend over."""
+        step = torch.diff(self.dose_e_per_A2)
+        return torch.cat([step, 0.5 * (step[1:] + step[:-1])])
 
     @cached_property
     def eye(self):
@@ -70,3 +85,7 @@ class Timeline:
         """Covariance (F - 2, F - 2) of the accelerations of a white shift."""
         second = self.bends[:, :-2]
         return second @ second.T
+
+    def strengths(self, sets: Columns):
+        """Standard deviations (b, 2 F - 3) A of velocities, then of accelerations, where the strength is 1 A per e/A^2."""
+        return self.spans * (1.0 + sets.early_factor * torch.exp(self.doses * sets.early_decay))

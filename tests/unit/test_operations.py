@@ -1,0 +1,61 @@
+"""How many operations of a device the small problems of a movie take: there each costs its launch, however little it computes."""
+from dataclasses import replace
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from refmotion_plugin.engine.motion.adapt import adapt_strength
+from refmotion_plugin.engine.motion.escape import _way_out
+from refmotion_plugin.engine.motion.fit import fit_trajectories
+from tests.unit.test_fit import DOSES, HYPER, course, curvatures, peaks, positions, prior_of, quadratic_maps
+
+VIEWS = {"alias", "as_strided", "detach", "diagonal", "empty", "empty_like", "expand", "lift_fresh", "permute", "select", "slice", "split", "split_with_sizes",
+         "squeeze", "t", "transpose", "unbind", "unsqueeze", "view", "_reshape_alias", "_unsafe_view", "_local_scalar_dense"}
+ADAPTED = replace(HYPER, movie_spread=1.5, common_sigma=0.1, early_factor=3.0)
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations that are no views."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function._schema.name.split("::")[1] not in VIEWS
+        return function(*args, **(kwargs or {}))
+
+
+def operations(function, *args):
+    """How many a call takes, and what it returns."""
+    with Operations() as counted:
+        found = function(*args)
+    return counted.count, found
+
+
+def noisy_maps():
+    return quadratic_maps(peaks(), curvatures("uneven"))
+
+
+def test_an_iteration_of_the_fit_takes_few_operations():
+    count, fit = operations(fit_trajectories, noisy_maps(), prior_of(HYPER))
+    assert int(fit.iterations[0]) > 2 and count < 100 * (int(fit.iterations[0]) + 1)
+
+
+def test_operations_do_not_become_more_with_the_sets():
+    one, three = (operations(fit_trajectories, noisy_maps(), prior_of(*[replace(HYPER, velocity_sigma=v) for v in strengths]))
+                  for strengths in ((0.1,), (0.1, 0.1, 0.1)))
+    assert three[0] < 1.05 * one[0]
+    assert operations(lambda: prior_of(*[replace(HYPER, velocity_sigma=v) for v in (0.1, 0.2, 0.3, 0.4)]))[0] == operations(lambda: prior_of(HYPER, HYPER))[0]
+
+
+def test_adapting_the_strength_takes_few_operations():
+    maps, where = noisy_maps(), (torch.from_numpy(positions()), torch.from_numpy(DOSES), course())
+    fit = fit_trajectories(maps, prior_of(ADAPTED, course=course()))
+    count, own = operations(adapt_strength, ADAPTED, fit, maps, *where)
+    assert count < 1250 and own != ADAPTED
+
+
+def test_finding_out_that_no_particle_is_far_takes_few_operations():
+    maps = noisy_maps()
+    fit = fit_trajectories(maps, prior_of(HYPER))
+    count, change = operations(_way_out, replace(maps, step_angstrom=1e6), fit)
+    assert count < 40 and change is None
