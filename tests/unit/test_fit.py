@@ -234,9 +234,9 @@ def test_the_evidence_of_scales_is_that_of_the_scaled_priors(hyper, frames):
     np.testing.assert_allclose(np.diff(found), np.diff(expected), rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("change", [dict(velocity_sigma=0.05), dict(acceleration_sigma=0.2), dict(correlation_distance_angstrom=900.0), dict(early_factor=1.0),
-                                    dict(early_dose_e_per_A2=9.0), dict(jitter_angstrom=0.6), dict(global_angstrom=1.5), dict(offset_angstrom=1.0),
-                                    dict(kernel="exponential"), dict(common_sigma=3.0)])
+@pytest.mark.parametrize("change", [dict(velocity_sigma=0.05), dict(acceleration_sigma=0.2), dict(correlation_distance_angstrom=900.0),
+                                    dict(early_factor=1.0), dict(early_dose_e_per_A2=9.0), dict(jitter_angstrom=0.6), dict(global_angstrom=1.5),
+                                    dict(offset_angstrom=1.0), dict(kernel="exponential"), dict(common_sigma=3.0)])
 def test_sets_that_differ_in_one_thing_have_each_their_own_evidence(change):
     """Whatever is worked out once for all sets of a batch is so only where none differs in it."""
     hypers, measured = [HYPER, replace(HYPER, **change)], measured_at(peaks())

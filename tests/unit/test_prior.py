@@ -138,7 +138,8 @@ def test_pre_exposure_moves_a_movie_past_its_early_motion():
 
 
 def test_sets_of_a_batch_are_those_of_single_builds():
-    hypers = [STRONG, PLAIN, replace(STRONG, kernel="exponential"), replace(STRONG, correlated_acceleration=False), replace(STRONG, jitter_followed=False)]
+    hypers = [STRONG, PLAIN, replace(STRONG, kernel="exponential"), replace(STRONG, correlated_acceleration=False),
+              replace(STRONG, jitter_followed=False)]
     together = implied_covariance(build(hypers))
     for i, hyper in enumerate(hypers):
         np.testing.assert_allclose(together[i], implied_covariance(build([hyper]))[0], rtol=1e-12, atol=1e-12)

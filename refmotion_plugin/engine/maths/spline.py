@@ -25,7 +25,7 @@ class Surfaces:
         device, tap = coefficients.device, torch.arange(TAPS, device=coefficients.device)
         self.flat = coefficients.reshape(-1)
         window = torch.arange(n, device=device)[:, None] * self.width ** 2
-        self.taps = window + (tap[:, None] * self.width + tap).flatten() - self.width - 1                # (n, 16) indices around base (0, 0)
+        self.taps = window + (tap[:, None] * self.width + tap).flatten() - self.width - 1                # (n, 16) around base (0, 0)
         weights = torch.tensor([[slope, value, value, slope] for value, slope in zip(VALUE, SLOPE)], dtype=dtype) / 6.0
         self.powers = weights.reshape(-1, 2, 2, TAPS).to(device, non_blocking=True)                      # (power, yx, which, tap)
 

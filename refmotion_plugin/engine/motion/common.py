@@ -31,9 +31,10 @@ def common_shift(sets, timeline):
     if timeline.course_yx_angstrom is None or n < 3:
         return CommonShift(variance.new_zeros(len(variance), n, 2), variance.sqrt() * timeline.eye, variance.new_zeros(len(variance)))
     allowed = timeline.strengths(sets)[:, n - 1:] ** 2 * sets.common
-    root = torch.linalg.cholesky_ex(torch.diag_embed(allowed) + variance * timeline.bends_product)[0]     # positive: no look whether it failed
+    # both are positive and only their lower triangles are read: no look whether they could be factored, which makes the host wait
+    root = torch.linalg.cholesky_ex(torch.diag_embed(allowed) + variance * timeline.bends_product)[0]
     solved = torch.linalg.solve_triangular(root, timeline.bends, upper=False)                             # (b, F - 2, F + 2)
-    taken = variance * (solved[..., :n].transpose(-1, -2) @ solved)                                        # (b, F, F + 2)
+    taken = variance * (solved[..., :n].transpose(-1, -2) @ solved)                                       # (b, F, F + 2)
     left = variance.sqrt() * torch.linalg.cholesky_ex((1.0 + FACTORABLE) * timeline.eye - taken[..., :n])[0]
     logarithm = -0.5 * solved[..., n:].square().sum((1, 2)) - 2.0 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return CommonShift(-taken[..., n:], left, logarithm)

@@ -66,8 +66,10 @@ class Measured:
         return self.known_modes[key]
 
     def once(self, fields, hypers, work):
-        """``work(Columns)`` of the sets, which depends on these fields alone: on one set, which stands for all, if their values are the same in
-        all, and what the last call gave if they are still as they were."""
+        """``work(Columns)`` of the sets, which depends on these fields alone.
+
+        Done for one set, which then stands for all, where their values are the same in all; what it gave last time where they have not changed.
+        """
         values = [tuple(getattr(h, name) for name in fields) for h in hypers]
         values = values[:1] if len(set(values)) == 1 else values
         if self.latest.get(fields, (None, None))[0] != values:
@@ -113,7 +115,7 @@ def log_evidence(hypers, measured: Measured, noise_factor=None):
 
 
 def _decomposed(sets, variance, timeline):
-    """The covariances N and T of frames made diagonal: W^-1 (b, F, F), mu (b, F), and log det N (b,). ``variance`` (b, F) or (F,) of noise."""
+    """The covariances N and T of frames made diagonal: W^-1 (b, F, F), mu (b, F), and log det N (b,); ``variance`` (b, F) or (F,) of noise."""
     fixed = sets.offset[..., None] + torch.diag_embed(variance + sets.jitter)
     root = torch.linalg.cholesky_ex(fixed)[0]                                               # positive: no look whether it failed
     unit = torch.linalg.solve_triangular(root, timeline.eye, upper=False)
@@ -123,9 +125,10 @@ def _decomposed(sets, variance, timeline):
 
 
 def _log_normal(inverse, mu, log_determinant, modes, shift, eye):
-    """Logarithm of the normal density of measurements, without its 2 pi, (b,). All arguments for b sets or for one, which then stands for all.
+    """Logarithm of the normal density of measurements, without its 2 pi, (b,).
 
-    Covariances are diagonal behind ``inverse`` W^-1 (b, F, F): 1 + ``mu`` (b, F) times each mode's eigenvalue. i: row of W^-1.
+    Covariances are diagonal behind ``inverse`` W^-1 (b, F, F): 1 + ``mu`` (b, F) times each mode's eigenvalue. i: row of W^-1. Each argument is
+    for b sets or for one, which then stands for all.
     """
     sums, n = modes.sums[:, None], modes.sums.shape[-1]
     size = 1.0 + mu[..., None] * modes.eigenvalue[:, None]                                  # (b, i, mode)

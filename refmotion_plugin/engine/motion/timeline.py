@@ -1,4 +1,4 @@
-"""What belongs to the frames of a movie whatever the hyperparameters, and to hyperparameter sets whatever the movie: ready on the device."""
+"""What belongs to a movie's frames whatever the hyperparameters, and to hyperparameters whatever the movie: once, ready on the device."""
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Optional
