@@ -10,7 +10,8 @@ from refmotion_plugin.engine.motion.fit import fit_trajectories
 from tests.unit.test_fit import DOSES, HYPER, course, curvatures, peaks, positions, prior_of, quadratic_maps
 
 VIEWS = {"alias", "as_strided", "detach", "diagonal", "empty", "empty_like", "expand", "lift_fresh", "permute", "select", "slice", "split",
-         "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unsqueeze", "view", "_reshape_alias", "_unsafe_view", "_local_scalar_dense"}
+         "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unsqueeze", "view", "_reshape_alias", "_unsafe_view",
+         "_local_scalar_dense"}
 ADAPTED = replace(HYPER, movie_spread=1.5, common_sigma=0.1, early_factor=3.0)
 
 
@@ -44,7 +45,8 @@ def test_operations_do_not_become_more_with_the_sets():
     one, three = (operations(fit_trajectories, noisy_maps(), prior_of(*[replace(HYPER, velocity_sigma=v) for v in strengths]))
                   for strengths in ((0.1,), (0.1, 0.1, 0.1)))
     assert three[0] < 1.05 * one[0]
-    two, four = (operations(prior_of, *[replace(HYPER, velocity_sigma=v) for v in strengths])[0] for strengths in ((0.1, 0.2), (0.1, 0.2, 0.3, 0.4)))
+    two, four = (operations(prior_of, *[replace(HYPER, velocity_sigma=v) for v in strengths])[0]
+                 for strengths in ((0.1, 0.2), (0.1, 0.2, 0.3, 0.4)))
     assert two == four
 
 

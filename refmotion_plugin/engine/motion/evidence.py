@@ -68,7 +68,7 @@ class Measured:
     def once(self, fields, hypers, work):
         """``work(Columns)`` of the sets, which depends on these fields alone.
 
-        Done for one set, which then stands for all, where their values are the same in all; what it gave last time where they have not changed.
+        Done for one set, which then stands for all, where their values are the same in all, and not again where they are those of last time.
         """
         values = [tuple(getattr(h, name) for name in fields) for h in hypers]
         values = values[:1] if len(set(values)) == 1 else values
@@ -115,7 +115,7 @@ def log_evidence(hypers, measured: Measured, noise_factor=None):
 
 
 def _decomposed(sets, variance, timeline):
-    """The covariances N and T of frames made diagonal: W^-1 (b, F, F), mu (b, F), and log det N (b,); ``variance`` (b, F) or (F,) of noise."""
+    """The covariances N and T of frames made diagonal: W^-1 (b, F, F), mu (b, F), log det N (b,); ``variance`` (b, F) or (F,) of noise."""
     fixed = sets.offset[..., None] + torch.diag_embed(variance + sets.jitter)
     root = torch.linalg.cholesky_ex(fixed)[0]                                               # positive: no look whether it failed
     unit = torch.linalg.solve_triangular(root, timeline.eye, upper=False)
@@ -127,8 +127,8 @@ def _decomposed(sets, variance, timeline):
 def _log_normal(inverse, mu, log_determinant, modes, shift, eye):
     """Logarithm of the normal density of measurements, without its 2 pi, (b,).
 
-    Covariances are diagonal behind ``inverse`` W^-1 (b, F, F): 1 + ``mu`` (b, F) times each mode's eigenvalue. i: row of W^-1. Each argument is
-    for b sets or for one, which then stands for all.
+    Covariances are diagonal behind ``inverse`` W^-1 (b, F, F): 1 + ``mu`` (b, F) times each mode's eigenvalue; i: row of W^-1. Each argument
+    is for b sets or for one, which then stands for all.
     """
     sums, n = modes.sums[:, None], modes.sums.shape[-1]
     size = 1.0 + mu[..., None] * modes.eigenvalue[:, None]                                  # (b, i, mode)
