@@ -6,6 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from refmotion_plugin.engine.motion.adapt import adapt_strength
 from refmotion_plugin.engine.motion.escape import _way_out
+from refmotion_plugin.engine.motion.evidence import Measured, log_evidence
 from refmotion_plugin.engine.motion.fit import fit_trajectories
 from tests.unit.test_fit import DOSES, HYPER, course, curvatures, peaks, positions, prior_of, quadratic_maps
 
@@ -55,6 +56,14 @@ def test_adapting_the_strength_takes_few_operations():
     fit = fit_trajectories(maps, prior_of(ADAPTED, course=course()))
     count, own = operations(adapt_strength, ADAPTED, fit, maps, *where)
     assert count < 1250 and own != ADAPTED
+
+
+def test_parts_of_the_evidence_whose_fields_stay_are_not_worked_out_again():
+    measured = Measured(torch.from_numpy(peaks()), torch.from_numpy(curvatures("even")[0]), torch.from_numpy(positions()),
+                        torch.from_numpy(DOSES), course())
+    first, shifted, moved = (operations(log_evidence, [replace(ADAPTED, **change)], measured)[0]
+                             for change in (dict(), dict(common_sigma=0.2), dict(common_sigma=0.2, velocity_sigma=0.2)))
+    assert shifted < 0.7 * first and moved < 0.8 * first
 
 
 def test_finding_out_that_no_particle_is_far_takes_few_operations():
