@@ -104,7 +104,7 @@ class _InverseHessian:
     """
 
     def __init__(self, memory):
-        self.memory, self.last, self.pairs = memory, None, None
+        self.memory, self.last, self.pairs, self.newest = memory, None, None, -1
 
     def applied(self, x, gradient, preconditioned):
         """H times the gradient (b, n) at x, and this point remembered; ``preconditioned``: H0 times it."""
@@ -115,23 +115,30 @@ class _InverseHessian:
         return preconditioned if self.pairs is None else preconditioned + self._correction(gradient)
 
     def _remember(self, change):
-        """Changes (b, 3, n) of position, H0 times the gradient, and gradient."""
+        """Changes (b, 3, n) of position, H0 times the gradient, and gradient: in the place of the oldest pair."""
         products = change @ change.transpose(-1, -2)
         curvature = products[:, 0, 2]
         flat = ~(curvature > LEAST_CURVATURE * (products[:, 0, 0] * products[:, 2, 2]).sqrt())
-        pair = (change * curvature.masked_fill(flat, torch.inf).rsqrt()[:, None, None])[:, :, None]
-        if self.pairs is not None:
-            dropped = max(0, self.pairs.shape[2] + 1 - self.memory)
-            pair = torch.cat([self.pairs[:, :, dropped:], pair], dim=2)
-        self.pairs = pair                                                               # (b, 3, pair, n)
+        pair = change * curvature.masked_fill(flat, torch.inf).rsqrt()[:, None, None]
+        if self.pairs is None:
+            self.pairs = change.new_zeros(len(change), 2, self.memory, change.shape[-1])                # S and H0 Y
+            self.products = change.new_zeros(len(change), 2, self.memory, self.memory)                  # of both with Y
+        self.newest = new = (self.newest + 1) % self.memory
+        self.pairs[:, :, new] = pair[:, :2]
+        self.products[..., new] = self._along(pair[:, 2])[..., 0]
+        self.products[:, 1, new] = self.products[:, 1, :, new]          # symmetric; of the other only what is older than its y is read
+
+    def _along(self, vector):
+        """Products (b, 2, memory, 1) of S and H0 Y with a vector (b, n); as a row, which is faster on a CPU."""
+        return (vector[:, None] @ self.pairs.flatten(1, 2).transpose(-1, -2)).reshape(len(vector), 2, self.memory, 1)
 
     def _correction(self, gradient):
         """W^T M W times the gradient."""
-        both, changes = self.pairs[:, :2].flatten(1, 2), self.pairs[:, 2]
-        n = changes.shape[1]
-        products, along = both @ changes.transpose(-1, -2), both @ gradient[..., None]
-        root = products[:, :n]                                                          # only its upper triangle is read
-        first = torch.linalg.solve_triangular(root, along[:, :n], upper=True, unitriangular=True)
-        second = first + products[:, n:] @ first - along[:, n:]
+        older = -1 - self.newest                                                        # turned by this the oldest pair is the first
+        root, square = self.products.roll((older, older), (2, 3)).unbind(1)             # of the first only the upper triangle is read
+        steps, changes = self._along(gradient).roll(older, 2).unbind(1)
+        first = torch.linalg.solve_triangular(root, steps, upper=True, unitriangular=True)
+        second = first + square @ first - changes
         second = torch.linalg.solve_triangular(root.transpose(-1, -2), second, upper=False, unitriangular=True)
-        return (both.transpose(-1, -2) @ torch.cat([second, -first], dim=1))[..., 0]
+        weight = torch.stack([second, -first], dim=1).roll(-older, 2)
+        return (weight.reshape(len(gradient), 1, -1) @ self.pairs.flatten(1, 2))[:, 0]
