@@ -70,7 +70,7 @@ def spectra_figure(before, after, before_pixel_angstrom, after_pixel_angstrom):
 def radial_power(images, pixel):
     """Frequencies (1/A) and mean power per component in rings, both (box // 2,)."""
     box = images.shape[-1]
-    power = np.mean([np.abs(np.fft.rfft2(np.asarray(image, dtype=float))) ** 2 for image in images], axis=0)
+    power = np.mean([_power(np.fft.rfft2(np.asarray(image, dtype=float))) for image in images], axis=0)
     return np.arange(box // 2) / (box * pixel), ring_sums(power, box) / ring_sums(np.ones_like(power), box)
 
 
@@ -81,11 +81,15 @@ def ring_correlation(before, after):
     """
     curves = []
     for first, second in zip(np.asarray(before, dtype=float), np.asarray(after, dtype=float)):
-        box = len(first)
         one, two = np.fft.rfft2(first - first.mean()), np.fft.rfft2(second - second.mean())
-        shift = np.unravel_index(np.argmax(np.fft.irfft2(two * one.conj(), s=first.shape)), first.shape)
-        one = np.fft.rfft2(np.roll(first - first.mean(), shift, axis=(0, 1)))
-        cross = ring_sums((one * two.conj()).real, box)
-        power = np.sqrt(ring_sums(np.abs(one) ** 2, box) * ring_sums(np.abs(two) ** 2, box))
+        box, product = len(first), two * one.conj()
+        y, x = np.unravel_index(np.argmax(np.fft.irfft2(product, s=first.shape)), first.shape)
+        by_yx_px = np.exp(2j * np.pi * y * np.fft.fftfreq(box))[:, None] * np.exp(2j * np.pi * x * np.fft.rfftfreq(box))
+        cross = ring_sums((product * by_yx_px).real, box)
+        power = np.sqrt(ring_sums(_power(one), box) * ring_sums(_power(two), box))
         curves.append(np.divide(cross, power, out=np.zeros_like(power), where=power > 1e-30 * max(float(power.max()), 1e-300)))
     return np.mean(curves, axis=0)
+
+
+def _power(transform):
+    return transform.real ** 2 + transform.imag ** 2
