@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -82,3 +83,10 @@ def test_threads_share_one_heap():
                               env={k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}).stdout
         return said.count("<heap ")
     assert heaps("share_one_heap()") == 1 < heaps("")
+
+
+def test_a_job_and_its_workers_begin_without_libraries_that_they_do_not_need_yet():
+    code = ("import sys; from refmotion_plugin.engine.run import job, recipes; recipes.stage_recipes()\n"
+            "print(*[m for m in ('scipy.optimize', 'matplotlib', 'distributed', 'dask', 'jinja2') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=str(Path(__file__).resolve().parents[2]))
+    assert done.stdout.split() == []

@@ -9,7 +9,6 @@ amplitudes, all but S, never rising again after their peak. With t's own standar
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from refmotion_plugin.contract.damage import exposure_amplitude
 from refmotion_plugin.contract.records import DoseWeights, FccTable
@@ -90,6 +89,7 @@ def fit_frames(t, error, exposure, dose_e_per_A2, frequency_per_angstrom, kind=N
                                [x[-2] / SD_DAMAGE, x[-1] / SD_B_RATE]])
 
     scale = np.concatenate([np.full(n, 0.1), np.full(n, 5.0), np.full(n_scales, 0.1), [0.1, 0.3]])
+    from scipy.optimize import least_squares         # here: it slows every start, and workers do not need it
     found = least_squares(residuals, np.zeros(2 * n + n_scales + 2), x_scale=scale, method="trf", max_nfev=60)
     covariance = np.linalg.pinv(found.jac.T @ found.jac)
     variance, both = np.diag(covariance), covariance[n:2 * n, -1]

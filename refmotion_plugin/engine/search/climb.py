@@ -3,7 +3,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
 STEP = 1e-3             # in the logarithms, for gradients
 WIDE_STEP = 0.05        # for curvatures
@@ -43,6 +42,7 @@ def climb(values_of, parameters, start, max_iterations):
         value = -(values_of(points).sum(axis=0) + log_prior(parameters, points))
         return value[0], (value[1:] - value[0]) / STEP
 
+    from scipy.optimize import minimize         # here: it slows every start, and workers do not need it
     found = minimize(falling, center, jac=True, method="L-BFGS-B", bounds=limits,
                      options={"maxiter": max_iterations, "ftol": ENOUGH / max(abs(last), 1.0)})
     return {p.name: float(v) for p, v in zip(parameters, np.exp(found.x))}, float(-found.fun)
