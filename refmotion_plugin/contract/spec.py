@@ -140,7 +140,7 @@ class ComputeSpec(_Part):
     memory_gib: Optional[float] = Field(None, gt=0, description="memory one process may use, GiB, the program itself included; none: half of what is free, at most 6 (16 where a GPU computes)")
     gpu_memory_gib: Optional[float] = Field(None, gt=0, description="memory one process may use of its GPU, GiB; none: 90 % of it, divided by the movies per GPU")
     scratch_gib: float = Field(8.0, ge=0, description="disk for temporary files that one process may take for decoded frames, GiB: of movies that are needed again, and of those that do not fit into memory; 0: these are decoded anew")
-    movies_per_gpu: int = Field(0, ge=0, le=8, description="movies worked on at a time on each GPU, each by a process of its own; 0: two on GPUs with enough memory, else one")
+    movies_per_gpu: int = Field(0, ge=0, le=8, description="movies worked on at a time on each GPU, each by a process of its own; 0: two on GPUs with enough memory, else one; one process alone does a job of fewer than 32 movies on one GPU")
     oversubscription_gib: float = Field(20.0, gt=0, description="memory of a GPU, GiB, from which movies_per_gpu 0 means two")
     slicing_device: Optional[str] = Field(None, description="device that holds the references and makes the predictions, such as cuda:1 or cpu; none: that of the movies")
 

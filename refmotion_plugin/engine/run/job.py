@@ -14,6 +14,7 @@ from refmotion_plugin.contract import store
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import JobLayout, content_hash
 
+from ..stages.budget import one_process_for_few
 from ..stages.memory import release
 from . import outputs
 from .align_stage import align_movies
@@ -75,11 +76,13 @@ def _start(spec, layout, recipes, status, run):
     devices, threads = choose_devices(spec.compute.device), set_threads(spec.compute.threads)
     if spec.compute.slicing_device and len(choose_devices(spec.compute.slicing_device)) > 1:
         raise InputError("slicing device %r names several devices: one was expected, such as cuda:1 or cpu" % spec.compute.slicing_device)
+    choose_workers(spec.compute, devices, threads)      # what cannot be is said before anything is read
+    inputs = read_inputs(spec, recipes.outside_movie)
+    spec = spec.model_copy(update={"compute": one_process_for_few(spec.compute, devices, len(inputs.movies))})
     workers = choose_workers(spec.compute, devices, threads)
     if workers is not None and workers.local:
         threads = set_threads(workers.threads)      # as each of them: sums split over other threads differ in the last bits, in the calibration too
     log.info(describe(devices, threads))
-    inputs = read_inputs(spec, recipes.outside_movie)
     log.info("%d movies with %d particles of %d sets", len(inputs.movies), sum(map(len, inputs.particles.values())), len(inputs.sets))
     for micrograph, (reason, _) in inputs.unreadable.items():
         log.error("movie %s failed: %s", micrograph, reason)

@@ -14,6 +14,7 @@ GIB = 2 ** 30
 HOST_SHARE, MOST_HOST_GIB = 0.5, 6.0    # of what is free; more than that makes no movie faster
 MOST_BESIDE_GPU_GIB = 16.0              # where a GPU computes, decoding is what takes time: two super-resolution movies are held
 DEVICE_SHARE = 0.9                      # of what is free on a GPU: the driver and the libraries take some
+FEW_MOVIES = 32                         # worker processes take ten seconds to start: so long takes a GPU for twenty movies and more
 UNKNOWN_FREE = 4 * GIB                  # where the system does not say what is free
 
 
@@ -78,6 +79,13 @@ def movies_per_gpu(compute, devices):
     if not hasattr(compute, "movies_per_gpu") or not on_gpus:
         return 1
     return movies_at_once(compute, min(torch.cuda.mem_get_info(device)[1] for device in devices))
+
+
+def one_process_for_few(compute, devices, movies):
+    """``compute``, with one movie at a time if there are few ``movies`` for a single GPU and nothing else was asked for."""
+    asked = compute.workers or compute.movies_per_gpu or compute.scheduler or compute.cluster
+    single_gpu = len(devices) == 1 and devices[0].startswith("cuda")
+    return compute.model_copy(update={"movies_per_gpu": 1}) if single_gpu and movies < FEW_MOVIES and not asked else compute
 
 
 def give_back():
