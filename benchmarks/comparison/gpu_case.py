@@ -141,7 +141,7 @@ class Camera:
         seconds, weights = {"decode, first time": self.decode_first_s, "decode": self.decode_s}, exposure_weights(movie)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        seconds["frames to the device"], _ = timed(lambda: [stack.corrected(f, self.device) for f in range(stack.n_frames)], self.device)
+        seconds["frames to the device"], _ = timed(lambda: [bool(stack.corrected(f, self.device).numel()) for f in range(stack.n_frames)], self.device)
         view = view_movie(movie, particles, job, stack)
         seconds["cut and transform"], _ = timed(lambda: [sum(1 for _ in view.spectra.parts(f)) for f in range(stack.n_frames)], self.device)
         seconds["align"], aligned = timed(lambda: align_movie(movie, particles, job, stack), self.device)

@@ -16,6 +16,7 @@ import refmotion_plugin
 from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.spec import ComputeSpec
+from refmotion_plugin.engine.run import tasks as tasks_module
 from refmotion_plugin.engine.run.devices import choose_devices, describe, set_threads, slicing_in_worker
 from refmotion_plugin.engine.run.executor import _result, run_here, run_on_workers
 from refmotion_plugin.engine.run.inputs import read_inputs
@@ -74,6 +75,50 @@ def test_nothing_is_decoded_ahead_without_room_for_two_movies(tmp_path):
     assert fake.calls.index(("load", 2)) > fake.calls.index(("align", 1)) and fake.count("load") == len(tasks)
 
 
+def test_files_of_a_movie_are_written_while_the_next_one_is_computed(tmp_path, monkeypatch):
+    fake, second, threads = FakeStages(), threading.Event(), []
+    align, save = fake.align_movie, tasks_module.save_trajectories
+
+    def watched_align(movie, *args, **kwargs):
+        if movie.micrograph == "M/mic_1.mrc":
+            second.set()
+        return align(movie, *args, **kwargs)
+
+    def watched_save(path, trajectories):
+        assert second.wait(10)
+        threads.append(threading.current_thread().name)
+        return save(path, trajectories)
+
+    fake.align_movie = watched_align
+    monkeypatch.setattr(tasks_module, "save_trajectories", watched_save)
+    tasks, place = tasks_and_place(tmp_path, fake)
+    assert [(r.key, r.stages) for r in run_here(tasks, place, True)] == [(t.movie.key, {"align": "done"}) for t in tasks]
+    assert all(name.startswith("write") for name in threads) and len(threads) == len(tasks)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_files_that_cannot_be_written_cost_their_movie(tmp_path, monkeypatch, ahead):
+    fake, save = FakeStages(), tasks_module.save_trajectories
+
+    def broken(path, trajectories):
+        if trajectories.micrograph == "M/mic_2.mrc":
+            raise ValueError("odd")
+        return save(path, trajectories)
+
+    monkeypatch.setattr(tasks_module, "save_trajectories", broken)
+    tasks, place = tasks_and_place(tmp_path, fake)
+    texts = [r.stages["align"] for r in run_here(tasks, place, ahead)]
+    assert texts[:2] == ["done", "done"] and texts[2].startswith("unexpected ValueError: odd") and texts[3] == "done"
+
+
+def test_what_was_aligned_is_written_before_polishing_ends_the_job(tmp_path):
+    fake = FakeStages(broken={0: InputError("weights do not fit")}, broken_in="polish")
+    tasks, place = tasks_and_place(tmp_path, fake)
+    with pytest.raises(InputError, match="weights do not fit"):
+        list(run_here([replace(t, polish_mark="mark") for t in tasks], place, True))
+    assert place.layout.done(tasks[0].movie.key, "align").exists() and not place.layout.done(tasks[0].movie.key, "polish").exists()
+
+
 def test_no_tasks(tmp_path):
     assert list(run_here([], None, True)) == []
 
@@ -83,7 +128,7 @@ def test_stopping_in_the_middle_ends_the_thread(tmp_path):
     tasks, place = tasks_and_place(tmp_path, fake)
     with pytest.raises(InputError, match="stop"):
         list(run_here(tasks, place, True))
-    assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
+    assert not [t for t in threading.enumerate() if t.name.startswith(("decode", "write"))]
 
 
 def test_several_devices_without_dask(monkeypatch):

@@ -13,7 +13,7 @@ from refmotion_plugin.contract.layout import read_json, write_json
 from .average_movie import AveragePlace, average_task, remote_place
 from .average_tasks import AVERAGE_STAGE, average_tasks, given_weights
 from .devices import choose_devices, describe, keep_freed_memory, set_threads
-from .executor import run_here, run_on_workers
+from .executor import at_once, run_here, run_on_workers
 from .inputs import MovieCatalogue
 from .lock import job_lock
 from .plan import DONE, open_keys, plan
@@ -118,7 +118,7 @@ class _Averaging:
         if crew is not None:
             return run_on_workers(tasks, crew, functools.partial(remote_place, self.spec, self.layout.folder, self.token, self.weights), average_task)
         place = AveragePlace(self.spec, self.layout, self.devices[0], self.threads, self.weights)
-        return run_here(tasks, place, self.threads > 1 or self.devices[0] != "cpu", work=average_task)
+        return run_here(tasks, place, self.threads > 1 or self.devices[0] != "cpu", begin=at_once(average_task))
 
 
 def _write_lists(layout, spec, done):

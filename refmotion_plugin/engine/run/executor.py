@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import refmotion_plugin
 from refmotion_plugin.contract.errors import InputError
 
-from .tasks import TaskResult, run_task
+from .tasks import TaskResult, begin_task, run_task
 from .waiting import WaitingTasks
 from .watch import Watch
 
@@ -23,25 +23,39 @@ MOST_DEATHS = 2             # of workers under one task
 NO_MEMORY = ("allocate memory", "out of memory", "failed to map segment", "can't start new thread")      # in the words of the system and its libraries
 
 
-def run_here(tasks, place, ahead=True, work=run_task):
+def run_here(tasks, place, ahead=True, begin=begin_task):
     """Run tasks one after the other; yields TaskResult in their order.
 
-    ``ahead``: a thread decodes the next movie while this one is worked on, where ``place`` has room for two decoded movies.
-    ``work(task, place, load_stack)`` does a task.
+    ``ahead``: a thread decodes the next movie while this one is worked on, where ``place`` has room for two decoded movies, and another
+    writes the files of the last one. ``begin(task, place, load_stack)`` does a task but for its files and returns what writes them.
     """
     if not ahead:
         for task in tasks:
-            yield work(task, place, lambda task=task: place.load(task))
+            yield begin(task, place, lambda task=task: place.load(task))()
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(1, thread_name_prefix="write") as writer, ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
         waiting = pool.submit(place.load, tasks[0]) if tasks else None
+        writing = None
         try:
             for task, following in zip(tasks, list(tasks[1:]) + [None]):
                 now = [waiting]
                 waiting = pool.submit(_load_if_room, following, place) if following is not None else None
-                yield work(task, place, lambda: _loaded(now.pop(), task, place))     # popped: the stack is freed when the task is done
+                finish = begin(task, place, lambda: _loaded(now.pop(), task, place))     # popped: the stack is freed when the task is done
+                if writing is not None:
+                    yield writing.result()
+                writing = writer.submit(finish)
+            if writing is not None:
+                yield writing.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def at_once(work):
+    """``begin`` for :func:`run_here` of tasks, ``work(task, place, load_stack)``, that leave nothing to be written later."""
+    def begin(*arguments):
+        result = work(*arguments)
+        return lambda: result
+    return begin
 
 
 def _load_if_room(task, place):

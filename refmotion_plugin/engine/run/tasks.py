@@ -1,5 +1,6 @@
 """One movie, one or two stages: the unit of work of a job. Arrays go to files, what is returned is small."""
 import errno
+import functools
 import logging
 import os
 import time
@@ -72,24 +73,46 @@ def run_task(task, place, load_stack):
 
     InputError passes (the job cannot go on), as do interrupts.
     """
-    start, stages = time.monotonic(), {}
+    return begin_task(task, place, load_stack)()
+
+
+def begin_task(task, place, load_stack):
+    """Compute what a task asks for; returns a function that writes it to files and gives the :class:`TaskResult`, as :func:`run_task` does.
+
+    Files wait for disks, so another task may be computed meanwhile.
+    """
+    start, stage, writes, fault = time.monotonic(), task.first_stage, [], None
     try:
-        stack = load_stack()
-        trajectories = None
+        stack, trajectories = load_stack(), None
         if task.align_mark is not None:
-            trajectories = _with_room(lambda: _align(task, place, stack), place)
-            stages["align"] = "done"
+            trajectories, write = _align(task, place, stack)
+            writes.append((stage, write))
         if task.polish_mark is not None:
-            _with_room(lambda: _polish(task, place, stack, trajectories), place)
-            stages["polish"] = "done"
+            stage = "polish"
+            writes.append((stage, _polish(task, place, stack, trajectories)))
+    except Exception as error:
+        fault = stage, error
+    return functools.partial(_finish, task, place, start, writes, fault)
+
+
+def _finish(task, place, start, writes, fault):
+    """Write what was computed before a ``fault``, None or (stage, exception)."""
+    stages = {}
+    try:
+        for stage, write in writes:
+            _with_room(write, place)
+            stages[stage] = "done"
+        if fault is not None:
+            stage, error = fault
+            raise error
     except InputError:
         raise
     except MovieError as error:
-        stages[_stage_now(task, stages)] = str(error)
+        stages[stage] = str(error)
     except Exception as error:      # a fault we did not foresee must cost one movie, not the job
-        log.exception("unexpected error in movie %s", task.movie.micrograph)
-        stages[_stage_now(task, stages)] = ("unexpected %s: %s (the full text is in %s)"
-                                            % (type(error).__name__, str(error).split("\n")[0], place.layout.log.name))
+        log.error("unexpected error in movie %s", task.movie.micrograph, exc_info=error)
+        stages[stage] = ("unexpected %s: %s (the full text is in %s)"
+                         % (type(error).__name__, str(error).split("\n")[0], place.layout.log.name))
     return TaskResult(task.movie.key, time.monotonic() - start, stages)
 
 
@@ -106,50 +129,55 @@ def _with_room(work, place):
     return work()
 
 
-def _stage_now(task, stages):
-    return "align" if task.align_mark is not None and "align" not in stages else "polish"
-
-
 def _align(task, place, stack):
+    """Trajectories of a movie, and a function that writes them with all that belongs to them."""
     aligned = place.recipes.align_movie(task.movie, task.particles, place.prepared, stack=stack)
-    trajectories, key = aligned.trajectories, task.movie.key
+    trajectories = aligned.trajectories
     if not np.isfinite(trajectories.displacement_yx_angstrom).all():
         raise MovieError("trajectories of %s are not finite: check the movie" % task.movie.micrograph)
     if not all(np.isfinite(getattr(aligned.fcc, name)).all() for name in ("cross", "power_movie", "power_reference")):
         raise MovieError("the correlation of %s with the reference is not finite: check the movie" % task.movie.micrograph)
+    return trajectories, functools.partial(_write_aligned, task, place, aligned, _thumbnail(task.movie, place, stack))
+
+
+def _write_aligned(task, place, aligned, thumbnail):
+    trajectories, key = aligned.trajectories, task.movie.key
     check_run(place.layout, place.run)
     save_trajectories(place.layout.trajectories(key), trajectories)
     save_fcc(place.layout.fcc(key), aligned.fcc)
     if aligned.judged is not None:
         save_judged(place.layout.judged(key), aligned.judged)
-    _leave_thumbnail(task.movie, place, stack)
+    if thumbnail is not None:
+        save_thumbnail(place.layout.thumbnail(key), *thumbnail)
     mark_done(place.layout.done(key, "align"), task.align_mark, **dict(
         aligned.notes, stop_reason=trajectories.stop_reason, particles=len(task.particles), motion=movie_motion(trajectories)._asdict()))
-    return trajectories
 
 
-def _leave_thumbnail(movie, place, stack):
-    """A small average of the movie, where there is no micrograph to look at."""
+def _thumbnail(movie, place, stack):
+    """A small average of the movie, where there is no micrograph to look at; else None."""
     if place.recipes.thumbnail is None or os.path.exists(str(located(movie.micrograph, place.prepared.spec.inputs.movies))):
-        return
-    small = place.recipes.thumbnail(movie, stack)
-    if small is not None:
-        save_thumbnail(place.layout.thumbnail(movie.key), *small)
+        return None
+    return place.recipes.thumbnail(movie, stack)
 
 
 def _polish(task, place, stack, trajectories):
-    key = task.movie.key
-    trajectories = _stored_trajectories(place.layout, key) if trajectories is None else trajectories
-    written = []
+    """A function that writes the movie's polished images."""
+    trajectories = _stored_trajectories(place.layout, task.movie.key) if trajectories is None else trajectories
+    sets = []
     for reference in range(place.n_references):
         index = np.flatnonzero(task.particles.reference == reference)
         if len(index):
             particles, tracks = task.particles[index], rows_of(trajectories, index)
             polished = place.recipes.polish_movie(task.movie, particles, tracks, place.weights, place.prepared, stack=stack)
             before = place.recipes.polish_along_input(task.movie, particles, tracks, place.prepared, stack=stack) if place.along_input else None
-            check_run(place.layout, place.run)
-            written.append(_write_stack(place, key, reference, particles.row, polished, before))
-    mark_done(place.layout.done(key, "polish"), task.polish_mark, references=written)
+            sets.append((reference, particles.row, polished, before))
+    return functools.partial(_write_polished, task, place, sets)
+
+
+def _write_polished(task, place, sets):
+    check_run(place.layout, place.run)
+    written = [_write_stack(place, task.movie.key, *one) for one in sets]
+    mark_done(place.layout.done(task.movie.key, "polish"), task.polish_mark, references=written)
 
 
 def _stored_trajectories(layout, key):

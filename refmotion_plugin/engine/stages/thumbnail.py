@@ -5,12 +5,13 @@ from ..movies.stack import MovieStack
 from ..movies.streamed import StreamedFrames
 
 LONGEST_SIDE_PX = 512
-MOST_FRAMES = 16             # of a long movie so many are enough for the eye
+MOST_FRAMES, LEAST_FRAMES = 16, 4
+ENOUGH_PIXELS = 512          # of the movie in one of the image: enough counts for the eye, whatever the frames
 SEEN_PERCENTILES = (0.5, 99.5)
 
 
 def thumbnail(movie, stack: MovieStack):
-    """Average of up to 16 frames, moved along the rigid motion by whole pixels of the small image and scaled to grey levels.
+    """Average of 4 to 16 frames, moved along the rigid motion by whole pixels of the small image and scaled to grey levels.
 
     Parameters: ``movie`` MovieMetadata, ``stack`` its decoded frames. Returns (image (h, w) uint8, its pixel size in A), or None for
     a movie that is held neither in memory nor on the disk for temporary files: decoding it once more would cost too much.
@@ -21,7 +22,8 @@ def thumbnail(movie, stack: MovieStack):
     height, width = (n // factor for n in stack.shape_yx)
     if not height or not width:
         return None
-    frames = np.unique(np.linspace(0, stack.n_frames - 1, MOST_FRAMES).round().astype(int))
+    wanted = min(MOST_FRAMES, max(LEAST_FRAMES, -(-ENOUGH_PIXELS // factor ** 2)))
+    frames = np.unique(np.linspace(0, stack.n_frames - 1, wanted).round().astype(int))
     shift_yx_px = movie.global_shift_xy_px[stack.first_frame + frames, ::-1] / factor           # r_aligned = r_frame + shift
     total = np.zeros((height, width), np.float32)
     for f, shift in zip(frames, np.rint(shift_yx_px).astype(int)):
