@@ -55,11 +55,10 @@ def main(argv: list[str] | None = None) -> int:
                 continue
             whole = options.out / camera if particles in options.commands else None
             data["cases"][f"{camera} {particles}"] = case.measure(particles, whole, options.per_gpu)
-    if options.profile:
-        return 0
-    file = options.name or "gpu-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    path = write_results(options.results, file, f"Speed on {name}", _sections(data, options.movies), data)
-    print(path.read_text(), flush=True)
+            file = options.name or "gpu-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+            path = write_results(options.results, file, f"Speed on {name}", _sections(data, options.movies), data)      # of what is done
+    if not options.profile:
+        print(path.read_text(), flush=True)
     return 0
 
 
