@@ -1,6 +1,8 @@
-"""Where a machine with several GPUs and a parallel file system ends: a model on paper with decoding measured here, all else assumed."""
+"""Where a machine with several GPUs and a parallel file system ends: a model on paper with decoding measured here and the GPU's part on a
+GPU (results of gpu.py), all else assumed."""
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from dataclasses import dataclass
@@ -14,17 +16,19 @@ from tests.unit.test_movies_writers import eer_bytes
 
 MEASURED_FRAMES = 3
 GB = 1e9
+GPU_RESULTS = Path(__file__).resolve().parents[1] / "results" / "gpu-nvidia-h100-80gb-hbm3.json"
 
 
 @dataclass(frozen=True)
 class Detector:
-    """A kind of movie. ``counts_per_px``: electrons per pixel of the file and frame (EER: and detector frame)."""
+    """A kind of movie. ``counts_per_px``: electrons per pixel of the file and frame (EER: and detector frame); ``like``: the case of
+    gpu.py whose time on the GPU it takes."""
 
     name: str
     size_yx: tuple[int, int]
     frames: int
     counts_per_px: float
-    pixel_angstrom: float
+    like: str
     eer_grouping: int = 0
     """detector frames in a fraction; 0: not EER"""
 
@@ -34,10 +38,10 @@ class Detector:
         return self.frames * max(1, self.eer_grouping)
 
 
-DETECTORS = (Detector("K2, 3838 x 3710 x 40, LZW TIFF", (3710, 3838), 40, 1.1, 1.05),
-             Detector("K3, 5760 x 4092 x 40, LZW TIFF", (4092, 5760), 40, 0.9, 0.85),
-             Detector("K3 super-resolution, 11520 x 8184 x 48, LZW TIFF", (8184, 11520), 48, 0.2, 0.425),
-             Detector("Falcon 4 EER, 4096 x 4096 x 40 fractions of 30", (4096, 4096), 40, 0.035, 0.9, 30))
+DETECTORS = (Detector("K2, 3838 x 3710 x 40, LZW TIFF", (3710, 3838), 40, 1.1, "K2 300"),
+             Detector("K3, 5760 x 4092 x 40, LZW TIFF", (4092, 5760), 40, 0.9, "K3 300"),
+             Detector("K3 super-resolution, 11520 x 8184 x 48, LZW TIFF", (8184, 11520), 48, 0.2, "super-resolution 300"),
+             Detector("Falcon 4 EER, 4096 x 4096 x 40 fractions of 30", (4096, 4096), 40, 0.035, "K2 300", 30))
 
 
 @dataclass(frozen=True)
@@ -48,15 +52,10 @@ class Assumptions:
     cores: int = 64
     file_system_gb_s: float = 5.0
     pcie_gb_s: float = 20.0
-    gpu_memory_gb_s: float = 1500.0
-    gpu_over_floor: float = 3.0
-    """time on the GPU over that of its memory traffic alone"""
+    gpu_speed: float = 1.0
+    """of each GPU, in units of the one that was measured"""
     cpu_besides: float = 0.5
     """other CPU work of a movie, as a share of its decoding"""
-    particles: int = 300
-    box_angstrom: float = 320.0
-    passes: float = 40.0
-    """times the patches' spectra of a movie are read or written in GPU memory, both alignment passes and polishing together"""
     decodes: float = 1.1
     """times a movie is decoded: once, and the few that the dose weights rest on twice"""
 
@@ -92,11 +91,10 @@ def seconds_per_movie(detector: Detector, measured: tuple[float, float], given: 
     """What each part of the machine needs for a movie, all of its kind working together; the largest decides."""
     stored, decode = (value * detector.frames_in_file * given.decodes for value in measured)
     raw = detector.size_yx[0] * detector.size_yx[1] * detector.frames * given.decodes
-    box = given.box_angstrom / detector.pixel_angstrom
-    patches = given.particles * detector.frames * box * (box / 2 + 1) * 8
+    on_gpu = json.loads(GPU_RESULTS.read_text())["cases"][detector.like]["seconds"]
     return {"file system": stored / (given.file_system_gb_s * GB), "CPU": decode * (1.0 + given.cpu_besides) / given.cores,
             "transfer to the GPUs": raw / (given.pcie_gb_s * GB) / given.gpus,
-            "GPU": given.gpu_over_floor * (given.passes * patches + 8 * raw) / (given.gpu_memory_gb_s * GB) / given.gpus}
+            "GPU": (on_gpu["align"] + on_gpu["polish"]) / given.gpu_speed / given.gpus}
 
 
 def rows(given: Assumptions, say) -> tuple[list[list], dict]:

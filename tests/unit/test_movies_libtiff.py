@@ -16,21 +16,29 @@ def _strips(frame, rows):
     return [imagecodecs.lzw_encode(np.ascontiguousarray(frame[top:top + rows]).tobytes()) for top in range(0, len(frame), rows)]
 
 
+def decoded(strips, *arguments, **options):
+    def fill(room):
+        room[:] = b"".join(strips)
+        return True
+    return decode_lzw_strips([len(strip) for strip in strips], fill, *arguments, **options)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
 @pytest.mark.parametrize("rows", [1, 7, 20, 64])
 def test_frames_are_those_that_were_encoded(dtype, rows):
     frame = _frame(dtype)
-    decoded = decode_lzw_strips(_strips(frame, rows), frame.shape, frame.dtype, rows)
-    assert decoded.dtype == frame.dtype
-    np.testing.assert_array_equal(decoded, frame)
+    found = decoded(_strips(frame, rows), frame.shape, frame.dtype, rows)
+    assert found.dtype == frame.dtype
+    np.testing.assert_array_equal(found, frame)
 
 
 def test_damage_and_foreign_predictors_are_left_to_the_other_codec():
     frame = _frame()
     strips = _strips(frame, 7)
     for damaged in (strips[:2] + [strips[2][:4]], strips[:2] + [b""], [bytes(len(strips[0]))] + strips[1:]):
-        assert decode_lzw_strips(damaged, frame.shape, frame.dtype, 7) is None
-    assert decode_lzw_strips(strips, frame.shape, frame.dtype, 7, predictor=3) is None
+        assert decoded(damaged, frame.shape, frame.dtype, 7) is None
+    assert decoded(strips, frame.shape, frame.dtype, 7, predictor=3) is None
+    assert decode_lzw_strips([9], lambda room: False, frame.shape, frame.dtype, 20) is None
 
 
 def test_a_movie_goes_this_way(tmp_path, monkeypatch):

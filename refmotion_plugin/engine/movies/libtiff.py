@@ -9,23 +9,31 @@ import imagecodecs
 import numpy as np
 
 LZW = 5
+HEADER, DIRECTORY = 8, 2 + 11 * 12 + 4           # bytes
 LARGEST = 2 ** 31       # bytes of compressed strips; offsets in the container have 32 bits
 SHORT, LONG = 3, 4
 SAMPLE_FORMATS = {"u": 1, "i": 2, "f": 3}
 
 
-def decode_lzw_strips(strips, shape_yx, dtype, rows_per_strip, predictor=1, byte_order="<", out=None):
+def decode_lzw_strips(lengths, fill, shape_yx, dtype, rows_per_strip, predictor=1, byte_order="<", out=None):
     """Pixels (H, W) of the given ``dtype``, or None where libtiff finds fault with the strips.
 
-    Parameters: ``strips`` bytes of each from top to bottom, taken one after the other; ``predictor`` 1 none, 2 differences;
-    ``byte_order`` of the movie file, < or >; ``out`` contiguous array to put the pixels into. None means that the strips are damaged,
-    or of a kind that is decoded strip by strip.
+    Parameters: ``lengths`` in bytes of the strips from top to bottom; ``fill(room)`` puts them one after the other into ``room``, bytes that
+    can be written to, and says whether it could; ``predictor`` 1 none, 2 differences; ``byte_order`` of the movie file, < or >; ``out``
+    contiguous array to put the pixels into. None means that the strips are damaged, or of a kind that is decoded strip by strip.
+
+    Several threads do this at once beside another that feeds a GPU: hardly anything here keeps Python's lock for long.
     """
-    if predictor not in (1, 2):
+    ends = np.cumsum([HEADER, *lengths])
+    if predictor not in (1, 2) or ends[-1] >= LARGEST:
         return None
-    container = _container(strips, shape_yx, np.dtype(dtype), rows_per_strip, predictor, byte_order)
-    if len(container) >= LARGEST:
+    directory = _directory(ends, shape_yx, np.dtype(dtype), rows_per_strip, predictor, byte_order)
+    container = np.empty(int(ends[-1]) + len(directory), np.uint8)
+    if not fill(memoryview(container)[HEADER:ends[-1]]):
         return None
+    at = int(ends[-1]) + len(directory) - DIRECTORY
+    struct.pack_into(byte_order + "2sHI", container, 0, b"II" if byte_order == "<" else b"MM", 42, at)
+    container[ends[-1]:] = np.frombuffer(directory, np.uint8)
     try:
         image = imagecodecs.tiff_decode(container, out=out)
     except Exception:       # damaged strips: the codec's own error, or an IndexError of its wrapping
@@ -35,31 +43,23 @@ def decode_lzw_strips(strips, shape_yx, dtype, rows_per_strip, predictor=1, byte
     return image if out is None else out        # the codec returns a view of it
 
 
-def _container(strips, shape_yx, dtype, rows_per_strip, predictor, order):
-    """Header, strips, where they are, directory: in this order, so that the strips are copied to their place as they come."""
-    container, offsets = bytearray(8), []
-    for strip in strips:
-        offsets.append(len(container))
-        container += strip
-        if len(container) >= LARGEST:
-            return container
-    count, lengths = len(offsets), np.diff(offsets + [len(container)]).tolist()
-    container += bytes(len(container) % 2)
-    table = len(container)
+def _directory(ends, shape_yx, dtype, rows_per_strip, predictor, order):
+    """What follows the strips, which end at ``ends[1:]``: where they are, if several, and the directory in the last ``DIRECTORY`` bytes."""
+    offsets, lengths = ends[:-1].tolist(), np.diff(ends).tolist()
+    count, table = len(lengths), bytes(ends[-1] % 2)
+    first = int(ends[-1]) + len(table)
     single = count == 1                                 # a single value stands in the directory itself
-    listed = {273: offsets[0] if single else table, 279: lengths[0] if single else table + 4 * count}
-    container += struct.pack(order + "%dI" % (2 * count), *offsets, *lengths)
+    listed = {273: offsets[0] if single else first, 279: lengths[0] if single else first + 4 * count}
+    table += struct.pack(order + "%dI" % (2 * count), *offsets, *lengths)
     tags = [(256, LONG, shape_yx[1]), (257, LONG, shape_yx[0]), (258, SHORT, 8 * dtype.itemsize), (259, SHORT, LZW), (262, SHORT, 1),
             (273, LONG, None), (277, SHORT, 1), (278, LONG, rows_per_strip), (279, LONG, None), (317, SHORT, predictor),
             (339, SHORT, SAMPLE_FORMATS[dtype.kind])]
-    struct.pack_into(order + "2sHI", container, 0, b"II" if order == "<" else b"MM", 42, len(container))
-    container += struct.pack(order + "H", len(tags))
+    parts = [struct.pack(order + "H", len(tags))]
     for tag, kind, value in tags:
         if value is None:
-            container += struct.pack(order + "HHII", tag, kind, count, listed[tag])
+            parts.append(struct.pack(order + "HHII", tag, kind, count, listed[tag]))
         elif kind == SHORT:
-            container += struct.pack(order + "HHIHH", tag, kind, 1, value, 0)
+            parts.append(struct.pack(order + "HHIHH", tag, kind, 1, value, 0))
         else:
-            container += struct.pack(order + "HHII", tag, kind, 1, value)
-    container += struct.pack(order + "I", 0)
-    return container
+            parts.append(struct.pack(order + "HHII", tag, kind, 1, value))
+    return table + b"".join(parts) + struct.pack(order + "I", 0)

@@ -1,4 +1,5 @@
 """TIFF movies, page by page."""
+import functools
 import os
 import zlib
 
@@ -28,7 +29,11 @@ def _inflate_patiently(data, out):
 
 def _unlzw(data, out):
     """LZW data of ``out`` bytes by libtiff: the codec of imagecodecs writes where it must not when they are damaged."""
-    raw = decode_lzw_strips([data], (1, out), np.uint8, 1)
+    def fill(room):
+        room[:] = data
+        return True
+
+    raw = decode_lzw_strips([len(data)], fill, (1, out), np.uint8, 1)
     if raw is None:
         raise ValueError("LZW codes end too early or make no sense")
     return raw.tobytes()
@@ -68,6 +73,18 @@ def read_bytes(tif, offset, count, path, where):
     if not count or len(data) < count:
         raise MovieError("movie %s is truncated in %s: %d of %d bytes are there; copy it again" % (path, where, len(data), count))
     return data
+
+
+def read_strips(descriptor, offsets, lengths, room):
+    """Strips one after the other into ``room``, neighbours of the file at once; False if some of it is not there."""
+    begin = place = 0
+    for i, length in enumerate(lengths):
+        if i + 1 == len(lengths) or offsets[i] + length != offsets[i + 1]:
+            size = offsets[i] + length - offsets[begin]
+            if os.preadv(descriptor, [room[place:place + size]], offsets[begin]) < size:
+                return False
+            begin, place = i + 1, place + size
+    return True
 
 
 class TiffFrames:
@@ -138,8 +155,12 @@ class TiffFrames:
 
     def _whole(self, page, index, out):
         """A frame of LZW strips at once; None if it has to be decoded strip by strip."""
-        strips = (self._bytes(page, index, number) for number in range(len(page.dataoffsets)))
-        return decode_lzw_strips(strips, self.shape_yx, self.dtype, page.rowsperstrip, int(page.predictor), self._tif.byteorder, out)
+        size, counts = self._tif.filehandle.size, page.databytecounts
+        if not all(isinstance(n, int) and 0 <= n <= size for n in (*page.dataoffsets, *counts)) or sum(counts) > size or min(counts) < 1:
+            return None         # strip by strip it is said what is wrong
+        fill = functools.partial(read_strips, self._tif.filehandle.fileno(), page.dataoffsets, page.databytecounts)
+        return decode_lzw_strips(page.databytecounts, fill, self.shape_yx, self.dtype, page.rowsperstrip, int(page.predictor),
+                                 self._tif.byteorder, out)
 
     def _place(self, page, number):
         """First row, first column and (height, width) of a strip or tile."""

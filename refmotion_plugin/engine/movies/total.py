@@ -5,7 +5,7 @@ import torch
 from .parallel import each
 from .scratch import ScratchFrames
 
-BAND_PX = 1 << 18       # summed at a time: the sum stays in the CPU's cache while the frames pass by
+BAND_PX = 1 << 20       # summed at a time: the sum stays in the CPU's cache while the frames pass by; smaller ones ask more often for Python's lock
 
 
 def sum_frames(frames, threads=1, gain=None):
