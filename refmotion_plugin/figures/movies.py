@@ -5,8 +5,7 @@ from collections import Counter
 
 import numpy as np
 
-from .style import BLUE, DARK, GREEN, GREY, ORANGE, SKY, VERMILION, ResultFigure, plain, say, styled, things
-from .wrapping import wrapped
+from .style import BLUE, DARK, GREEN, GREY, ORANGE, SKY, VERMILION, ResultFigure, plain, say, styled, things, wrapped
 
 STATE_COLOURS = {"polished": BLUE, "averaged": BLUE, "aligned": SKY, "to do": "0.8", "failed": VERMILION}
 ODD_FACTOR = 3.0                # times the median over movies: a movie to look at

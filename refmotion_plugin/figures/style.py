@@ -9,9 +9,6 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import AutoLocator, LogLocator, NullLocator
 
-from .frames import measured_once
-from .wrapping import whole_where_they_fit, wrapped
-
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")     # told apart by the colour-blind too
 BLUE, VERMILION, GREEN, PINK, ORANGE, SKY = OKABE_ITO
 GREY, DARK = "0.55", "0.25"
@@ -52,8 +49,7 @@ class ResultFigure(Figure):
             for axes in self.axes:
                 axes.spines[:].set_in_layout(False)
                 _few_ticks(axes)
-            with measured_once(self.axes), whole_where_they_fit(self, renderer):
-                super().draw(renderer)
+            super().draw(renderer)
 
 
 def _few_ticks(axes):
@@ -113,6 +109,12 @@ def bar(figure, mappable, axes, label, **options):
     colour_bar.outline.set_visible(False)
     colour_bar.ax.set_title("", y=1.0)          # in its place: or it is looked for anew at every drawing
     return colour_bar
+
+
+def wrapped(text):
+    """Options of words that are not ours: wrapped and never taken for mathematics. Matplotlib's wrapping does so all the same, and stumbles
+    over half a formula, so words with two dollars are not wrapped."""
+    return {"parse_math": False, "wrap": text.count("$") < 2}
 
 
 def say(axes, text, **options):

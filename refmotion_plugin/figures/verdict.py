@@ -1,11 +1,9 @@
 """The verdict of a job: in words, gains with error bars, and the expected resolution."""
 import numpy as np
 
-from .style import BLUE, DARK, GREEN, GREY, ORANGE, VERMILION, ResultFigure, say, styled, things
-from .wrapping import wrapped
+from .style import BLUE, DARK, GREEN, GREY, ORANGE, VERMILION, ResultFigure, say, styled, things, wrapped
 
 COLOURS = {"gain": GREEN, "no gain": ORANGE, "cannot tell": GREY, "inputs look wrong": VERMILION, "not judged": "0.75"}
-MARGIN = 0.005          # of the width
 ROWS = (("trajectories", "trajectories\nagainst input motion"), ("weights", "weights against\nstandard curve"), ("even_weights", "weights against\nequal weights"))
 
 
@@ -29,11 +27,13 @@ def verdict_figure(verdict):
 
 
 def _write(part, verdict):
-    """Without axes: they would only move the words to where the layout has to look for breaks in them again."""
-    part.text(MARGIN, 0.98, verdict.word.upper(), va="top", fontsize=14, fontweight="bold", color=COLOURS.get(verdict.word, DARK))
-    part.text(1.0 - MARGIN, 0.98, "%s, %s" % (things(verdict.particles, "particle"), things(verdict.movies, "movie")), va="top", ha="right", color=GREY)
+    axes = part.subplots()
+    axes.axis("off")
+    axes.text(0.0, 1.0, verdict.word.upper(), transform=axes.transAxes, va="top", fontsize=14, fontweight="bold", color=COLOURS.get(verdict.word, DARK))
+    axes.text(1.0, 1.0, "%s, %s" % (things(verdict.particles, "particle"), things(verdict.movies, "movie")), transform=axes.transAxes, va="top", ha="right",
+              color=GREY)
     text = "\n".join(dict.fromkeys(verdict.sentences))
-    part.text(MARGIN, 0.78, text, va="top", linespacing=1.35, **wrapped(text))
+    axes.text(0.0, 0.78, text, transform=axes.transAxes, va="top", linespacing=1.35, in_layout=False, **wrapped(text))    # the layout would wrap it again and again
 
 
 def _draw_gains(axes, verdict):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import mrcfile
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from refmotion_plugin.contract import store
 from refmotion_plugin.contract.errors import MovieError
@@ -27,7 +28,7 @@ def drawn(results):
     figures = {entry.name: entry.draw() for entry in catalogue.job_figures(results)}
     for figure in figures.values():
         if figure is not None:
-            figure.canvas.draw()
+            FigureCanvasAgg(figure).draw()          # the canvas that a figure comes with draws nothing
     return figures
 
 
