@@ -41,6 +41,16 @@ def test_damage_and_foreign_predictors_are_left_to_the_other_codec():
     assert decode_lzw_strips([9], lambda room: False, frame.shape, frame.dtype, 20) is None
 
 
+def test_strips_that_lie_apart_in_the_file_come_in_their_order(tmp_path):
+    (tmp_path / "m").write_bytes(bytes(range(100)))
+    offsets, lengths = [50, 53, 20, 21, 90], [3, 4, 1, 2, 10]
+    room = bytearray(sum(lengths))
+    with open(tmp_path / "m", "rb") as file:
+        assert tiff.read_strips(file.fileno(), offsets, lengths, memoryview(room))
+        assert list(room) == [50, 51, 52, 53, 54, 55, 56, 20, 21, 22, *range(90, 100)]
+        assert not tiff.read_strips(file.fileno(), [95], [6], memoryview(bytearray(6)))
+
+
 def test_a_movie_goes_this_way(tmp_path, monkeypatch):
     frame = _frame()
     tifffile.imwrite(tmp_path / "m.tif", frame, compression="lzw", photometric="minisblack", rowsperstrip=7)
