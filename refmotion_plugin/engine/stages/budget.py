@@ -14,7 +14,7 @@ GIB = 2 ** 30
 HOST_SHARE, MOST_HOST_GIB = 0.5, 6.0    # of what is free; more than that makes no movie faster
 MOST_BESIDE_GPU_GIB = 16.0              # where a GPU computes, decoding is what takes time: two super-resolution movies are held
 DEVICE_SHARE = 0.9                      # of what is free on a GPU: the driver and the libraries take some
-FEW_MOVIES = 32                         # worker processes take ten seconds to start: so long takes a GPU for twenty movies and more
+FEW_MOVIES = 32                         # on a GPU they are done before worker processes of their own have paid for their start
 UNKNOWN_FREE = 4 * GIB                  # where the system does not say what is free
 
 
