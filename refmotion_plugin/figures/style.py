@@ -53,7 +53,7 @@ class ResultFigure(Figure):
 
 
 def _few_ticks(axes):
-    """No more than so many on each axis where matplotlib chooses them: each costs a millisecond."""
+    """No more than so many on each axis where matplotlib chooses them: labels are what takes time."""
     for axis in (axes.xaxis, axes.yaxis):
         if isinstance(axis.get_major_locator(), AutoLocator):
             axis.get_major_locator().set_params(nbins=MOST_INTERVALS)
