@@ -1,6 +1,9 @@
 """``python -m refmotion_plugin.engine`` is the command ``refmotion``."""
-from .cli import main
-from .lifetime import leave, share_one_heap
+from .lifetime import keep_blas_single, leave, share_one_heap
+
+keep_blas_single()      # the next import loads numpy
+
+from .cli import main  # noqa: E402
 
 
 def command():

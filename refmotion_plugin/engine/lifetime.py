@@ -1,4 +1,4 @@
-"""Beginning and end of the program: one heap, and large libraries are loaded and left without a search for garbage in them.
+"""Beginning and end of the program: one heap, no idle threads, and large libraries are loaded and left without a search for garbage in them.
 
 Torch and matplotlib make some 200 000 objects that stay. Looking through them for garbage, again and again while they are made and once more
 at the end, costs more than half a second each, as much as a movie.
@@ -20,6 +20,16 @@ def share_one_heap():
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").mallopt(M_ARENA_MAX, 1)
+
+
+def keep_blas_single():
+    """numpy's and scipy's linear algebra work in the thread that calls them, unless the environment says otherwise; to be called before
+    they are imported.
+
+    All they are given here is small. Their other threads, one for each core, would look for work for a while after every product, and take
+    the cores from those that decode.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @contextlib.contextmanager

@@ -90,3 +90,14 @@ def test_a_job_and_its_workers_begin_without_libraries_that_they_do_not_need_yet
             "print(*[m for m in ('scipy.optimize', 'matplotlib', 'distributed', 'dask', 'jinja2') if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=str(Path(__file__).resolve().parents[2]))
     assert done.stdout.split() == []
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one thread on one core anyway")
+@pytest.mark.parametrize("given, threads", [({}, 1), ({"OPENBLAS_NUM_THREADS": "2"}, 2)])
+def test_products_of_numpy_are_made_by_one_thread_unless_asked_otherwise(given, threads):
+    code = ("import os, %s\nimport numpy as np\n"
+            "square = np.ones((600, 600)); square @ square\nprint(len(os.listdir('/proc/self/task')))")
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", code % "refmotion_plugin.engine.__main__"], capture_output=True, text=True, check=True,
+                          cwd=str(Path(__file__).resolve().parents[2]), env=dict(environment, **given))
+    assert int(done.stdout) == threads
