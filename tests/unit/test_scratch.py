@@ -84,8 +84,8 @@ def test_a_full_disk_costs_a_decode(tmp_path, monkeypatch, caplog, held_bytes):
 def test_a_file_that_became_shorter_is_an_error(tmp_path):
     frames = Scratch(ROOM, str(tmp_path)).frames((2,) + SHAPE, np.uint8)
     for f in range(2):
-        frames.write(f, np.full(SHAPE, f, np.uint8))
-    frames._file.truncate(frames.nbytes - 1)
+        frames.write(f, np.full(SHAPE, 16 * f, np.uint8))
+    frames._file.truncate(2 * SHAPE[0] * SHAPE[1] - 1)
     assert not frames.raw(0).any()
     with pytest.raises(MovieError, match="frame 2 .* 5119 of its 5120 bytes"):
         frames.raw(1)

@@ -1,6 +1,6 @@
 """Decoded frames on the disk for temporary files: for movies that are needed again later or do not fit into memory.
 
-Reading a frame back takes much less time than decoding it. The files have no name: whatever ends the process, nothing is left behind.
+Reading a frame back takes much less time than decoding it; small counts take half a byte there. The files have no name: whatever ends the process, nothing is left behind.
 """
 import logging
 import math
@@ -16,6 +16,7 @@ import torch
 from refmotion_plugin.contract.errors import MovieError
 
 from .frames import torch_type
+from .nibbles import pack, packed_rows, unpack
 
 LARGEST_SHARE = 0.5                     # of what is free on the disk
 IN_MEMORY = ("tmpfs", "ramfs")          # kinds of file systems that are no disk
@@ -34,33 +35,46 @@ class ScratchFrames:
     def __init__(self, shape, dtype, folder):
         self.shape, self.dtype = torch.Size(shape), np.dtype(dtype)
         self._row = shape[2] * self.dtype.itemsize
-        self._each = shape[1] * self._row
-        self.nbytes = shape[0] * self._each
+        self._place = shape[1] * self._row          # of each frame, whether it is filled or not
+        self._packed = np.zeros(shape[0], bool)
         self._file = tempfile.TemporaryFile(prefix="refmotion_frames_", dir=folder, buffering=0)
         _living.add(self)
+
+    @property
+    def nbytes(self):
+        """Room on the disk, as far as is known what the frames take."""
+        return self.shape[0] * self._place - int(self._packed.sum()) * (self.shape[1] - packed_rows(self.shape[1])) * self._row
 
     def __len__(self):
         return self.shape[0]
 
     def write(self, f, frame):
         """Put frame ``f`` (H, W) there; several threads may, of different frames. Raises ScratchError."""
-        data, done = memoryview(np.ascontiguousarray(frame)).cast("B"), 0
+        packed = pack(frame)
+        data, done = memoryview(np.ascontiguousarray(frame if packed is None else packed)).cast("B"), 0
         try:
-            while done < self._each:
-                done += os.pwrite(self._file.fileno(), data[done:], f * self._each + done)
+            while done < len(data):
+                done += os.pwrite(self._file.fileno(), data[done:], f * self._place + done)
         except OSError as error:
             raise ScratchError(str(error)) from None
+        self._packed[f] = packed is not None
 
     def raw(self, f, rows=slice(None)):
         """Frame ``f`` (H, W) or some of its rows, numpy, in the file's type."""
         first, last, _ = rows.indices(self.shape[1])
+        if self._packed[f]:
+            return unpack(lambda *rows: self._read(f, *rows), first, last, self.shape[1])
+        return self._read(f, first, last)
+
+    def _read(self, f, first, last):
+        """Rows as they are in the file."""
         part = np.empty((last - first, self.shape[2]), self.dtype)
         data, done = memoryview(part).cast("B"), 0
         while done < part.nbytes:
-            count = os.preadv(self._file.fileno(), [data[done:]], f * self._each + first * self._row + done)
+            count = os.preadv(self._file.fileno(), [data[done:]], f * self._place + first * self._row + done)
             if not count:
                 raise MovieError("frame %d was written to a temporary file and %d of its %d bytes are there: see whether the disk for "
-                                 "temporary files is sound, or give --scratch 0" % (f + 1, first * self._row + done, self._each))
+                                 "temporary files is sound, or give --scratch 0" % (f + 1, first * self._row + done, last * self._row))
             done += count
         return part
 
