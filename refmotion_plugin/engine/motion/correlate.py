@@ -53,32 +53,42 @@ class Window:
             gain = prefilter_gain(frequency, self.step_angstrom)
             turns.append((gain, 2.0 * torch.pi * x[:, None] * frequency))
         (gain_y, angle_y), (gain_x, angle_x) = turns
-        gain_y[grid.kept_px // 2] = 0.0             # the highest negative frequency has no partner; it lies outside every band
-        angle_y = angle_y[self.width // 2:]
+        half = grid.kept_px // 2                    # the highest negative frequency has no partner; it lies outside every band
+        gain_y, angle_y = gain_y[:half], angle_y[self.width // 2:, :half]
+        gain_y[0] /= 2.0                            # zero is its own partner
         cosine, sine = gain_x * angle_x.cos(), gain_x * angle_x.sin()
-        pair = lambda re, im: torch.stack([re, im], dim=-1).flatten(-2).T
-        return _WindowTransform(torch.cat([gain_y * angle_y.cos(), gain_y * angle_y.sin()]).to(torch.float32),
-                                torch.cat([pair(cosine, -sine), pair(-sine, -cosine)], dim=1).to(torch.float32))
+        pairs = lambda re, im: torch.stack([re, im], dim=-1).flatten(-2).T.to(torch.float32)
+        return _WindowTransform(-torch.arange(half, device=device) % grid.kept_px,
+                                (gain_y * angle_y.cos()).to(torch.float32), (gain_y * angle_y.sin()).to(torch.float32),
+                                pairs(cosine, -sine), pairs(-sine, -cosine))
 
 
 @dataclass(frozen=True)
 class _WindowTransform:
-    """Real part of a DFT to a symmetric window, as two products of real matrices; rows +-y share theirs.
+    """Real part of a DFT to a symmetric window, as products of real matrices; rows +-ky of the band share theirs, and so do rows +-y.
 
-    ``rows`` (2 (m + 1), h): cosines, then sines, of the window's rows y >= 0; ``columns`` (2 w, 2 width) act on interleaved (re, im) columns:
-    to the left on what the cosines gave, to the right on what the sines gave.
+    ``mirrored`` (h / 2,): rows of -ky for ky >= 0; ``cosines``, ``sines`` (m + 1, h / 2) of the window's rows y >= 0; ``of_cosines``,
+    ``of_sines`` (2 w, width) act on interleaved (re, im) columns of what they gave.
     """
 
-    rows: torch.Tensor
-    columns: torch.Tensor
+    mirrored: torch.Tensor
+    cosines: torch.Tensor
+    sines: torch.Tensor
+    of_cosines: torch.Tensor
+    of_sines: torch.Tensor
 
     def __call__(self, product, out):
         """Real (P, h, 2 w), interleaved (re, im) -> ``out`` (P, width, width)."""
-        half = len(self.rows) // 2
-        turned = torch.matmul(self.rows, product).flatten(0, 1) @ self.columns
-        even, odd = turned.view(len(product), 2, half, 2, -1).diagonal(dim1=1, dim2=3).unbind(-1)        # (P, m + 1, width)
-        torch.add(even, odd, out=out[:, half - 1:])
-        out[:, :half - 1] = (even - odd)[:, 1:].flip(1)
+        middle = len(self.cosines) - 1
+        ahead, behind = product[:, :len(self.mirrored)], product.index_select(1, self.mirrored)
+        even = self._columns(self.cosines @ (ahead + behind), self.of_cosines)
+        odd = self._columns(self.sines @ torch.sub(ahead, behind, out=behind), self.of_sines)
+        torch.add(even, odd, out=out[:, middle:])
+        out[:, :middle] = (even - odd)[:, 1:].flip(1)
+
+    @staticmethod
+    def _columns(rows, matrix):
+        return (rows.flatten(0, 1) @ matrix).unflatten(0, rows.shape[:2])
 
 
 def correlate_frames(spectrum_of: Callable, model: SignalModel, window: Window, frames, out):
