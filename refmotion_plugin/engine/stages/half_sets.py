@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..maths.fourier import frame_turns, spread_from_shells
+from ..maths.fourier import as_real, cache_parts, frame_turns, spread_from_shells
 
 CERTAIN = 5.0           # standard deviations
 SCATTER = 1.3           # of single particles, against the control, from which half-sets are mixed
@@ -62,16 +62,18 @@ def compare_half_maps(view, noise):
     grid, n = view.grid, len(view.own)
     if n < 2:
         return HalfSets(np.zeros(0), np.zeros(0))
-    conjugate = (view.own - view.opposite).conj().resolve_conj()
+    difference = view.own - view.opposite
+    others = difference.roll(1, 0)
     offset_px = view.residual_yx_angstrom / grid.pixel_angstrom
-    total = torch.zeros(2, n, dtype=torch.float64, device=conjugate.device)
+    total = torch.zeros(2, n, dtype=torch.float64, device=difference.device)
     inverse = 1.0 / noise.clamp(min=1e-30)
     inverse[0] = 0.0
-    turns = frame_turns(-offset_px, grid)
+    turns, parts = frame_turns(-offset_px, grid), cache_parts(n, difference[0].numel() * 8, difference.device)
     for f in range(offset_px.shape[1]):
-        filter_ = spread_from_shells((view.damage[f] * inverse).to(torch.float32), grid) * grid.multiplicity(conjugate.device)
-        y_turn, x_turn = turns(f)
-        aligned = view.spectra(f)[:] * (filter_ * y_turn[:, :, None]) * x_turn[:, None]
-        for i, difference in enumerate((conjugate, conjugate.roll(1, 0))):
-            total[i] += (aligned * difference).real.sum((-2, -1)).to(torch.float64)
+        filter_ = spread_from_shells((view.damage[f] * inverse).to(torch.float32), grid) * grid.multiplicity(difference.device)
+        spectra, (y_turn, x_turn) = view.spectra(f), turns(f)
+        for part in parts:
+            aligned = spectra[part] * (filter_ * y_turn[part, :, None]) * x_turn[part, None]
+            for i, prediction in enumerate((difference, others)):
+                total[i, part] += (as_real(aligned) * as_real(prediction[part])).sum(1)      # Re(a conj b)
     return HalfSets(*total.cpu().numpy())
