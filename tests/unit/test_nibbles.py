@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from refmotion_plugin.engine.movies.nibbles import pack, packed_rows, unpack
-from refmotion_plugin.engine.movies.scratch import Scratch
+from refmotion_plugin.engine.movies.scratch import ScratchFrames
 from refmotion_plugin.engine.movies.total import sum_frames
 
 
@@ -40,7 +40,7 @@ def test_what_does_not_fit_is_left_as_it_is(frame):
 
 def test_a_movie_of_small_counts_takes_half_of_the_disk(tmp_path):
     movie = np.stack([counts(9, largest) for largest in (15, 3, 200, 15)])
-    frames = Scratch(10 ** 6, str(tmp_path)).frames(movie.shape, movie.dtype)
+    frames = ScratchFrames(movie.shape, movie.dtype, str(tmp_path))
     before = frames.nbytes
     for f, frame in enumerate(movie):
         frames.write(f, frame)
