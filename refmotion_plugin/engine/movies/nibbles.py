@@ -1,7 +1,7 @@
 """Two counts in a byte: a frame of counts below 16, as nearly all of counting cameras are, in half of its room.
 
-The rows of the lower half of the frame share the bytes of those of the upper half, which has one row more if their number is odd: so
-whole rows are packed and unpacked at once. Products and quotients of bytes are several times faster than shifts and remainders.
+The rows of the lower half of the frame share the bytes of those of the upper half, which has one row more if their number is odd: so whole
+rows are packed and unpacked at once. Products and quotients of bytes are several times faster than shifts and remainders.
 """
 import numpy as np
 
@@ -13,27 +13,34 @@ def packed_rows(height):
     return (height + 1) // 2
 
 
-def pack(frame):
-    """Bytes (packed rows, W) of counts (H, W); None if one is too large or they are not uint8."""
-    if frame.dtype != np.uint8 or frame.max() >= BASE:
-        return None
+def can_be_packed(frame):
+    """Whether all of ``frame`` are uint8 counts that are small enough."""
+    return frame.dtype == np.uint8 and frame.max() < BASE
+
+
+def pack(frame, begin, end):
+    """Rows ``begin`` to before ``end`` of bytes, (rows, W), of counts (H, W)."""
     half = packed_rows(len(frame))
-    packed = frame[:half].copy()
-    packed[:len(frame) - half] += frame[half:] * BASE
+    packed = frame[begin:end].copy()
+    below = frame[half + begin:half + end]          # there is none for the last row of an odd number
+    packed[:len(below)] += below * BASE
     return packed
 
 
-def unpack(read, first, last, height):
-    """Rows from ``first`` to before ``last`` of counts (height, W): uint8 (rows, W). ``read(first, last)`` gives rows of bytes."""
+def holding(first, last, height):
+    """(begin, end) of the rows of bytes that hold rows ``first`` to before ``last`` of so many rows of counts."""
     half = packed_rows(height)
-    middle = min(max(half, first), last)        # the rows from here on are in the lower half
-    spans = [span for span in ((first, middle), (middle - half, last - half)) if span[0] < span[1]]
-    begin = min(span[0] for span in spans)
-    packed = read(begin, max(span[1] for span in spans))
-    counts = np.empty((last - first, packed.shape[1]), np.uint8)
-    upper, lower = counts[:middle - first], counts[middle - first:]
-    if len(upper):
-        np.bitwise_and(packed[first - begin:middle - begin], BASE - 1, out=upper)
-    if len(lower):
-        np.floor_divide(packed[middle - half - begin:last - half - begin], BASE, out=lower)
-    return counts
+    if last <= half:
+        return first, last
+    return (first - half, last - half) if first >= half else (0, half)
+
+
+def unpack(packed, begin, counts, first, height):
+    """Put the counts in ``packed``, rows of bytes from ``begin`` on, where they belong in ``counts`` (rows, W), rows from ``first`` on
+    of ``height``; those of other rows are left out."""
+    half = packed_rows(height)
+    for above, limit, take in ((0, half, lambda rows, out: np.bitwise_and(rows, BASE - 1, out=out)),
+                               (half, height, lambda rows, out: np.floor_divide(rows, BASE, out=out))):
+        low, high = max(begin + above, first), min(begin + above + len(packed), first + len(counts), limit)
+        if low < high:
+            take(packed[low - above - begin:high - above - begin], counts[low - first:high - first])

@@ -16,10 +16,11 @@ import torch
 from refmotion_plugin.contract.errors import MovieError
 
 from .frames import torch_type
-from .nibbles import pack, packed_rows, unpack
+from .nibbles import can_be_packed, holding, pack, packed_rows, unpack
 
 LARGEST_SHARE = 0.5                     # of what is free on the disk
 IN_MEMORY = ("tmpfs", "ramfs")          # kinds of file systems that are no disk
+PACKED_BYTES = 1 << 18                  # packed and written, or read and unpacked, at a time: they stay in the CPU's cache
 
 log = logging.getLogger(__name__)
 _living = weakref.WeakSet()             # of this process
@@ -50,21 +51,36 @@ class ScratchFrames:
 
     def write(self, f, frame):
         """Put frame ``f`` (H, W) there; several threads may, of different frames. Raises ScratchError."""
-        packed = pack(frame)
-        data, done = memoryview(np.ascontiguousarray(frame if packed is None else packed)).cast("B"), 0
-        try:
-            while done < len(data):
-                done += os.pwrite(self._file.fileno(), data[done:], f * self._place + done)
-        except OSError as error:
-            raise ScratchError(str(error)) from None
-        self._packed[f] = packed is not None
+        self._packed[f] = can_be_packed(frame)
+        if not self._packed[f]:
+            self._put(f, 0, frame)
+            return
+        for begin, end in self._bands(0, packed_rows(len(frame))):
+            self._put(f, begin, pack(frame, begin, end))
 
     def raw(self, f, rows=slice(None)):
         """Frame ``f`` (H, W) or some of its rows, numpy, in the file's type."""
         first, last, _ = rows.indices(self.shape[1])
-        if self._packed[f]:
-            return unpack(lambda *rows: self._read(f, *rows), first, last, self.shape[1])
-        return self._read(f, first, last)
+        if not self._packed[f]:
+            return self._read(f, first, last)
+        counts = np.empty((last - first, self.shape[2]), np.uint8)
+        for begin, end in self._bands(*holding(first, last, self.shape[1])):
+            unpack(self._read(f, begin, end), begin, counts, first, self.shape[1])
+        return counts
+
+    def _bands(self, begin, end):
+        """Rows from ``begin`` to before ``end``, a few at a time."""
+        step = max(1, PACKED_BYTES // self._row)
+        return [(row, min(row + step, end)) for row in range(begin, end, step)]
+
+    def _put(self, f, row, values):
+        """Write rows from ``row`` on."""
+        data, done, begin = memoryview(np.ascontiguousarray(values)).cast("B"), 0, f * self._place + row * self._row
+        try:
+            while done < len(data):
+                done += os.pwrite(self._file.fileno(), data[done:], begin + done)
+        except OSError as error:
+            raise ScratchError(str(error)) from None
 
     def _read(self, f, first, last):
         """Rows as they are in the file."""
