@@ -35,6 +35,11 @@ def test_a_plan_holds_its_budget(work, gib):
     assert 1 <= plan.particles_cut <= work.particles and 1 <= plan.particles_summed <= work.particles
 
 
+def test_patches_are_cut_for_the_caches_of_all_cores():
+    one, four = (plan_memory(Budget(host=16 * GIB), replace(K3, threads=threads)).particles_cut for threads in (1, 4))
+    assert 4 * one <= four < 4 * (one + 1)
+
+
 def test_more_memory_is_used_for_spectra_then_for_the_movie_then_for_the_next_one():
     plans = [plan_memory(Budget(host=int(gib * GIB)), K3) for gib in np.arange(1.0, 8.0, 0.1)]
     cache = [p.cache_bytes for p in plans]

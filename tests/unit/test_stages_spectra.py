@@ -45,10 +45,12 @@ def test_a_spectrum_is_that_of_its_patch(cut):
     torch.testing.assert_close(PatchSpectra(stack(torch.uint8), cut, GRID, torch.device("cpu"))(1)[p], expected)
 
 
-def test_parts_for_the_cache_cover_all_and_do_not_depend_on_memory():
-    for count in (1, 2, 17, 100):
-        parts = cache_parts(count, 60000, "cpu")
-        assert [i for part in parts for i in range(count)[part]] == list(range(count))
-        assert max(part.stop - part.start for part in parts) <= 17
+def test_parts_for_the_cache_cover_all_and_do_not_depend_on_memory(monkeypatch):
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+        for count in (1, 2, 17, 100):
+            parts = cache_parts(count, 60000, "cpu")
+            assert [i for part in parts for i in range(count)[part]] == list(range(count))
+            assert max(part.stop - part.start for part in parts) == min(count, 17 * threads + (threads > 1))
     assert len(cache_parts(5, 10 ** 9, "cpu")) == 3 and cache_parts(0, 100, "cpu") == []
     assert cache_parts(100, 60000, "cuda") == [slice(0, 100)]

@@ -97,11 +97,12 @@ def _shell_index(kept_px, device):
 
 
 def cache_parts(count, spectrum_bytes, device):
-    """Slices of ``count`` spectra that are worked on together: few enough to stay in a CPU's cache; all at once on other devices.
+    """Slices of ``count`` spectra that are worked on together: few enough to stay in the caches of the cores that share them; all at once
+    on other devices.
 
-    Sums made part by part depend on ``count`` and the size of a spectrum, never on how much memory there is.
+    Sums made part by part depend on ``count``, the size of a spectrum and the number of threads, never on how much memory there is.
     """
-    step = max(2, CACHE_BYTES // spectrum_bytes) if torch.device(device).type == "cpu" else max(count, 1)
+    step = max(2, torch.get_num_threads() * CACHE_BYTES // spectrum_bytes) if torch.device(device).type == "cpu" else max(count, 1)
     return [slice(begin, min(begin + step, count)) for begin in range(0, count, step)]
 
 

@@ -15,7 +15,7 @@ from refmotion_plugin.contract.errors import MovieError
 from ..movies.buffers import free_blocks
 from .budget import GIB, Budget, give_back
 
-CHUNK_BYTES = {"cpu": 4 * 2 ** 20, "cuda": 2 ** 30}     # of patches and their transforms at a time: the CPU's cache, or enough to fill a GPU
+CHUNK_BYTES = {"cpu": 4 * 2 ** 20, "cuda": 2 ** 30}     # of patches and their transforms at a time: the cache of each core, or enough to fill a GPU
 DECODED_BESIDES = 2              # frames of decoded movies, besides one a decoding thread and its compressed bytes
 AVERAGING_FRAMES = 10           # float frames that averaging holds as sums, transforms and copies
 MOST_CHUNK_SHARE = 1 / 8        # of the room
@@ -115,7 +115,8 @@ def plan_memory(budget: Budget, load: Load, device_type="cpu", halvings=0):
     """
     on_host = budget.device is None
     room = (budget.host_room - load.decoding_bytes if on_host else budget.device) - load.fixed_bytes
-    chunk = min(CHUNK_BYTES.get(device_type, CHUNK_BYTES["cuda"]), max(0, room) * MOST_CHUNK_SHARE)
+    most = CHUNK_BYTES["cpu"] * load.threads if device_type == "cpu" else CHUNK_BYTES["cuda"]
+    chunk = min(most, max(0, room) * MOST_CHUNK_SHARE)
     cut = _at_a_time(chunk, load.cut_bytes, load.particles, halvings)
     room -= cut * load.cut_bytes
     cache = int(min(max(0, room), load.cache_bytes)) >> halvings
