@@ -157,7 +157,7 @@ def shift_phase(shift_yx_px, size_px, kept_px, device=None):
 
 
 def _turned(turns):
-    """exp(2 pi i turns), complex64: whole turns are left out in float64, then float32 is exact enough and its cosine three times faster."""
+    """exp(2 pi i turns), complex64: whole turns are left out in float64, then float32 is exact enough, and its cosine takes less time."""
     turns -= turns.round()
     return torch.polar(_one(str(turns.device)), (turns * (2.0 * torch.pi)).to(torch.float32))
 

@@ -1,7 +1,7 @@
 """Two counts in a byte: a frame of counts below 16, as nearly all of counting cameras are, in half of its room.
 
 The rows of the lower half of the frame share the bytes of those of the upper half, which has one row more if their number is odd: so whole
-rows are packed and unpacked at once. Products and quotients of bytes are several times faster than shifts and remainders.
+rows are packed and unpacked at once. numpy makes products and quotients of bytes faster than shifts and remainders.
 """
 import numpy as np
 

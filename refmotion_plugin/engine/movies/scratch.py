@@ -1,6 +1,7 @@
 """Decoded frames on the disk for temporary files: for movies that are needed again later or do not fit into memory.
 
-Reading a frame back takes much less time than decoding it; small counts take half a byte there. The files have no name: whatever ends the process, nothing is left behind.
+Reading a frame back takes much less time than decoding it; frames of small counts take half a byte per pixel. The files have no name:
+whatever ends the process, nothing is left behind.
 """
 import logging
 import math
@@ -31,7 +32,8 @@ class ScratchError(Exception):
 
 
 class ScratchFrames:
-    """Stands in for a tensor (frame, H, W): frames are written once, ``frames[f]`` reads one."""
+    """Stands in for a tensor (frame, H, W): frames are written once, ``frames[f]`` reads one. Each has its place in the file, which a packed
+    one fills by half: what is not written there takes no room."""
 
     def __init__(self, shape, dtype, folder):
         self.shape, self.dtype = torch.Size(shape), np.dtype(dtype)
