@@ -118,6 +118,12 @@ def test_shift_phase_of_fractions_and_cropped_grids_is_the_fourier_shift_theorem
     torch.testing.assert_close((turn_y[:, :, None] * turn_x[:, None, :]).to(torch.complex128), expected, atol=1e-6, rtol=0)
 
 
+def test_turns_of_far_shifts_are_as_exact_as_those_of_near_ones():
+    shift = torch.tensor([[1000.3, -2000.7]], dtype=torch.float64)
+    for turn, index, way in zip(shift_phase(shift, 96, 96), FourierGrid(96, 1.0, 96).index_yx(dtype=torch.float64), shift[0]):
+        torch.testing.assert_close(turn[0].to(torch.complex128), torch.exp(-2j * torch.pi / 96 * way * index), atol=4e-7, rtol=0)
+
+
 @pytest.mark.parametrize("minimum, size", [(96, 96), (97, 98), (101, 108), (121, 126), (11, 12)])
 def test_good_fft_sizes_are_even_and_smooth(minimum, size):
     assert good_fft_size(minimum) == size

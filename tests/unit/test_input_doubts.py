@@ -40,6 +40,18 @@ def test_half_sets_as_they_should_be():
     assert found.z > 5 and found.warnings == ()
 
 
+def test_particles_are_compared_where_they_are_in_each_frame():
+    view, noise = view_of(HALF == 1, HALF), torch.full((GRID.n_shells,), 32.0 ** 2, dtype=torch.float64)
+    expected, still = compare_half_maps(view, noise), view.spectra
+    shift_px = np.random.default_rng(4).integers(-5, 6, (PARTICLES, FRAMES, 2))
+    moved = lambda f: torch.stack([torch.roll(image, tuple(by), (0, 1)) for image, by in zip(torch.fft.irfft2(still(f)), shift_px[:, f].tolist())])
+    view.residual_yx_angstrom = torch.from_numpy(shift_px * GRID.pixel_angstrom)
+    view.spectra = lambda f: torch.fft.rfft2(moved(f))
+    found = compare_half_maps(view, noise)
+    np.testing.assert_allclose(found.difference, expected.difference, rtol=1e-3, atol=1e-3 * np.abs(expected.difference).max())
+    np.testing.assert_allclose(found.control, expected.control, rtol=1e-3, atol=1e-3 * np.abs(expected.control).max())
+
+
 def test_exchanged_half_maps():
     found = compared(HALF == 2, HALF)
     assert found.z < -5 and len(found.warnings) == 1 and "exchanged" in found.warnings[0]
