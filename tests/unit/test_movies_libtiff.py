@@ -51,6 +51,15 @@ def test_strips_that_lie_apart_in_the_file_come_in_their_order(tmp_path):
         assert not tiff.read_strips(file.fileno(), [95], [6], memoryview(bytearray(6)))
 
 
+@pytest.mark.parametrize("tag", [(1.5, 2), (1, None), (1, (2, 3)), (1, 2 ** 70), 5, ("1",)])
+def test_tags_of_other_kinds_are_no_places(tag):
+    assert tiff._whole_numbers(tag) is None
+
+
+def test_places_are_whole_numbers():
+    assert tiff._whole_numbers((3, 2 ** 40)).tolist() == [3, 2 ** 40] and tiff._whole_numbers((2 ** 64 - 1,)).min() < 0
+
+
 def test_a_movie_goes_this_way(tmp_path, monkeypatch):
     frame = _frame()
     tifffile.imwrite(tmp_path / "m.tif", frame, compression="lzw", photometric="minisblack", rowsperstrip=7)

@@ -24,7 +24,7 @@ def decode_lzw_strips(lengths, fill, shape_yx, dtype, rows_per_strip, predictor=
 
     Several threads do this at once beside another that feeds a GPU: hardly anything here keeps Python's lock for long.
     """
-    ends = np.cumsum([HEADER, *lengths])
+    ends = np.cumsum(np.append(HEADER, lengths))
     if predictor not in (1, 2) or ends[-1] >= LARGEST:
         return None
     directory = _directory(ends, shape_yx, np.dtype(dtype), rows_per_strip, predictor, byte_order)
@@ -45,12 +45,11 @@ def decode_lzw_strips(lengths, fill, shape_yx, dtype, rows_per_strip, predictor=
 
 def _directory(ends, shape_yx, dtype, rows_per_strip, predictor, order):
     """What follows the strips, which end at ``ends[1:]``: where they are, if several, and the directory in the last ``DIRECTORY`` bytes."""
-    offsets, lengths = ends[:-1].tolist(), np.diff(ends).tolist()
-    count, table = len(lengths), bytes(ends[-1] % 2)
+    count, table = len(ends) - 1, bytes(ends[-1] % 2)
     first = int(ends[-1]) + len(table)
     single = count == 1                                 # a single value stands in the directory itself
-    listed = {273: offsets[0] if single else first, 279: lengths[0] if single else first + 4 * count}
-    table += struct.pack(order + "%dI" % (2 * count), *offsets, *lengths)
+    listed = {273: int(ends[0]) if single else first, 279: int(ends[1] - ends[0]) if single else first + 4 * count}
+    table += np.concatenate([ends[:-1], np.diff(ends)]).astype(order + "u4").tobytes()
     tags = [(256, LONG, shape_yx[1]), (257, LONG, shape_yx[0]), (258, SHORT, 8 * dtype.itemsize), (259, SHORT, LZW), (262, SHORT, 1),
             (273, LONG, None), (277, SHORT, 1), (278, LONG, rows_per_strip), (279, LONG, None), (317, SHORT, predictor),
             (339, SHORT, SAMPLE_FORMATS[dtype.kind])]

@@ -77,14 +77,23 @@ def read_bytes(tif, offset, count, path, where):
 
 def read_strips(descriptor, offsets, lengths, room):
     """Strips one after the other into ``room``, neighbours of the file at once; False if some of it is not there."""
-    begin = place = 0
-    for i, length in enumerate(lengths):
-        if i + 1 == len(lengths) or offsets[i] + length != offsets[i + 1]:
-            size = offsets[i] + length - offsets[begin]
-            if os.preadv(descriptor, [room[place:place + size]], offsets[begin]) < size:
-                return False
-            begin, place = i + 1, place + size
+    offsets, lengths = np.asarray(offsets), np.asarray(lengths)
+    apart = np.flatnonzero(offsets[1:] != offsets[:-1] + lengths[:-1]) + 1
+    first, place = np.append(0, apart), 0
+    for offset, size in zip(offsets[first].tolist(), np.add.reduceat(lengths, first).tolist()):
+        if os.preadv(descriptor, [room[place:place + size]], offset) < size:
+            return False
+        place += size
     return True
+
+
+def _whole_numbers(tag):
+    """Values of a tag as int64 (n,), None if they are of another kind: movies of a strip per row have thousands."""
+    try:
+        values = np.asarray(tag)
+    except ValueError:
+        return None
+    return values.astype(np.int64) if values.ndim == 1 and values.dtype.kind in "iu" else None
 
 
 class TiffFrames:
@@ -155,12 +164,12 @@ class TiffFrames:
 
     def _whole(self, page, index, out):
         """A frame of LZW strips at once; None if it has to be decoded strip by strip."""
-        size, counts = self._tif.filehandle.size, page.databytecounts
-        if not all(isinstance(n, int) and 0 <= n <= size for n in (*page.dataoffsets, *counts)) or sum(counts) > size or min(counts) < 1:
+        size, offsets, counts = self._tif.filehandle.size, _whole_numbers(page.dataoffsets), _whole_numbers(page.databytecounts)
+        sound = offsets is not None and counts is not None and offsets.min() >= 0 and counts.min() >= 1
+        if not sound or max(offsets.max(), counts.max()) > size or counts.sum() > size:
             return None         # strip by strip it is said what is wrong
-        fill = functools.partial(read_strips, self._tif.filehandle.fileno(), page.dataoffsets, page.databytecounts)
-        return decode_lzw_strips(page.databytecounts, fill, self.shape_yx, self.dtype, page.rowsperstrip, int(page.predictor),
-                                 self._tif.byteorder, out)
+        fill = functools.partial(read_strips, self._tif.filehandle.fileno(), offsets, counts)
+        return decode_lzw_strips(counts, fill, self.shape_yx, self.dtype, page.rowsperstrip, int(page.predictor), self._tif.byteorder, out)
 
     def _place(self, page, number):
         """First row, first column and (height, width) of a strip or tile."""
