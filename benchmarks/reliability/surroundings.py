@@ -109,14 +109,16 @@ class Surroundings(Kills):
         victim, begun = sorted(p for p in self.source.rglob("*.tif*"))[1], self.job / "progress.json"
 
         def hang():
-            read, name = os.pread, os.fsencode(victim)
+            name = os.fsencode(victim)
 
-            def pread(file, *where):
-                if begun.exists() and os.readlink(b"/proc/self/fd/%d" % file) == name:
-                    threading.Event().wait()
-                return read(file, *where)
+            def hanging(read):
+                def reading(file, *where):
+                    if begun.exists() and os.readlink(b"/proc/self/fd/%d" % file) == name:
+                        threading.Event().wait()
+                    return read(file, *where)
+                return reading
 
-            os.pread = pread
+            os.pread, os.preadv = hanging(os.pread), hanging(os.preadv)
 
         said = self.expect(self._run("--read-timeout", "1", "--scratch", "0", prepare=hang), EXIT_FAILED_MOVIES, "could not be read within 1 s", "hanging movie")
         self.finish("hanging movie")
