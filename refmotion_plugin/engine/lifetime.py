@@ -26,8 +26,8 @@ def keep_blas_single():
     """numpy's and scipy's linear algebra work in the thread that calls them, unless the environment says otherwise; to be called before
     they are imported.
 
-    All they are given here is small. Their other threads, one for each core, would look for work for a while after every product, and take
-    the cores from those that decode.
+    All they are given here is small. Their other threads, one for each core, would look for work for a while after every product, on cores
+    that others could use.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

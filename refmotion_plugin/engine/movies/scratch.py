@@ -46,7 +46,11 @@ class ScratchFrames:
     @property
     def nbytes(self):
         """Room on the disk, as far as is known what the frames take."""
-        return self.shape[0] * self._place - int(self._packed.sum()) * (self.shape[1] - packed_rows(self.shape[1])) * self._row
+        return sum(self._rows_of(f) for f in range(len(self))) * self._row
+
+    def _rows_of(self, f):
+        """Rows that frame ``f`` takes in the file."""
+        return packed_rows(self.shape[1]) if self._packed[f] else self.shape[1]
 
     def __len__(self):
         return self.shape[0]
@@ -57,7 +61,7 @@ class ScratchFrames:
         if not self._packed[f]:
             self._put(f, 0, frame)
             return
-        for begin, end in self._bands(0, packed_rows(len(frame))):
+        for begin, end in self._bands(0, self._rows_of(f)):
             self._put(f, begin, pack(frame, begin, end))
 
     def raw(self, f, rows=slice(None)):
@@ -92,7 +96,7 @@ class ScratchFrames:
             count = os.preadv(self._file.fileno(), [data[done:]], f * self._place + first * self._row + done)
             if not count:
                 raise MovieError("frame %d was written to a temporary file and %d of its %d bytes are there: see whether the disk for "
-                                 "temporary files is sound, or give --scratch 0" % (f + 1, first * self._row + done, last * self._row))
+                                 "temporary files is sound, or give --scratch 0" % (f + 1, first * self._row + done, self._rows_of(f) * self._row))
             done += count
         return part
 
