@@ -22,6 +22,7 @@ SPREAD_FRACTION = 0.3    # of the threshold, in units of the neighbours' own spr
 EDGE_QUANTILE = 0.23     # of the neighbours: more than two bad columns in the window, less than a right-angled corner
 DEAD_MIN_COUNTS = 30.0   # a live pixel with this mean counts nothing with probability exp(-30)
 MAX_CANDIDATES = 200000
+FINE_CANDIDATES = 2048   # looked at together: their neighbours fit into the cache of a core
 
 
 def read_defects(path, shape_yx, turn_tiff=True):
@@ -112,7 +113,7 @@ def find_outliers(total, threshold_sigma, bad_yx=None, threads=1):
         strength = (level.stabilise(total[yx[:, 0], yx[:, 1]]) - level.stabilise(around)).abs()
         yx = yx[strength.topk(MAX_CANDIDATES).indices]
     if len(yx):
-        yx = yx[torch.cat([_is_outlier(total, known, part, level, threshold_sigma) for part in yx.split(16384)])]
+        yx = yx[torch.cat(each(lambda part: _is_outlier(total, known, part, level, threshold_sigma), yx.split(FINE_CANDIDATES), threads))]
     return yx.numpy()
 
 
@@ -175,24 +176,36 @@ def _coarse_candidates(total, known, low, high, row):
 
 
 def _is_outlier(total, known, yx, level, threshold_sigma):
-    """The fine decision for candidates ``yx`` (n, 2): bool (n,)."""
-    reach = torch.arange(-WINDOW_RADIUS_PX, WINDOW_RADIUS_PX + 1)
-    dy, dx = (d.flatten() for d in torch.meshgrid(reach, reach, indexing="ij"))
-    around = (dy != 0) | (dx != 0)
-    y, x = yx[:, :1] + dy[around], yx[:, 1:] + dx[around]
-    usable = (y >= 0) & (y < total.shape[0]) & (x >= 0) & (x < total.shape[1])
-    y, x = y.clamp(0, total.shape[0] - 1), x.clamp(0, total.shape[1] - 1)
-    usable &= ~known[y, x]
-    nothing = torch.tensor(float("nan"))
-    near = torch.where(usable, total[y, x], nothing)
-    centre = near.nanmedian(dim=1).values
+    """The fine decision for candidates ``yx`` (n, 2): bool (n,). Few are far from their neighbours' median, and only those are looked at closely."""
+    near = _neighbours(total.numpy(), known.numpy(), yx.numpy().astype(np.int32))
+    value, centre = total[yx[:, 0], yx[:, 1]], torch.from_numpy(_lower_median(near))
+    out = ((level.stabilise(value) - level.stabilise(centre)).abs() > threshold_sigma) | level.is_dead(value, centre)
+    rows = out.nonzero().flatten()
+    if not len(rows):
+        return out
+    near, value, centre = torch.from_numpy(near[rows.numpy()]), value[rows], centre[rows]
     own_sd = 1.4826 * (near - centre[:, None]).abs().nanmedian(dim=1).values
-    value = total[yx[:, 0], yx[:, 1]]
-    far = (level.stabilise(value) - level.stabilise(centre)).abs() > threshold_sigma
-    far |= level.is_dead(value, centre)
     low, high = near.nanquantile(torch.tensor([EDGE_QUANTILE, 1 - EDGE_QUANTILE]), dim=1)
     beyond = (level.stabilise(value) - level.stabilise(torch.where(value > centre, high, low))) * (value - centre).sign()
-    return far & (beyond > BEYOND_FRACTION * threshold_sigma) & ((value - centre).abs() > SPREAD_FRACTION * threshold_sigma * own_sd)
+    out[rows] = (beyond > BEYOND_FRACTION * threshold_sigma) & ((value - centre).abs() > SPREAD_FRACTION * threshold_sigma * own_sd)
+    return out
+
+
+def _neighbours(total, known, yx):
+    """Values (n, 80) around pixels ``yx`` (n, 2) int32, NaN outside the frame and where pixels are known to be bad."""
+    (height, width), reach = total.shape, np.arange(-WINDOW_RADIUS_PX, WINDOW_RADIUS_PX + 1, dtype=np.int32)
+    dy, dx = np.delete(np.stack(np.meshgrid(reach, reach, indexing="ij")).reshape(2, -1), len(reach) ** 2 // 2, axis=1)
+    y, x = yx[:, :1] + dy, yx[:, 1:] + dx
+    flat = y * width + x
+    near = total.take(flat, mode="clip")
+    near[(y < 0) | (y >= height) | (x < 0) | (x >= width) | known.take(flat, mode="clip")] = np.nan
+    return near
+
+
+def _lower_median(values):
+    """Median of each row (n, k) without its NaN, the lower one of two; sorting is many times faster than looking for it."""
+    last = np.maximum(np.count_nonzero(values == values, axis=1) - 1, 0)
+    return np.sort(values, axis=1)[np.arange(len(values)), last // 2]       # NaN come last
 
 
 @dataclass(frozen=True)
