@@ -16,6 +16,7 @@ import refmotion_plugin
 from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.spec import ComputeSpec
+from refmotion_plugin.engine.movies.parallel import each
 from refmotion_plugin.engine.run import tasks as tasks_module
 from refmotion_plugin.engine.run.devices import choose_devices, describe, set_threads, slicing_in_worker
 from refmotion_plugin.engine.run.executor import _result, run_here, run_on_workers
@@ -65,6 +66,25 @@ def test_one_movie_is_decoded_ahead_in_a_thread(tmp_path):
     tasks, place = tasks_and_place(tmp_path, fake)
     assert all(r.stages == {"align": "done"} for r in run_here(tasks, place, True))
     assert all(name.startswith("decode") for name in threads)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process has one priority")
+@pytest.mark.parametrize("stand_back", [False, True])
+def test_decoding_gives_way_to_the_thread_that_feeds_a_gpu(tmp_path, stand_back):
+    fake, seen = FakeStages(), {"load": [], "align": []}
+    nice = lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    load, align, before = fake.load_stack, fake.align_movie, nice()
+
+    def watched_load(*args, **kwargs):
+        seen["load"] += each(lambda _: nice(), range(2), threads=2)             # threads of their own, as decoding has
+        return load(*args, **kwargs)
+
+    fake.load_stack = watched_load
+    fake.align_movie = lambda *args, **kwargs: seen["align"].append(nice()) or align(*args, **kwargs)
+    tasks, place = tasks_and_place(tmp_path, fake)
+    assert all(r.stages == {"align": "done"} for r in run_here(tasks, place, True, stand_back=stand_back))
+    assert set(seen["align"]) == {before} and nice() == before
+    assert all(n > before if stand_back else n == before for n in seen["load"]) and len(seen["load"]) == 2 * len(tasks)
 
 
 def test_nothing_is_decoded_ahead_without_room_for_two_movies(tmp_path):

@@ -104,7 +104,7 @@ def test_stage_by_stage_finds_the_same_weights_and_images(tmp_path, spec):
 
 def test_who_is_finished_first_does_not_matter(tmp_path, spec, monkeypatch):
     go(tmp_path / "in_order", spec)
-    monkeypatch.setattr(distribute, "run_here", lambda tasks, place, ahead: reversed(list(run_here(tasks[::-1], place, ahead))))
+    monkeypatch.setattr(distribute, "run_here", lambda tasks, place, **how: reversed(list(run_here(tasks[::-1], place, **how))))
     go(tmp_path / "backwards", spec)
     one, other = (JobResults(tmp_path / name) for name in ("in_order", "backwards"))
     assert content_hash(one.layout.weights) == content_hash(other.layout.weights)

@@ -61,6 +61,25 @@ def test_tiff(tmp_path, dtype, options):
         frame, direct = _into(reader, 1)
         np.testing.assert_array_equal(frame, stack[1])
         assert direct or "rowsperstrip" not in options
+        assert len(reader.bands(2)) == 1 + ("rowsperstrip" in options)
+        for count in (1, 2, 3):
+            bands = reader.bands(count)
+            np.testing.assert_array_equal(np.concatenate([reader.frame(1, rows=rows) for rows in bands]), stack[1])
+            out = np.full(SHAPE[1:], 3, dtype)
+            for rows in bands:
+                out[rows] = reader.frame(1, out[rows], rows)
+            np.testing.assert_array_equal(out, stack[1])
+
+
+def test_bands_of_a_page_with_other_strips_than_the_first(tmp_path):
+    stack, path = _stack("uint8"), tmp_path / "m.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for frame, rows in zip(stack, (6, 8, 20)):
+            writer.write(frame, photometric="minisblack", contiguous=False, compression="lzw", rowsperstrip=rows)
+    with open_movie(path) as reader:
+        assert [(rows.start, rows.stop) for rows in reader.bands(2)] == [(0, 12), (12, 20)]
+        for index, frame in enumerate(stack):
+            np.testing.assert_array_equal(np.concatenate([reader.frame(index, rows=rows) for rows in reader.bands(2)]), frame)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "uint16", "float16", "float32"])
@@ -173,6 +192,20 @@ def test_damaged_segments(tmp_path):
             path.write_bytes(tifffile_bytes)
             with pytest.raises(MovieError, match="frame 2"):
                 _read(path)
+
+
+def test_damaged_band(tmp_path):
+    path = tmp_path / "m.tif"
+    tifffile.imwrite(path, _stack("uint8"), compression="lzw", photometric="minisblack", rowsperstrip=5)
+    with tifffile.TiffFile(path) as tif:
+        offset, count = tif.pages[1].dataoffsets[3], tif.pages[1].databytecounts[3]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:offset] + bytes(count) + whole[offset + count:])
+    with open_movie(path) as reader:
+        sound, damaged = reader.bands(2)
+        np.testing.assert_array_equal(reader.frame(1, rows=sound), _stack("uint8")[1, sound])
+        with pytest.raises(MovieError, match="frame 2"):
+            reader.frame(1, rows=damaged)
 
 
 def test_missing_unknown_and_nonsense(tmp_path):

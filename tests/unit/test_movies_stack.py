@@ -6,6 +6,7 @@ import torch
 from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.contract.records import MovieMetadata
 from refmotion_plugin.contract.spec import InputSpec
+from refmotion_plugin.engine.movies import stack as stack_module
 from refmotion_plugin.engine.movies.stack import load_movie
 
 from test_movies_writers import eer_bytes, mrc_bytes, random_events
@@ -76,6 +77,20 @@ def test_threads_agree(tmp_path, name, threads):
     frames = _frames(n=9)
     stack = load_movie(_metadata(_write(tmp_path / name, frames), n_frames=9), _inputs(movie_flip_y=False), threads=threads)
     np.testing.assert_array_equal(stack.frames.numpy(), frames)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("n_frames, threads, bands", [(5, 4, 3), (8, 4, 1), (9, 8, 4), (5, 1, 1)])
+def test_frames_are_divided_where_threads_would_wait_for_the_last_ones(tmp_path, monkeypatch, flip, n_frames, threads, bands):
+    frames, path, parts = _frames(n=n_frames), tmp_path / "m.tif", []
+    with tifffile.TiffWriter(path) as writer:
+        for frame in frames:
+            writer.write(frame, compression="lzw", photometric="minisblack", contiguous=False, rowsperstrip=5)
+    sound = stack_module.sound_frame
+    monkeypatch.setattr(stack_module, "sound_frame", lambda *part: parts.append(part[4]) or sound(*part))
+    stack = load_movie(_metadata(path, n_frames=n_frames), _inputs(movie_flip_y=flip), threads=threads)
+    np.testing.assert_array_equal(stack.frames.numpy(), frames[:, ::-1] if flip else frames)
+    assert len(parts) == n_frames * bands
 
 
 @pytest.mark.parametrize("first, last, start, n_aligned, expected", [(1, -1, 1, 9, range(0, 9)), (3, 5, 1, 9, range(2, 5)),

@@ -15,6 +15,7 @@ from typing import NamedTuple, Optional
 
 import torch
 
+from ..maths.small import eigh_of_few
 from .common import common_shift
 from .correlate import CorrelationMaps
 from .escape import fit_out_of_false_peaks
@@ -120,7 +121,7 @@ def _decomposed(sets, variance, timeline):
     root = torch.linalg.cholesky_ex(fixed)[0]                                               # positive: no look whether it failed
     unit = torch.linalg.solve_triangular(root, timeline.eye, upper=False)
     whitened = motion_root(sum(velocity_precisions(sets, timeline)), timeline) @ unit.transpose(-1, -2)
-    mu, turn = torch.linalg.eigh(whitened.transpose(-1, -2) @ whitened)
+    mu, turn = eigh_of_few(whitened.transpose(-1, -2) @ whitened)
     return turn.transpose(-1, -2) @ unit, mu.clamp(min=0.0), 2.0 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 

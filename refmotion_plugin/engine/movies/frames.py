@@ -8,12 +8,14 @@ from .parallel import each
 TURNED_BYTES = 1 << 18      # of rows that change places at a time: they stay in the CPU's cache
 
 
-def sound_frame(reader, index, upside_down, out):
-    """Frame ``index`` of a MovieReader in ``out`` (H, W) of its type, turned if need be.
+def sound_frame(reader, index, upside_down, out, rows=None):
+    """Frame ``index`` of a MovieReader in ``out`` (H, W) of its type, turned if need be; or some ``rows`` of its file, where they belong.
 
     MovieError if it holds values that are not finite.
     """
-    frame = reader.frame(index, out)
+    if rows is not None:
+        out = out[len(out) - rows.stop:len(out) - rows.start] if upside_down else out[rows]
+    frame = reader.frame(index, out, rows)
     if frame.dtype.kind == "f" and not np.isfinite(frame).all():
         raise MovieError("movie %s holds values that are not finite: make it again from the raw data" % reader.path)
     if frame is not out:

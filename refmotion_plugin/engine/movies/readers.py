@@ -32,16 +32,21 @@ class MovieReader:
         self.concurrent, self.is_eer, self.file_is_upside_down = frames.concurrent, is_eer, file_is_upside_down
         self.n_detector_frames = getattr(frames, "n_detector_frames", frames.n_frames)
 
-    def frame(self, index, out=None):
-        """Frame ``index`` (H, W), 0-based, native dtype, rows in the order of the file. Raises MovieError.
+    def bands(self, count):
+        """Rows of a frame in ``count`` slices or fewer that can be decoded apart, by several threads; one slice, where the format allows none."""
+        return self._frames.bands(count) if hasattr(self._frames, "bands") else [slice(0, self.shape_yx[0])]
 
-        ``out`` (H, W) of this type, contiguous: may be written to and returned, which saves memory; or another array is.
+    def frame(self, index, out=None, rows=None):
+        """Frame ``index`` (H, W), 0-based, native dtype, rows in the order of the file; or some ``rows`` of it, as :meth:`bands` gives them.
+
+        ``out`` (rows, W) of this type, contiguous: may be written to and returned, which saves memory; or another array is. Raises MovieError.
         """
         if not 0 <= index < self.n_frames:
             raise MovieError("frame %d of movie %s was asked for and it has %d frames: check first and last frame"
                              % (index + 1, self.path, self.n_frames))
         try:
-            return self._frames.frame(index, out)
+            whole = rows is None or rows == slice(0, self.shape_yx[0])
+            return self._frames.frame(index, out) if whole else self._frames.frame(index, out, rows)
         except OSError as error:
             raise MovieError("movie %s cannot be read in frame %d (%s): check the disk" % (self.path, index + 1, error)) from None
 

@@ -20,6 +20,9 @@ from .streamed import StreamedFrames
 from .total import sum_frames
 from .upload import Uploader
 
+MOST_WAITING = 0.08     # share of the threads' time that they wait for the last ones of a movie
+MOST_BANDS = 4          # that a frame is cut into to that end
+
 log = logging.getLogger(__name__)
 
 
@@ -252,8 +255,17 @@ def _unique(yx, shape_yx):
 def _decode(reader, first, n_frames, upside_down, threads, pin=False):
     """Frames (frame, H, W) in memory."""
     stack = block_array((n_frames,) + reader.shape_yx, reader.dtype, "decoded movies", pin)
-    each(lambda f: sound_frame(reader, first + f, upside_down, stack[f]), range(n_frames), threads if reader.concurrent else 1)
+    threads = threads if reader.concurrent else 1
+    parts = [(f, rows) for f in range(n_frames) for rows in _bands(reader, n_frames, threads)]
+    each(lambda part: sound_frame(reader, first + part[0], upside_down, stack[part[0]], part[1]), parts, threads)
     return stack
+
+
+def _bands(reader, n_frames, threads):
+    """Rows that a thread decodes at a time: [None], all of a frame, unless many threads would then wait for the last frames."""
+    waiting = lambda parts: -(-n_frames * parts // threads) * threads / (n_frames * parts) - 1          # in units of the whole work
+    parts = next((n for n in range(1, MOST_BANDS) if waiting(n) <= MOST_WAITING), MOST_BANDS)
+    return reader.bands(parts) if parts > 1 else [None]
 
 
 def _decode_to_scratch(reader, first, n_frames, upside_down, threads, scratch):

@@ -147,29 +147,44 @@ class TiffFrames:
         height, width = page.shape
         return -(-height // page.tilelength) * -(-width // page.tilewidth) if page.is_tiled else -(-height // page.rowsperstrip)
 
-    def frame(self, index, out=None):
-        """Page ``index`` (H, W), 0-based, rows as in the file; in ``out``, if given, unless it had to be another array."""
-        page = self._pages[index]
-        image = self._whole(page, index, out) if int(page.compression) == LZW and not page.is_tiled else None
+    def bands(self, count):
+        """Rows of a frame in ``count`` slices or fewer that can be decoded apart."""
+        page, height = self._pages[0], self.shape_yx[0]
+        if page.is_tiled:
+            return [slice(0, height)]
+        step = page.rowsperstrip * -(-len(page.dataoffsets) // count)
+        return [slice(top, min(top + step, height)) for top in range(0, height, step)]
+
+    def frame(self, index, out=None, rows=None):
+        """Page ``index`` (H, W), 0-based, or some ``rows`` of it as :meth:`bands` gives them; rows as in the file; in ``out``, if given,
+        unless it had to be another array."""
+        page, rows = self._pages[index], rows or slice(0, self.shape_yx[0])
+        strips = None if page.is_tiled else slice(rows.start // page.rowsperstrip, -(-rows.stop // page.rowsperstrip))
+        if strips and (rows.start % page.rowsperstrip or rows.stop != min(strips.stop * page.rowsperstrip, self.shape_yx[0])):
+            return self.frame(index)[rows]          # a page of other strips than the first
+        shape = rows.stop - rows.start, self.shape_yx[1]
+        image = self._at_once(page, out, strips, shape) if int(page.compression) == LZW and strips else None
         if image is not None:
             return image
-        if not page.is_tiled and len(page.dataoffsets) == 1:
-            return self._segment(page, index, 0, self.shape_yx)
-        out = np.empty(self.shape_yx, self.dtype) if out is None else out
-        for number in range(len(page.dataoffsets)):
+        numbers = range(len(page.dataoffsets))[strips or slice(None)]
+        if strips and len(numbers) == 1:
+            return self._segment(page, index, numbers[0], shape)
+        out = np.empty(shape, self.dtype) if out is None else out
+        for number in numbers:
             top, left, box = self._place(page, number)
-            target = out[top:top + box[0], left:left + box[1]]
+            target = out[top - rows.start:top - rows.start + box[0], left:left + box[1]]
             target[...] = self._segment(page, index, number, box)[:target.shape[0], :target.shape[1]]
         return out
 
-    def _whole(self, page, index, out):
-        """A frame of LZW strips at once; None if it has to be decoded strip by strip."""
-        size, offsets, counts = self._tif.filehandle.size, _whole_numbers(page.dataoffsets), _whole_numbers(page.databytecounts)
+    def _at_once(self, page, out, strips, shape):
+        """LZW strips of a frame at once; None if they have to be decoded one by one."""
+        size = self._tif.filehandle.size
+        offsets, counts = (_whole_numbers(tag[strips]) for tag in (page.dataoffsets, page.databytecounts))
         sound = offsets is not None and counts is not None and offsets.min() >= 0 and counts.min() >= 1
         if not sound or max(offsets.max(), counts.max()) > size or counts.sum() > size:
             return None         # strip by strip it is said what is wrong
         fill = functools.partial(read_strips, self._tif.filehandle.fileno(), offsets, counts)
-        return decode_lzw_strips(counts, fill, self.shape_yx, self.dtype, page.rowsperstrip, int(page.predictor), self._tif.byteorder, out)
+        return decode_lzw_strips(counts, fill, shape, self.dtype, page.rowsperstrip, int(page.predictor), self._tif.byteorder, out)
 
     def _place(self, page, number):
         """First row, first column and (height, width) of a strip or tile."""

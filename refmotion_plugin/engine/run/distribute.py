@@ -31,7 +31,8 @@ def run_tasks(job, tasks):
     names, by_key = {m.key: m.micrograph for m in job.inputs.movies}, {task.movie.key: task for task in tasks}
     place = _workplace(job)
     if job.crew is None:
-        results = run_here(tasks, place, ahead=job.threads > 1 or job.devices[0] != "cpu")
+        gpu = job.devices[0] != "cpu"
+        results = run_here(tasks, place, ahead=job.threads > 1 or gpu, stand_back=gpu)
     else:
         if job.recipes.forget_stacks is not None:
             job.recipes.forget_stacks()                     # the workers decode for themselves: nobody here asks for these movies again

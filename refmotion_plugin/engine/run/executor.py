@@ -6,6 +6,8 @@ import logging
 import os
 import pickle
 import socket
+import sys
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,20 +22,22 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5            # how often new workers are looked for
 MOST_DEATHS = 2             # of workers under one task
+DECODING_NICENESS = 10      # beside a GPU: of sixteen decoding threads one took half a core from the one that feeds it
 NO_MEMORY = ("allocate memory", "out of memory", "failed to map segment", "can't start new thread")      # in the words of the system and its libraries
 
 
-def run_here(tasks, place, ahead=True, begin=begin_task):
+def run_here(tasks, place, ahead=True, begin=begin_task, stand_back=False):
     """Run tasks one after the other; yields TaskResult in their order.
 
     ``ahead``: a thread decodes the next movie while this one is worked on, where ``place`` has room for two decoded movies, and another
     writes the files of the last one. ``begin(task, place, load_stack)`` does a task but for its files and returns what writes them.
+    ``stand_back``: decoding, which takes every core, leaves one to the thread that feeds a GPU whenever it asks.
     """
     if not ahead:
         for task in tasks:
             yield begin(task, place, lambda task=task: place.load(task))()
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="write") as writer, ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(1, thread_name_prefix="write") as writer, _decoding_thread(stand_back) as pool:
         waiting = pool.submit(place.load, tasks[0]) if tasks else None
         writing = None
         try:
@@ -48,6 +52,16 @@ def run_here(tasks, place, ahead=True, begin=begin_task):
                 yield writing.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _decoding_thread(stand_back):
+    return ThreadPoolExecutor(1, thread_name_prefix="decode", initializer=_give_way if stand_back else None)
+
+
+def _give_way():
+    """The calling thread, and the threads it starts, wait for others where cores are short (Linux, which knows this of single threads)."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + DECODING_NICENESS)
 
 
 def at_once(work):
