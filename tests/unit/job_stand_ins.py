@@ -57,6 +57,7 @@ class FakePrepared:
     hyperparameters: object = DEFAULT_HYPERPARAMETERS
     amplitudes: tuple = None
     warnings: tuple = ()
+    device: str = "cpu"
 
     def with_amplitudes(self, amplitudes):
         return replace(self, amplitudes=tuple(amplitudes))

@@ -8,7 +8,7 @@ import torch
 
 from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.engine.movies import buffers, upload
-from refmotion_plugin.engine.stages import align, average, calibrate, load, memory, polish, preflight, prepared, validate
+from refmotion_plugin.engine.stages import align, average, calibrate, load, memory, polish, preflight, prepared, thumbnail, validate
 from tests.pretend_gpu import OnDevice, PretendGpu
 from tests.unit.test_stages_polish import exposure_weights
 
@@ -64,6 +64,18 @@ def test_the_host_never_waits_frame_by_frame(tiny, calibrated):
             polish.polish_movie(movie, particles, found.trajectories, exposure_weights(frames=last), job)
         counts.append({place: n for place, n in gpu.per_place().items() if not place.startswith(PER_FIT)})
     assert counts[0] == counts[1] and sum(counts[1].values()) < 90
+
+
+def test_the_small_average_is_that_of_the_cpu_and_waits_once(tiny, calibrated):
+    movie = tiny.movies[0]
+    with PretendGpu() as gpu:
+        job = on_gpu(tiny)
+        stack = load.load_stack(movie, job)
+        gpu.waits.clear()
+        image, pixel = thumbnail.thumbnail(movie, stack, job.device)
+        assert sum(gpu.waits.values()) == 1
+    expected, same = thumbnail.thumbnail(movie, stack)
+    assert pixel == same and image.any() and (image == expected).all()
 
 
 def test_frames_go_up_once_from_pinned_memory_and_stay_if_there_is_room(tiny, calibrated, monkeypatch):

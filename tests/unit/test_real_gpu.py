@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from refmotion_plugin.engine.stages import align, average, calibrate, load, memory, polish, preflight, validate
+from refmotion_plugin.engine.stages import align, average, calibrate, load, memory, polish, preflight, thumbnail, validate
 from tests.unit.test_device_path import PER_FIT, average_spec, frames_used, on_gpu
 from tests.unit.test_stages_polish import exposure_weights
 
@@ -53,6 +53,13 @@ def test_the_same_twice(tiny, there):
     movie, particles = tiny.movies[0], tiny.of(tiny.movies[0])
     one, other = (align.align_movie(movie, particles, there).trajectories.displacement_yx_angstrom for _ in range(2))
     np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_the_small_average(tiny, there):
+    movie = tiny.movies[0]
+    stack = load.load_stack(movie, there)
+    (image, pixel), (expected, same) = thumbnail.thumbnail(movie, stack, there.device), thumbnail.thumbnail(movie, stack)
+    assert pixel == same and image.any() and (image == expected).all()
 
 
 def test_hyperparameters_get_the_same_scores(tiny, calibrated, there):

@@ -75,7 +75,7 @@ class MovieStack:
         """
         device = torch.device(device)
         frame = torch.empty(self.shape_yx, dtype=torch.float32, device=device) if out is None else out
-        frame.copy_(self._narrow(f, device))   # moved in its narrow type, widened there
+        frame.copy_(self.recorded(f, device))   # moved in its narrow type, widened there
         gain = self._gain_on(device)
         if gain is not None:
             frame.mul_(gain)   # after the copy: a product of mixed types is three times slower
@@ -88,7 +88,7 @@ class MovieStack:
         """
         if self.gain is not None or not self.whole_numbers:
             return self.corrected(f, device, out)
-        frame = self._narrow(f, torch.device(device))
+        frame = self.recorded(f, device)
         return frame if self.replacement is None else self._replace_bad(frame.clone(), f)
 
     def _replace_bad(self, frame, f):
@@ -108,7 +108,9 @@ class MovieStack:
         if torch.device(device).type == "cuda":
             self._uploader(torch.device(device)).room = most_bytes
 
-    def _narrow(self, f, device):
+    def recorded(self, f, device="cpu"):
+        """Frame ``f`` (H, W) as it was recorded, in its narrow type. Not to be written to."""
+        device = torch.device(device)
         return self.frames[f] if device.type == "cpu" else self._uploader(device).take(f)
 
     def _uploader(self, device):

@@ -16,7 +16,8 @@ def sum_frames(frames, threads=1, gain=None):
     """
     height, width = frames.shape[1:]
     in_bands = isinstance(frames, (np.ndarray, ScratchFrames))      # of others each band would decode all frames anew
-    step = min(max(1, BAND_PX // width), -(-height // threads)) if in_bands else height
+    rounds = -(-height * width // (BAND_PX * threads))             # of all threads, none of which waits for the last bands
+    step = -(-height // (rounds * threads)) if in_bands else height
     total = np.empty((height, width), np.float32)
 
     def add(top):

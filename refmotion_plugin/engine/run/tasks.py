@@ -157,7 +157,7 @@ def _thumbnail(movie, place, stack):
     """A small average of the movie, where there is no micrograph to look at; else None."""
     if place.recipes.thumbnail is None or os.path.exists(str(located(movie.micrograph, place.prepared.spec.inputs.movies))):
         return None
-    return place.recipes.thumbnail(movie, stack)
+    return place.recipes.thumbnail(movie, stack, place.prepared.device)
 
 
 def _polish(task, place, stack, trajectories):

@@ -1,5 +1,6 @@
 """A small average of a movie for the eye: the grey background of its trajectories where upstream left no micrograph."""
 import numpy as np
+import torch
 
 from ..movies.stack import MovieStack
 from ..movies.streamed import StreamedFrames
@@ -10,10 +11,10 @@ ENOUGH_PIXELS = 512          # of the movie in one of the image: enough counts f
 SEEN_PERCENTILES = (0.5, 99.5)
 
 
-def thumbnail(movie, stack: MovieStack):
+def thumbnail(movie, stack: MovieStack, device="cpu"):
     """Average of 4 to 16 frames, moved along the rigid motion by whole pixels of the small image and scaled to grey levels.
 
-    Parameters: ``movie`` MovieMetadata, ``stack`` its decoded frames. Returns (image (h, w) uint8, its pixel size in A), or None for
+    Parameters: ``movie`` MovieMetadata, ``stack`` its decoded frames, ``device`` where they are. Returns (image (h, w) uint8, its pixel size in A), or None for
     a movie that is held neither in memory nor on the disk for temporary files: decoding it once more would cost too much.
     """
     if isinstance(stack.frames, StreamedFrames):
@@ -26,18 +27,23 @@ def thumbnail(movie, stack: MovieStack):
     frames = np.unique(np.linspace(0, stack.n_frames - 1, wanted).round().astype(int))
     shift_yx_px = movie.global_shift_xy_px[stack.first_frame + frames, ::-1] / factor           # r_aligned = r_frame + shift
     total = np.zeros((height, width), np.float32)
-    for f, shift in zip(frames, np.rint(shift_yx_px).astype(int)):
-        total += np.roll(_binned(stack.frames[f].numpy(), factor, height, width), shift, axis=(0, 1))
+    small = torch.stack([_binned(stack.recorded(f, device), factor, height, width) for f in frames.tolist()]).cpu().numpy()
+    for image, shift in zip(small, np.rint(shift_yx_px).astype(int)):
+        total += np.roll(image, shift, axis=(0, 1))
     if stack.gain is not None:              # near enough for the eye: the mean gain of what is put together
-        total *= _binned(stack.gain.numpy(), factor, height, width) / factor ** 2
+        total *= _binned(stack.gain, factor, height, width).numpy() / factor ** 2
     return _grey(total), factor * stack.pixel_angstrom
 
 
 def _binned(image, factor, height, width):
-    """Sums over squares, (height, width) float32; rows first, which goes through memory as it lies."""
+    """Sums over squares, (height, width) float32; on a CPU rows first, which goes through memory as it lies."""
+    image = image[:height * factor, :width * factor]
+    if image.device.type != "cpu":
+        return image.unflatten(1, (width, factor)).unflatten(0, (height, factor)).sum((1, 3), dtype=torch.float32)
+    image = image.numpy()
     kind = np.uint16 if image.dtype == np.uint8 and factor <= 257 else np.float32 if image.dtype.kind == "f" else np.int32
-    rows = image[:height * factor, :width * factor].reshape(height, factor, width * factor).sum(axis=1, dtype=kind)
-    return rows.reshape(height, width, factor).sum(axis=2, dtype=np.float32)
+    rows = image.reshape(height, factor, width * factor).sum(axis=1, dtype=kind)
+    return torch.from_numpy(rows.reshape(height, width, factor).sum(axis=2, dtype=np.float32))
 
 
 def _grey(image):
