@@ -133,7 +133,7 @@ def test_a_full_gpu_halves_the_batch_and_the_result_is_the_same(tiny, calibrated
     with PretendGpu() as gpu:
         job = on_gpu(tiny).with_amplitudes(calibrated.amplitudes)
         align.align_movie(movie, particles, job)
-        gpu.capacity = gpu.peak - 100000
+        gpu.capacity = int(0.95 * gpu.peak)
         found = align.align_movie(movie, particles, job)
         assert memory.halvings_of("cuda:0") >= 1
         gpu.capacity = 1000

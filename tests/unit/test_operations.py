@@ -8,6 +8,9 @@ from refmotion_plugin.engine.motion.adapt import adapt_strength
 from refmotion_plugin.engine.motion.escape import _way_out
 from refmotion_plugin.engine.motion.evidence import Measured, log_evidence
 from refmotion_plugin.engine.motion.fit import fit_trajectories
+from refmotion_plugin.engine.stages import align
+from tests.pretend_gpu import PretendGpu
+from tests.unit.test_device_path import frames_used, on_gpu
 from tests.unit.test_fit import DOSES, HYPER, course, curvatures, peaks, positions, prior_of, quadratic_maps
 
 VIEWS = {"alias", "as_strided", "detach", "diagonal", "empty", "empty_like", "expand", "lift_fresh", "permute", "select", "slice", "split",
@@ -71,3 +74,18 @@ def test_finding_out_that_no_particle_is_far_takes_few_operations():
     fit = fit_trajectories(maps, prior_of(HYPER))
     count, change = operations(_way_out, replace(maps, step_angstrom=1e6), fit)
     assert count < 40 and change is None
+
+
+def test_more_frames_hardly_take_more_operations_of_a_gpu(tiny, calibrated):
+    """Once a frame's patches are cut and kept, its correlations take no operations of its own: those of a block of frames are shared."""
+    movie, particles, counts = tiny.movies[0], tiny.of(tiny.movies[0]), []
+    for last in (8, 16):
+        with PretendGpu():
+            job = frames_used(on_gpu(tiny).with_amplitudes(calibrated.amplitudes), last)
+            view = align.view_movie(movie, particles, job)
+            first = [operations(lambda f=f: view.spectra(f))[0] for f in range(last)]
+            whole, (fit, model) = operations(align.estimate_deviation, view, job.amplitudes, job, 1)
+            judged, _ = operations(align.judge, view, fit.deviation[0], model.noise, torch.zeros(len(particles), dtype=torch.int64), 1)
+            counts.append((whole, judged, first[-1], int(fit.iterations[0])))
+    (fewer, judged_few, _, steps), (more, judged_more, cut, other_steps) = counts
+    assert cut > 5 and judged_more - judged_few < 8 * 8 and more - fewer - 100 * (other_steps - steps) < 8 * 8

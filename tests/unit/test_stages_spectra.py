@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from refmotion_plugin.engine.maths.blocks import frame_blocks
 from refmotion_plugin.engine.maths.fourier import FourierGrid, cache_parts, crop_half_spectrum
 from refmotion_plugin.engine.stages.patches import Cut, PatchSpectra
 
@@ -35,6 +36,25 @@ def test_parts_are_the_whole(cut, at_a_time, kind):
         first = torch.view_as_real(spectra(f)[:])
         torch.testing.assert_close(first, torch.view_as_real(whole(f)), rtol=2 ** -8, atol=1e-4)      # bfloat16 has 8 bits
         assert torch.equal(first, torch.view_as_real(spectra(f)[:]))
+
+
+@pytest.mark.parametrize("kept, together, expected", [(3, 3, [[0, 1, 2]]), (3, 2, [[0, 1], [2]]), (2, 3, [[0], [1], [2]]), (2, 2, [[0, 1], [2]]),
+                                                      (0, 2, [[0], [1], [2]]), (3, 1, [[0], [1], [2]])])
+def test_blocks_of_frames_are_the_frames(cut, kept, together, expected):
+    """Several at once only where all of them are kept; each frame is cut and transformed once."""
+    frame_bytes, cuts = 4 * PARTICLES * GRID.shape[0] * GRID.shape[1], []
+    spectra = PatchSpectra(stack(torch.uint8), cut, GRID, torch.device("cpu"), kept * frame_bytes, together=together)
+    parts = spectra.parts
+    spectra.parts = lambda f: cuts.append(f) or parts(f)
+    alone = PatchSpectra(stack(torch.uint8), cut, GRID, torch.device("cpu"), 10 ** 9)
+    found = []
+    for block, several in frame_blocks(spectra, range(FRAMES)):
+        found.append(block)
+        for rows in (slice(None), slice(2, 5), torch.tensor([4, 1])):
+            assert several[rows].shape[0] == len(block)
+            for f, one in zip(block, several[rows]):
+                assert torch.equal(torch.view_as_real(one), torch.view_as_real(alone(f)[rows]))
+    assert found == expected and sorted(cuts) == list(range(FRAMES))
 
 
 def test_a_spectrum_is_that_of_its_patch(cut):

@@ -148,8 +148,9 @@ class PlainJudge(judged.Judge):
         super().__init__(view, fit, model, amplitudes, unit)
         self.amplitudes, self.unit, self.expected = amplitudes, unit, 0.0
 
-    def __call__(self, frame, spectrum):
-        super().__call__(frame, spectrum)
+    def __call__(self, frames, spectra):
+        super().__call__(frames, spectra)
+        (frame,), spectrum = frames, spectra[:][0]
         y, x = self.grid.index_yx(dtype=torch.float64)
         offset = self.offset_px[:, :, frame].to(torch.float64)
         turn = 2 * np.pi / self.grid.size_px * (y[:, None] * offset[..., :1, None] + x * offset[..., 1:, None])

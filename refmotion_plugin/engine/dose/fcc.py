@@ -7,15 +7,17 @@ import torch
 
 from refmotion_plugin.contract.records import FccTable
 
-from ..maths.fourier import FourierGrid, as_real, cache_parts, frame_turns, shell_counts, sum_over_shells, sum_pairs, total_power
+from ..maths.blocks import frame_blocks, stacked
+from ..maths.fourier import FourierGrid, cache_parts, frame_turns, shell_counts, sum_over_shells, sum_pairs, total_power
 
 
 def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, grid: FourierGrid, dose_e_per_A2, watch=None):
     """Sums of one movie.
 
-    Parameters: ``spectrum_of(f)[rows]`` complex64 (p, h, w), patches of frame f; ``prediction_opposite`` complex64 (P, h, w); ``offset_yx_px`` (P, F, 2)
+    Parameters: ``spectrum_of(f)[rows]`` complex64 (p, h, w), patches of frame f (:func:`..maths.blocks.frame_blocks`); ``prediction_opposite`` complex64 (P, h, w); ``offset_yx_px`` (P, F, 2)
     where the particle is seen from the box centre, px of the patch; ``group`` (P,) int64 optics group index below
-    ``n_groups``, on the host; ``dose_e_per_A2`` (F,); ``watch(f, spectrum)`` is called for each frame.
+    ``n_groups``, on the host; ``dose_e_per_A2`` (F,); ``watch(frames, spectra)`` is called for
+    each block of frames.
     Returns an :class:`FccTable` with float64 sums over particles in their order.
     """
     frames, device = offset_yx_px.shape[1], prediction_opposite.device
@@ -24,12 +26,13 @@ def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, gr
     members = {g: torch.nonzero(group == g).flatten() for g in group.unique().tolist()}
     on_device = {g: None if len(rows) == len(group) else rows.to(device) for g, rows in members.items()}
     turns = frame_turns(offset_yx_px * offset_yx_px.new_tensor([-1.0, 1.0]), grid)      # the columns' turns conjugated: see _planes
-    for f in range(frames):
-        spectrum = spectrum_of(f)
+    for block, spectra in frame_blocks(spectrum_of, range(frames)):
         if watch is not None:
-            watch(f, spectrum)
+            watch(block, spectra)
+        y_turn, x_turn = (stacked(turn) for turn in zip(*(turns(f) for f in block)))
         for g, rows in on_device.items():
-            cross[g, f], power_movie[g, f] = sum_over_shells(_planes(spectrum, conjugate, turns(f), rows), grid)
+            planes = _planes(spectra, conjugate, y_turn, torch.view_as_real(x_turn).flatten(2), rows)
+            cross[g, block[0]:block[-1] + 1], power_movie[g, block[0]:block[-1] + 1] = sum_over_shells(planes, grid)
     for g, rows in on_device.items():
         power_reference[g] = sum_over_shells(total_power(prediction_opposite if rows is None else prediction_opposite[rows]), grid)
     count = torch.tensor([len(members.get(g, ())) for g in range(n_groups)], dtype=torch.float64)
@@ -40,22 +43,21 @@ def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, gr
         power_reference=power_reference.cpu().numpy(), components=components[:, None].expand(n_groups, frames, grid.n_shells).numpy().copy())
 
 
-def _planes(spectrum, conjugate, turns, rows):
-    """Sums over particles of Re[Y turn conj(A)] and of |Y|^2 at each component, float32 (2, h, w).
+def _planes(spectra, conjugate, y_turn, x_turn, rows):
+    """Sums over particles of Re[Y turn conj(A)] and of |Y|^2 at each component of b frames, float32 (2, b, h, w).
 
-    ``turns`` of the rows and, conjugated, of the columns: Re(a b) = Re a Re b - Im a Im b, a product of real numbers; ``rows`` of the
-    particles, None: all.
+    ``y_turn`` complex64 (b, P, h) and ``x_turn``, conjugated, as real numbers (b, P, 2 w): Re(a b) = Re a Re b - Im a Im b, a product of
+    real numbers; ``rows`` of the particles, None: all.
     """
-    y_turn, x_turn = turns[0], as_real(turns[1])
     count = len(conjugate) if rows is None else len(rows)
-    cross_plane, power_plane = torch.zeros(2, 2 * conjugate[0].numel(), device=conjugate.device)      # real and imaginary parts
+    cross_plane, power_plane = torch.zeros(2, len(y_turn), 2 * conjugate[0].numel(), device=conjugate.device)      # real and imaginary parts
     for part in cache_parts(count, conjugate[0].numel() * 8, conjugate.device):
         own = part if rows is None else rows[part]
-        patches = spectrum[own]
+        patches = spectra[own]
         product = patches * conjugate[own]
-        product *= y_turn[own][:, :, None]
-        turned = as_real(product).unflatten(1, (product.shape[1], -1)).mul_(x_turn[own][:, None, :])
-        cross_plane += turned.sum(0).flatten()
-        parts = as_real(patches)
-        power_plane += (parts * parts).sum(0)
+        product *= y_turn[:, own, :, None]
+        turned = torch.view_as_real(product).flatten(3).mul_(x_turn[:, own, None])
+        cross_plane += turned.sum(1).flatten(1)
+        parts = torch.view_as_real(patches).flatten(2)
+        power_plane += (parts * parts).sum(1)
     return sum_pairs(torch.stack([cross_plane, power_plane])).unflatten(-1, conjugate.shape[1:])

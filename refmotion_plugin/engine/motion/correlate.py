@@ -8,6 +8,7 @@ from typing import Callable
 
 import torch
 
+from ..maths.blocks import frame_blocks
 from ..maths.fourier import FourierGrid, as_real, cache_parts
 from ..maths.spline import prefilter_gain
 from .model import SignalModel
@@ -78,13 +79,14 @@ class _WindowTransform:
     of_sines: torch.Tensor
 
     def __call__(self, product, out):
-        """Real (P, h, 2 w), interleaved (re, im) -> ``out`` (P, width, width)."""
+        """Real (P, h, 2 w), interleaved (re, im) -> ``out`` (P, width, width), which is returned."""
         middle = len(self.cosines) - 1
         ahead, behind = product[:, :len(self.mirrored)], product.index_select(1, self.mirrored)
         even = self._columns(self.cosines @ (ahead + behind), self.of_cosines)
         odd = self._columns(self.sines @ torch.sub(ahead, behind, out=behind), self.of_sines)
         torch.add(even, odd, out=out[:, middle:])
         out[:, :middle] = (even - odd)[:, 1:].flip(1)
+        return out
 
     @staticmethod
     def _columns(rows, matrix):
@@ -94,19 +96,24 @@ class _WindowTransform:
 def correlate_frames(spectrum_of: Callable, model: SignalModel, window: Window, frames, out):
     """Fill ``out`` (P, F, w, w) with spline coefficients of the correlation of the given frames.
 
-    ``spectrum_of(f)[rows]`` -> complex64 (p, h, w), patches of frame f.
+    ``spectrum_of(f)[rows]`` -> complex64 (p, h, w), patches of frame f; see :func:`..maths.blocks.frame_blocks` for several at once.
     """
     transform = window.transform(model.grid, model.prediction.device)
     conjugate = model.prediction.conj().resolve_conj()
     parts = cache_parts(len(conjugate), conjugate[0].numel() * 8, conjugate.device)
-    for f in frames:
-        weight, spectrum = model.frame_filter(f), spectrum_of(f)
-        twice = weight.repeat_interleave(2, dim=1)
+    for block, spectrum in frame_blocks(spectrum_of, frames):
+        twice = model.frame_filters(block).repeat_interleave(2, dim=2)[:, None]
         for part in parts:
-            product, blur = spectrum[part] * conjugate[part], model.blur_factor(f, part)
+            product, blur = spectrum[part] * conjugate[part], model.blur_factors(block, part)
             if blur is not None:
                 product *= blur
-            transform(as_real(product).unflatten(1, twice.shape).mul_(twice), out[part, f])
+            weighted = torch.view_as_real(product).flatten(3).mul_(twice).flatten(0, 1)
+            if len(block) == 1:
+                transform(weighted, out[part, block[0]])
+                continue
+            found = transform(weighted, out.new_empty(len(weighted), window.width, window.width)).unflatten(0, product.shape[:2])
+            for f, one in zip(block, found):
+                out[part, f] = one
     return out
 
 

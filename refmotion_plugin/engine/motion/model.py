@@ -6,6 +6,7 @@ from typing import Optional
 import numpy as np
 import torch
 
+from ..maths.blocks import stacked
 from ..maths.fourier import ByFrame, FourierGrid, as_real, spread_from_shells, sum_over_shells, sum_pairs
 
 NODES_OF_TURNS = ((0.4, 4), (1.0, 6), (1.8, 8), (2.6, 10))       # longest way in cycles, nodes that are exact to 1e-6 so far
@@ -35,6 +36,10 @@ class SignalModel:
         """S D_f / sigma^2 on the grid times the multiplicity of the half spectrum's columns and the shared blur: float32 (h, w)."""
         return self._filters(frame)
 
+    def frame_filters(self, frames):
+        """Those of several frames, (b, h, w)."""
+        return stacked([self.frame_filter(f) for f in frames])
+
     @functools.cached_property
     def _filters(self):
         def make(block):
@@ -47,6 +52,14 @@ class SignalModel:
     def blur_factor(self, frame, part=slice(None)):
         """sinc(k . delta) of one frame and some particles, float32 (p, h, w); None without blur."""
         return None if self.blur_yx_angstrom is None else self._sinc(self.blur_yx_angstrom[part, frame], self._longest[frame])
+
+    def blur_factors(self, frames, part=slice(None)):
+        """Those of several frames, (b, p, h, w), or None."""
+        if self.blur_yx_angstrom is None or len(frames) == 1:
+            factor = self.blur_factor(frames[0], part)
+            return None if factor is None else factor[None]
+        delta = torch.stack([self.blur_yx_angstrom[part, f] for f in frames])
+        return self._sinc(delta.flatten(0, 1), max(self._longest[f] for f in frames)).unflatten(0, delta.shape[:2])
 
     @functools.cached_property
     def _longest(self):

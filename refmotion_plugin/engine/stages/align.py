@@ -80,7 +80,7 @@ def view_movie(movie, particles, prepared: Prepared, stack=None):
     initial = initial_displacement(movie, position, plan)
     cut = cut_at(position[:, None] + initial, grid, prepared.device)
     stack.keep_on(prepared.device, memory.frames_on_device_bytes)
-    spectra = PatchSpectra(stack, cut, grid, prepared.device, memory.cache_bytes, memory.particles_cut)
+    spectra = PatchSpectra(stack, cut, grid, prepared.device, memory.cache_bytes, memory.particles_cut, memory.frames_together)
     own, opposite = predictions(particles, prepared, grid)
     dose = plan.dose_e_per_A2
     k = grid.shell_frequency_per_angstrom(dtype=torch.float64).numpy()

@@ -4,6 +4,7 @@ import torch
 
 from refmotion_plugin.contract.verdict import JudgedMovie
 
+from ..maths.blocks import stacked
 from ..maths.fourier import frame_turns, spread_from_shells
 from ..motion.held_out import input_motion, without_own_data
 
@@ -11,7 +12,7 @@ MOST_PARTICLES = 30     # of a movie, evenly spread over its list: enough for a 
 
 
 class Judge:
-    """Log-likelihood of the opposite half-map along both motions; called for each frame by ``dose.fcc.fcc_sums``.
+    """Log-likelihood of the opposite half-map along both motions; called for each block of frames by ``dose.fcc.fcc_sums``.
 
     ``view`` MovieView; ``fit`` of its alignment, ``model`` its SignalModel without blur; ``amplitudes`` S(k) of each reference and
     the movie's ``unit``, as the alignment was given them.
@@ -35,17 +36,17 @@ class Judge:
                 self.prediction[members] *= spread_from_shells((amplitude.on(view.grid, device) * unit).to(torch.float32), view.grid)
         self.where, self.total = where, torch.zeros(len(where), 2, dtype=torch.float64, device=device)
 
-    def __call__(self, frame, spectrum):
-        """Add one frame; ``spectrum[rows]`` complex64 (p, h, w) of particles, where the patches were cut.
+    def __call__(self, frames, spectra):
+        """Add b frames; ``spectra[rows]`` complex64 (b, p, h, w) of particles, where the patches were cut.
 
         Columns are summed first: products with rows of the spectra as they lie in memory take half the time.
         """
-        weighted = spectrum[self.where]
+        weighted = spectra[self.where]
         weighted *= self.prediction
-        weighted *= self.model.frame_filter(frame)
-        y_turn, x_turn = (turn.unflatten(0, (-1, 2)) for turn in self.turns(frame))
-        columns = torch.bmm(y_turn, weighted)                                              # (p, 2, w)
-        self.total += (columns * x_turn).real.sum(-1).to(torch.float64)
+        weighted *= self.model.frame_filters(frames)[:, None]
+        y_turn, x_turn = (stacked(turn).unflatten(1, (-1, 2)) for turn in zip(*(self.turns(f) for f in frames)))
+        columns = torch.bmm(y_turn.flatten(0, 1), weighted.flatten(0, 1)).unflatten(0, y_turn.shape[:2])              # (b, p, 2, w)
+        self.total += (columns * x_turn).real.sum(-1).to(torch.float64).sum(0)
 
     def result(self):
         """:class:`JudgedMovie`."""

@@ -32,7 +32,7 @@ class MemoryPlan:
     ``particles_cut``: patches of a frame cut and transformed at a time; ``particles_summed``: polished at a time; ``cache_bytes``: spectra
     kept between passes; ``held_bytes``: a movie that decodes to no more is held, unless it is needed again later; of a larger one the frames wait on a disk or are decoded anew in each pass; ``ahead``:
     the next movie is decoded meanwhile. ``movie_bytes`` of the movie itself, as far as its type is known;
-    ``frames_on_device_bytes``: frames a GPU keeps from one pass to the next.
+    ``frames_on_device_bytes``: frames a GPU keeps from one pass to the next; ``frames_together``: whose spectra are worked on at once.
     """
 
     particles_cut: int
@@ -42,6 +42,7 @@ class MemoryPlan:
     ahead: bool
     movie_bytes: int = 0
     frames_on_device_bytes: int = 0
+    frames_together: int = 1
     text: str = ""
 
 
@@ -95,6 +96,11 @@ class Load:
         return 12 * max(self.patch_px, self.polished_px) ** 2
 
     @property
+    def together_bytes(self):
+        """A frame's spectra while they are worked on with those of others: in half precision, widened, their product and its factors."""
+        return 3 * self.particles * self.spectrum_bytes
+
+    @property
     def fixed_bytes(self):
         """What an alignment needs whatever the batch: frame and gain, predictions, a frame's spectra, maps, prior and fit."""
         p, f = self.particles, self.frames
@@ -118,7 +124,8 @@ def plan_memory(budget: Budget, load: Load, device_type="cpu", halvings=0):
     most = CHUNK_BYTES["cpu"] * load.threads if device_type == "cpu" else CHUNK_BYTES["cuda"]
     chunk = min(most, max(0, room) * MOST_CHUNK_SHARE)
     cut = _at_a_time(chunk, load.cut_bytes, load.particles, halvings)
-    room -= cut * load.cut_bytes
+    together = 1 if device_type == "cpu" else max(1, min(load.frames, int(chunk / load.together_bytes)) >> halvings)
+    room -= max(cut * load.cut_bytes, (together > 1) * together * load.together_bytes)
     cache = int(min(max(0, room), load.cache_bytes)) >> halvings
     host = room - cache if on_host else budget.host_room - load.frame_bytes - load.decoding_bytes
     ahead = 2 * load.movie_bytes + load.searching_bytes <= host
@@ -127,7 +134,7 @@ def plan_memory(budget: Budget, load: Load, device_type="cpu", halvings=0):
     summed = (budget.host_room - kept - load.decoding_bytes if on_host else budget.device - min(max(0, room - cache), load.movie_bytes)) - 2 * load.frame_bytes - cut * load.cut_bytes
     plan = MemoryPlan(cut, _at_a_time(max(0, summed) / 2, load.polished_bytes, load.particles, halvings), cache, held, ahead)
     spare = 0 if on_host else int(max(0, room - cache)) >> halvings
-    return replace(plan, movie_bytes=load.movie_bytes, frames_on_device_bytes=min(spare, load.movie_bytes), text=_sentence(budget, load, plan))
+    return replace(plan, movie_bytes=load.movie_bytes, frames_together=together, frames_on_device_bytes=min(spare, load.movie_bytes), text=_sentence(budget, load, plan))
 
 
 def plan_averaging(budget: Budget, size_yx, frames, threads=1):

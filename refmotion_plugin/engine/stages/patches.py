@@ -8,6 +8,7 @@ from refmotion_plugin.contract import conventions
 from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.contract.records import MovieMetadata, ParticleTable
 
+from ..maths.blocks import OneFrame
 from ..maths.fourier import FourierGrid, low_half_spectrum
 from ..movies.buffers import block_array
 from ..movies.patches import Gather, corner_for, cut_patches
@@ -93,14 +94,14 @@ def cut_at(center_yx_angstrom, grid: FourierGrid, device):
 class PatchSpectra:
     """Half spectra of the patches of each frame: ``spectra(f)[rows]`` -> complex64 (p, h, w), made and widened where it is used.
 
-    ``at_a_time``: patches cut and transformed together (all). ``cache_bytes``: the first frames asked for are kept up to that;
+    ``at_a_time``: patches cut and transformed together (all); ``together``: frames that :meth:`blocks` gives at once. ``cache_bytes``: the first frames asked for are kept up to that;
     None: nothing is kept and values are exact. What may be kept is rounded to bfloat16, whether it is or not: an error of a
     thousandth of the noise in each component, a millionth of its power. A frame that is not kept is valid until the next one is asked for.
     """
 
-    def __init__(self, stack, cut: Cut, grid: FourierGrid, device, cache_bytes=None, at_a_time=None):
+    def __init__(self, stack, cut: Cut, grid: FourierGrid, device, cache_bytes=None, at_a_time=None, together=1):
         self.stack, self.cut, self.grid, self.device = stack, cut, grid, torch.device(device)
-        self.at_a_time = at_a_time or max(1, len(cut.corner_yx))
+        self.at_a_time, self.together = at_a_time or max(1, len(cut.corner_yx)), together
         self.cache = None if cache_bytes is None else SpectraCache((len(cut.corner_yx),) + grid.shape, cut.corner_yx.shape[1], cache_bytes, self.device)
         self.corner_yx = cut.corner_yx.cpu()
         self.frame = None       # one buffer for all frames: fresh memory costs more than the arithmetic
@@ -112,6 +113,15 @@ class PatchSpectra:
         if frame not in self.cache:
             self.cache.put(frame, self.parts(frame))
         return self.cache.get(frame)
+
+    def blocks(self, frames):
+        """Yields (some of the ``frames``, in their order, and their spectra): see :func:`..maths.blocks.frame_blocks`. More than one where all are kept."""
+        for begin in range(0, len(frames), self.together):
+            block = frames[begin:begin + self.together]
+            if len(block) > 1 and self.cache is not None and all(self.cache.keeps(f, lambda f=f: self.parts(f)) for f in block):
+                yield block, self.cache.several(block)
+            else:
+                yield from (([f], OneFrame(self(f))) for f in block)
 
     def parts(self, frame):
         """A few particles at a time, exact: yields (slice, complex64 (p, h, w)). Nothing is kept."""
@@ -150,6 +160,16 @@ class SpectraCache:
         """A frame that is there."""
         return RoundedSpectra(self.kept[self.place.get(frame, self.slots)])
 
+    def keeps(self, frame, make):
+        """Whether a frame is kept, now that it was asked for: ``make()`` gives the parts for :meth:`put`."""
+        if frame not in self.place and len(self.place) < self.slots:
+            self.put(frame, make())
+        return frame in self.place
+
+    def several(self, frames):
+        """Frames that are kept, (b, P, h, w)."""
+        return RoundedSpectra(torch.stack([self.kept[self.place[f]] for f in frames]))
+
     def put(self, frame, parts):
         """Keep the spectra of a frame if there is room, else until the next such frame; ``parts`` yields (rows, complex (p, h, w))."""
         slot = len(self.place)
@@ -163,13 +183,14 @@ class SpectraCache:
 
 
 class RoundedSpectra:
-    """Spectra of one frame in bfloat16, (P, h, w, 2); ``spectra[rows]`` widens a few of them: while they are in the cache, that costs little."""
+    """Spectra in bfloat16, (P, h, w, 2) of one frame or (b, P, h, w, 2) of several; ``spectra[rows]`` widens those of a few particles: while
+    they are in the cache, that costs little."""
 
     def __init__(self, kept):
         self._kept = kept
 
     def __getitem__(self, rows):
-        return torch.view_as_complex(self._kept[rows].float())
+        return torch.view_as_complex(self._kept[..., rows, :, :, :].float())
 
 
 def outside_movie(movie: MovieMetadata, particles: ParticleTable):
