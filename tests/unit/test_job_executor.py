@@ -17,6 +17,7 @@ from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.spec import ComputeSpec
 from refmotion_plugin.engine.movies.parallel import each
+from refmotion_plugin.engine.run import executor
 from refmotion_plugin.engine.run import tasks as tasks_module
 from refmotion_plugin.engine.run.devices import choose_devices, describe, set_threads, slicing_in_worker
 from refmotion_plugin.engine.run.executor import _result, run_here, run_on_workers
@@ -85,6 +86,21 @@ def test_decoding_gives_way_to_the_thread_that_feeds_a_gpu(tmp_path, stand_back)
     assert all(r.stages == {"align": "done"} for r in run_here(tasks, place, True, stand_back=stand_back))
     assert set(seen["align"]) == {before} and nice() == before
     assert all(n > before if stand_back else n == before for n in seen["load"]) and len(seen["load"]) == 2 * len(tasks)
+
+
+def test_beside_a_gpu_a_worker_decodes_with_patience_and_torch_keeps_to_one_thread(tmp_path, monkeypatch):
+    seen, before, threads = {}, os.getpriority(os.PRIO_PROCESS, 0), torch.get_num_threads()
+    now = lambda: (os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) - before, torch.get_num_threads())
+    place = SimpleNamespace(load=lambda task: seen.setdefault("load", now()))
+    work = lambda task, place, load_stack: (load_stack(), seen.setdefault("work", now()))
+    monkeypatch.setattr(executor, "_PLACES", {})
+    for initialised in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: initialised)
+        seen.clear()
+        executor._on_worker("made of", (os.getcwd(), refmotion_plugin.__version__), lambda: place, work, None)
+        assert seen["work"] == (0, 1 if initialised else threads)
+        assert seen["load"] == ((executor.DECODING_NICENESS, 1) if initialised and sys.platform == "linux" else (0, seen["work"][1]))
+    assert torch.get_num_threads() == threads
 
 
 def test_nothing_is_decoded_ahead_without_room_for_two_movies(tmp_path):
@@ -168,6 +184,10 @@ def test_who_works(tmp_path):
     gpus = choose_workers(compute(device="cuda:0,cuda:2"), ["cuda:0", "cuda:2"], 8)
     assert (gpus.device, gpus.threads, gpus.local) == ("cuda:0", 4, ("cuda:0", "cuda:2"))
     assert choose_workers(compute(workers=4), ["cuda:0", "cuda:1"], 2).local == ("cuda:0", "cuda:1") * 2
+    # workers of one GPU share its cores, since one decodes while another has the GPU; GPUs divide them, and so do workers on the CPU
+    assert [choose_workers(compute(workers=n), ["cuda:%d" % i for i in range(gpus)], 16).threads
+            for n, gpus in ((2, 1), (3, 1), (2, 2), (4, 2), (2, 4))] == [16, 16, 8, 8, 8]
+    assert choose_workers(compute(workers=4), ["cpu"], 16).threads == 4
     far = choose_workers(compute(scheduler="tcp://head:8786", device="cuda:0,cuda:1"), ["cpu"], 4)
     assert (far.device, far.scheduler, far.local) == ("cuda", "tcp://head:8786", ())
     with pytest.raises(InputError, match="address is 'head:1': tcp://host:port"):

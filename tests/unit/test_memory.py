@@ -136,7 +136,7 @@ def test_large_gpus_work_on_two_movies_each_by_a_worker(monkeypatch, gib, option
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, (gib if device == "cuda:0" else 100) * GIB))
     workers = choose_workers(ComputeSpec(**options), ["cuda:0", "cuda:1"], 8)
-    assert sorted(workers.local) == sorted(("cuda:0", "cuda:1") * expected) and workers.threads == max(1, 8 // (2 * expected))
+    assert sorted(workers.local) == sorted(("cuda:0", "cuda:1") * expected) and workers.threads == 4
     alone = choose_workers(ComputeSpec(**options), ["cuda:0"], 8)
     assert (alone is None) == (expected == 1) and (alone is None or alone.local == ("cuda:0",) * expected)
     assert choose_workers(ComputeSpec(**options), ["cpu"], 8) is None                           # the CPU knows no such thing

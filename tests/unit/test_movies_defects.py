@@ -78,21 +78,24 @@ def test_bad_columns_and_zero_movie():
     assert len(find_outliers(torch.zeros(50, 70), 8.0)) == 0
 
 
+@pytest.mark.parametrize("threads", [1, 2, 20])
 @pytest.mark.parametrize("gained", [False, True])
-def test_every_block_has_the_median_and_every_pixel_beyond_its_limits_is_a_candidate(gained):
-    """Against the same without blocks of rows, pieces and threads, in the same numbers."""
+def test_every_block_has_the_median_and_every_pixel_beyond_its_limits_is_a_candidate(gained, threads):
+    """Against the same without strips, pieces and threads, in the same numbers."""
     total = torch.from_numpy(_scene(40, size=301)[:, :270] * (np.float32(0.7) if gained else np.float32(1)))
     padded = torch.nn.functional.pad(total[None, None], (0, 18, 0, 19), mode="replicate")[0, 0]
     blocks = padded.view(10, 32, 9, 32)[:, ::3, :, ::3].permute(0, 2, 1, 3).reshape(10, 9, -1)
-    median, scale, counting = defects._block_levels(total, 2)
+    strips = defects._strips(301, threads)
+    assert len(strips) == (3 if threads == 1 else 1 + min(threads, 9)) and [i for rows in strips for i in range(301)[rows]] == list(range(301))
+    median, scale, counting = defects._block_levels(total.numpy(), strips, threads)
     assert torch.equal(median, blocks.median(dim=-1).values) and counting
-    assert scale == (blocks.var(dim=-1) / blocks.mean(dim=-1)).median().item()
+    assert scale == pytest.approx((blocks.var(dim=-1) / blocks.mean(dim=-1)).median().item(), rel=1e-5)
     known = np.zeros(total.shape, bool)
     known[40:60, 50:70] = True
     low, high = (median * factor for factor in (0.8, 1.2))
     spread = lambda limit: limit.repeat_interleave(32, 0)[:301].repeat_interleave(32, 1)[:, :270]
     expected = torch.nonzero(((total < spread(low)) | (total > spread(high))) & ~torch.from_numpy(known))
-    found = [defects._coarse_candidates(total.numpy(), known, low.numpy(), high.numpy(), row) for row in range(10)]
+    found = [defects._coarse_candidates(total.numpy(), known, low.numpy(), high.numpy(), rows) for rows in strips]
     np.testing.assert_array_equal(np.concatenate(found), expected)
     assert 1000 < len(expected) < total.numel() / 2
 

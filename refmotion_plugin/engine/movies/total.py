@@ -31,12 +31,19 @@ def sum_frames(frames, threads=1, gain=None):
 
 
 def _sum(frames, rows):
-    """Sum of some rows over frames: whole numbers in the narrowest type that holds it (speed), others in float32."""
+    """Sum of some rows over frames, one after the other: whole numbers in the narrowest type that holds it (speed), others in float32."""
+    if isinstance(frames, np.ndarray):
+        return frames[:, rows].sum(axis=0, dtype=_wide(frames.dtype, len(frames)))          # a single step: each asks for Python's lock
     total = None
     for f in range(len(frames)):
-        part = frames[f, rows] if isinstance(frames, np.ndarray) else frames.raw(f, rows)
+        part = frames.raw(f, rows)
         if total is None:
-            whole = np.uint16 if part.dtype == np.uint8 and len(frames) <= 257 else np.int32
-            total = np.zeros(part.shape, whole if part.dtype.kind in "iu" else np.float32)
+            total = np.zeros(part.shape, _wide(part.dtype, len(frames)))
         total += part
     return total
+
+
+def _wide(dtype, frames):
+    if dtype.kind not in "iu":
+        return np.float32
+    return np.uint16 if dtype == np.uint8 and frames <= 257 else np.int32

@@ -1,4 +1,5 @@
 """Which devices a job runs on, and how many CPU threads."""
+import contextlib
 import ctypes
 import logging
 import os
@@ -52,6 +53,17 @@ def set_threads(threads):
     threads = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     return threads
+
+
+@contextlib.contextmanager
+def torch_in_one_thread(wanted=True):
+    """torch's operations on the CPU take one thread meanwhile: beside a GPU they are small, and their threads would take cores from decoding."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if wanted else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def describe(devices, threads):

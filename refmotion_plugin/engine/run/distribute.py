@@ -7,7 +7,7 @@ from refmotion_plugin.contract import store
 from refmotion_plugin.contract.layout import JobLayout
 
 from ..stages.memory import release
-from .devices import choose_devices, keep_freed_memory, set_threads, slicing_in_worker
+from .devices import choose_devices, keep_freed_memory, set_threads, slicing_in_worker, torch_in_one_thread
 from .executor import run_here, run_on_workers
 from .inputs import read_inputs
 from .recipes import stage_recipes
@@ -30,8 +30,8 @@ def run_tasks(job, tasks):
         return
     names, by_key = {m.key: m.micrograph for m in job.inputs.movies}, {task.movie.key: task for task in tasks}
     place = _workplace(job)
+    gpu = job.devices[0] != "cpu"
     if job.crew is None:
-        gpu = job.devices[0] != "cpu"
         results = run_here(tasks, place, ahead=job.threads > 1 or gpu, stand_back=gpu)
     else:
         if job.recipes.forget_stacks is not None:
@@ -39,15 +39,20 @@ def run_tasks(job, tasks):
         release(job.devices[0])                             # the workers have the GPU now
         processes = 1 + len(job.crew.workers.local)         # this one keeps what it has prepared
         results = run_on_workers(tasks, job.crew, functools.partial(_remote_workplace, job.layout.folder, job.run, job.spec, job.weights, processes))
-    for result in results:
-        for name, text in result.stages.items():
-            done = text == "done"
-            job.status.event(name, movie=result.key, state="done" if done else "failed", reason="" if done else text,
-                             seconds=round(result.seconds, 2), mark=getattr(by_key[result.key], name + "_mark"))
-            if not done:
-                job.failed[result.key] = text
-                log.error("movie %s failed: %s", names[result.key], text)
-        job.status.advance()
+    with torch_in_one_thread(gpu):
+        for result in results:
+            _note(job, result, names[result.key], by_key[result.key])
+
+
+def _note(job, result, micrograph, task):
+    for name, text in result.stages.items():
+        done = text == "done"
+        job.status.event(name, movie=result.key, state="done" if done else "failed", reason="" if done else text,
+                         seconds=round(result.seconds, 2), mark=getattr(task, name + "_mark"))
+        if not done:
+            job.failed[result.key] = text
+            log.error("movie %s failed: %s", micrograph, text)
+    job.status.advance()
 
 
 def _workplace(job):

@@ -11,9 +11,12 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+import torch
+
 import refmotion_plugin
 from refmotion_plugin.contract.errors import InputError
 
+from .devices import torch_in_one_thread
 from .tasks import TaskResult, begin_task, run_task
 from .waiting import WaitingTasks
 from .watch import Watch
@@ -193,7 +196,10 @@ def _on_worker(made_of, home, make_place, work, task):
         _settle(*home)
         _PLACES[made_of] = make_place()
     place = _PLACES[made_of]
-    return work(task, place, lambda: place.load(task))
+    if not torch.cuda.is_initialized():
+        return work(task, place, lambda: place.load(task))
+    with torch_in_one_thread(), _decoding_thread(stand_back=True) as pool:      # other workers feed the same GPU meanwhile
+        return work(task, place, lambda: pool.submit(place.load, task).result())
 
 
 def _settle(folder, version):

@@ -29,7 +29,8 @@ class Workers:
 
     ``local``: devices of this machine, one worker each (a device may be named several times); empty for workers elsewhere;
     ``slicing``: device of this machine that holds the references, if not their own.
-    ``device``: what a worker asks :func:`~.devices.choose_devices` for. ``threads``: of each worker, 0: all its cores.
+    ``device``: what a worker asks :func:`~.devices.choose_devices` for. ``threads``: of each worker, 0: all its cores; those of one GPU
+    share theirs, since one decodes while another has the GPU.
     ``patience_seconds``: how long a run goes without any worker, 0: for ever.
     """
 
@@ -52,7 +53,7 @@ class Workers:
 def choose_workers(compute, devices, threads):
     """:class:`Workers` that ``compute`` (ComputeSpec) asks for, or None if this process does the work alone.
 
-    Parameters: ``devices`` of this machine; ``threads`` that this process may use, shared out among local workers.
+    Parameters: ``devices`` of this machine; ``threads`` that this process may use, shared out among its GPUs, or among workers on the CPU.
     Raises InputError when more than one source of workers is named, an address is none, or a cluster file is no good.
     """
     given = [option for option, value in (("--workers", compute.workers), ("--scheduler", compute.scheduler), ("--cluster", compute.cluster))
@@ -71,8 +72,8 @@ def choose_workers(compute, devices, threads):
     count = compute.workers or len(devices) * movies_per_gpu(compute, devices)
     if count == 1:
         return None
-    local = tuple(devices[i % len(devices)] for i in range(count))
-    return Workers("cpu" if devices == ["cpu"] else "cuda:0", max(1, threads // count), local, getattr(compute, "slicing_device", None),
+    local, on_cpu = tuple(devices[i % len(devices)] for i in range(count)), devices == ["cpu"]
+    return Workers("cpu" if on_cpu else "cuda:0", max(1, threads // (count if on_cpu else min(count, len(devices)))), local, getattr(compute, "slicing_device", None),
                    patience_seconds=LOCAL_PATIENCE_SECONDS)
 
 
