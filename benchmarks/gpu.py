@@ -53,10 +53,13 @@ def main(argv: list[str] | None = None) -> int:
                 (options.out / f"profile-{camera}-{particles}.txt").write_text(text)
                 print(text, flush=True)
                 continue
-            whole = options.out / camera if particles in options.commands else None
-            data["cases"][f"{camera} {particles}"] = case.measure(particles, whole, options.per_gpu)
             file = options.name or "gpu-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-            path = write_results(options.results, file, f"Speed on {name}", _sections(data, options.movies), data)      # of what is done
+            found = data["cases"][f"{camera} {particles}"] = case.measure(particles)
+            for per_gpu in [None] + (options.per_gpu if particles in options.commands else []):
+                if per_gpu is not None:
+                    print(f"… {camera}, {particles} particles, the whole command, {PER_GPU.get(str(per_gpu), per_gpu)} at a time", flush=True)
+                    found["commands"][str(per_gpu)] = case.command(particles, options.out / camera, per_gpu)
+                path = write_results(options.results, file, f"Speed on {name}", _sections(data, options.movies), data)      # of what is done
     if not options.profile:
         print(path.read_text(), flush=True)
     return 0

@@ -102,14 +102,11 @@ class Camera:
         self.stack = self._decode()
         self.decode_s = time.perf_counter() - start
 
-    def measure(self, count: int, folder: Path | None, per_gpu: list[int]) -> dict:
-        """All numbers with so many particles per movie; ``folder`` for runs of the whole command, None: without them.
-
-        ``per_gpu``: movies at a time on the device, a run for each; 0: as many as the command takes by itself.
-        """
+    def measure(self, count: int) -> dict:
+        """All numbers with so many particles per movie but those of the whole command."""
         numbers = self._stages(count) | {"decode_only_per_hour": 3600 / self.decode_s}
         numbers["device_part_over_floor"] = (numbers["seconds"]["align"] + numbers["seconds"]["polish"]) / numbers["floor_s"]
-        numbers["commands"] = {str(n): self._command(count, folder, n) for n in per_gpu} if folder is not None else {}
+        numbers["commands"] = {}
         return numbers
 
     def profile(self, count: int) -> str:
@@ -152,8 +149,11 @@ class Camera:
         return {"seconds": seconds, "traffic_bytes": traffic, "floor_s": traffic / self.rates["memory traffic"], "peak_device_bytes": peak,
                 "stop_reason": aligned.trajectories.stop_reason}
 
-    def _command(self, count, folder: Path, per_gpu: int) -> dict:
-        """Seconds per movie of the whole command once it is under way: aligned and polished in one decode, with given weights."""
+    def command(self, count: int, folder: Path, per_gpu: int) -> dict:
+        """Seconds per movie of the whole command once it is under way: aligned and polished in one decode, with given weights.
+
+        ``folder`` for the job; ``per_gpu``: movies at a time on the device, 0: as many as the command takes by itself.
+        """
         out = folder / f"job_{count}_{per_gpu}"
         save_weights(folder / "weights.npz", exposure_weights(self.movie))
         command = [sys.executable, str(ENGINE), "run", str(out), *self.mosaic.command(count), "--device", str(self.device),

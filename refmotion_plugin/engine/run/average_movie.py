@@ -80,9 +80,8 @@ def average_task(task, place, load_stack):
 def _average(task, place, stack):
     averaged = average_movie(task.movie, place.spec, stack, place.device, place.weights, task.group)
     check_run(place.layout, place.run)
-    kind_of_number = np.float16 if place.spec.output.float16 else np.float32
     for kind, image in averaged.images.items():
-        write_mrc(place.layout.micrograph(task.name, kind), image.astype(kind_of_number, copy=False), averaged.pixel_angstrom)
+        write_mrc(place.layout.micrograph(task.name, kind), image, averaged.pixel_angstrom, place.spec.output.float16)
     write_movie_metadata(place.layout.metadata(task.name), task.source, str(place.layout.micrograph(task.name, "weighted")),
                          averaged.binning)
     mark_done(place.layout.done(task.movie.key, AVERAGE_STAGE), task.mark, kinds=list(averaged.images), binning=averaged.binning,

@@ -205,11 +205,11 @@ def _write_stack(place, key, reference, rows, polished, before):
         rejected.setdefault(i, "its polished image is empty or not finite")
     kept = [i for i in range(len(images)) if i not in rejected]
     if kept:
-        data = (images[kept] if rejected else images).astype(np.float16 if place.float16 else np.float32, copy=False)
-        write_mrc(place.layout.polished(key, reference, place.n_references), data, polished.pixel_angstrom)
+        good = lambda all_of_them: all_of_them[kept] if rejected else all_of_them
+        write_mrc(place.layout.polished(key, reference, place.n_references), good(images), polished.pixel_angstrom, place.float16)
         if before is not None:
-            data = np.asarray(before.images)[kept].astype(np.float16)
-            write_mrc(place.layout.along_input(key, reference, place.n_references), data, before.pixel_angstrom)
+            of_input = good(np.asarray(before.images, dtype=np.float32))
+            write_mrc(place.layout.along_input(key, reference, place.n_references), of_input, before.pixel_angstrom, half=True)
     if not kept or before is None:
         place.layout.along_input(key, reference, place.n_references).unlink(missing_ok=True)        # of other images
     return {"reference": reference, "rows": [int(rows[i]) for i in kept], "pixel_angstrom": float(polished.pixel_angstrom),
