@@ -240,6 +240,37 @@ class FakePlaceMaker:
         return Workplace(fake.recipes(), self.prepared, self.layout, 1)
 
 
+class PlaceBesideGpu(FakePlaceMaker):
+    """As if CUDA were at work in the worker process; leaves how movies were decoded there."""
+
+    def __call__(self, device, threads):
+        torch.cuda.is_initialized = lambda: True
+        place, folder = super().__call__(device, threads), self.layout.folder
+        load = place.recipes.load_stack
+
+        def watched(movie, *args, **kwargs):
+            (folder / ("load_%s" % os.path.basename(movie.micrograph))).write_text("%d %d" % (nice_now(), torch.get_num_threads()))
+            return load(movie, *args, **kwargs)
+
+        return replace(place, recipes=replace(place.recipes, load_stack=watched))
+
+
+def nice_now():
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+def test_two_workers_beside_one_gpu_decode_with_patience(tmp_path):
+    pytest.importorskip("distributed", reason="several workers need dask.distributed")
+    tasks, place = tasks_and_place(tmp_path, FakeStages(), movies=2)
+    place.layout.folder.mkdir()
+    with Crew(Workers("cuda:0", 3, ("cuda:0", "cuda:0"))) as crew:
+        for _ in range(2):                                  # the second time in places that are there
+            results = [r.stages["align"] for r in run_on_workers(tasks, crew, PlaceBesideGpu(place.prepared, place.layout))]
+            assert results == ["done", "done"]
+    expected = "%d 1" % (nice_now() + (executor.DECODING_NICENESS if sys.platform == "linux" else 0))
+    assert {path.read_text() for path in place.layout.folder.glob("load_*")} == {expected}
+
+
 def test_a_dead_worker_costs_its_movie_one_retry_and_nothing_else(tmp_path, monkeypatch):
     pytest.importorskip("distributed", reason="several workers need dask.distributed")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6")
