@@ -8,9 +8,13 @@ import contextlib
 import ctypes
 import gc
 import os
+import resource
 import sys
 
+from refmotion_plugin.contract.errors import InputError
+
 M_ARENA_MAX = -8        # of glibc's mallopt
+LEAST_VIRTUAL_BYTES = 64 * 2 ** 20          # that a run may still ask for when it begins: twice what OpenBLAS takes
 
 
 def share_one_heap():
@@ -30,6 +34,26 @@ def keep_blas_single():
     that others could use.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def claim_blas_memory():
+    """numpy's linear algebra takes its working memory now, while there is some: OpenBLAS keeps it, and looks for it for ever where there is none.
+
+    Raises InputError if the limit of virtual memory leaves too little.
+    """
+    limit, used = resource.getrlimit(resource.RLIMIT_AS)[0], virtual_bytes()
+    if limit != resource.RLIM_INFINITY and limit - used < LEAST_VIRTUAL_BYTES:
+        raise InputError("the limit of virtual memory is %d MiB (ulimit -v), of which the program's libraries take %d: raise it by %d MiB at least"
+                         % (limit >> 20, used >> 20, (LEAST_VIRTUAL_BYTES - limit + used >> 20) + 1))
+    import numpy as np
+    np.linalg.det(np.eye(2))
+
+
+def virtual_bytes():
+    """Address space of this process; 0 where the system does not say."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+    return 0
 
 
 @contextlib.contextmanager

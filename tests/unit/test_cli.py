@@ -177,6 +177,16 @@ def test_an_unforeseen_error_is_logged_whole(project, monkeypatch, capsys):
     assert "ZeroDivisionError" in open("OUT/engine.log").read() and "unexpected error" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("error", [MemoryError(), ImportError("libx.so: failed to map segment from shared object"), RuntimeError("can't start new thread"),
+                                   OSError(12, "Cannot allocate memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory\nsecond line")])
+def test_memory_that_runs_out_is_said_in_a_sentence(project, monkeypatch, capsys, error):
+    _, options, _ = project
+    monkeypatch.setattr(job_module, "read_inputs", lambda *a: (_ for _ in ()).throw(error))
+    assert cli.main(["run", "OUT", *options]) == 2
+    said = capsys.readouterr().err.strip().split("\n")[-1]
+    assert said.startswith("refmotion: memory has run out (") and "--memory" in said and "second" not in said
+
+
 def test_ctrl_c_and_a_polite_kill(project, capsys):
     _, options, fake = project
     fake.broken[1] = KeyboardInterrupt()

@@ -101,3 +101,31 @@ def test_products_of_numpy_are_made_by_one_thread_unless_asked_otherwise(given, 
     done = subprocess.run([sys.executable, "-c", code % "refmotion_plugin.engine.__main__"], capture_output=True, text=True, check=True,
                           cwd=str(Path(__file__).resolve().parents[2]), env=dict(environment, **given))
     assert int(done.stdout) == threads
+
+
+LIMITED = """
+import resource
+import numpy as np
+from refmotion_plugin.engine.lifetime import claim_blas_memory, virtual_bytes
+
+def leave(mib):
+    resource.setrlimit(resource.RLIMIT_AS, (virtual_bytes() + mib * 2 ** 20, resource.RLIM_INFINITY))
+
+try:
+    leave(40)
+    claim_blas_memory()
+except Exception as error:
+    print(type(error).__name__, error)
+leave(%d)
+claim_blas_memory()
+leave(1)
+print("%%.1f" %% np.linalg.det(2 * np.eye(2)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere address space is not limited like this")
+def test_linear_algebra_has_its_memory_before_it_runs_out():
+    """Without it, the last line would look for memory for ever."""
+    end = subprocess.run([sys.executable, "-c", LIMITED % 300], capture_output=True, text=True, timeout=60, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
+    refused, found = end.stdout.splitlines()
+    assert refused.startswith("InputError the limit of virtual memory is ") and refused.endswith("raise it by 25 MiB at least") and found == "4.0"

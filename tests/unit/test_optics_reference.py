@@ -181,3 +181,10 @@ def test_half_maps_are_masked_in_place_only_where_that_is_asked_for(volume, over
     reference, expected = build_reference(given, mask, 1.5, overwrite=overwrite), build_reference(kept, mask, 1.5)
     assert torch.equal(reference.spectrum, expected.spectrum) and torch.equal(reference.fsc, expected.fsc)
     assert all(np.array_equal(a, b * mask if overwrite else b) for a, b in zip(given, noisy_pair(volume, 0.05)))
+
+
+def test_a_map_that_does_not_fit_into_memory_is_not_called_damaged(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.mrc", np.random.default_rng(0).normal(size=(24, 24, 24)).astype(np.float32))
+    monkeypatch.setattr(mrcfile, "open", lambda *a, **k: (_ for _ in ()).throw(MemoryError("Unable to allocate 64.0 MiB")))
+    with pytest.raises(InputError, match="a.mrc needs more memory than there is .Unable to allocate 64.0 MiB.: give the job more"):
+        read_map(path)

@@ -8,6 +8,7 @@ import sys
 
 from refmotion_plugin.contract.errors import InputError
 
+from ..exhausted import memory_ran_out
 from ..run.starter import watch_starter
 from .exit_codes import EXIT_BUG, EXIT_FAILED_MOVIES, EXIT_FINE, EXIT_INPUT, EXIT_STOPPED
 from .parser import command_parser
@@ -44,16 +45,21 @@ def _main(argv):
     except KeyboardInterrupt:
         _say_error("stopped; the same command goes on where it was")
         return EXIT_STOPPED
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            return _unexpected()
-        _say_error("no space left on disk: free some and run the same command again, what is finished is kept")
+    except Exception as error:
+        return _unexpected(error)
+
+
+def _unexpected(error):
+    """Say what became of the command: short of something, or a fault of ours."""
+    missing = None
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        missing = "no space left on disk: free some and"
+    elif memory_ran_out(error):
+        missing = ("memory has run out (%s): leave it more, or let it take less with --memory, --threads and --workers, and"
+                   % (str(error).strip() or type(error).__name__).split("\n")[0])
+    if missing is not None:
+        _say_error(missing + " run the same command again, what is finished is kept")
         return EXIT_INPUT
-    except Exception:
-        return _unexpected()
-
-
-def _unexpected():
     log.exception("unexpected error")
     _say_error("unexpected error, please report it with the text above (it is in engine.log too)")
     return EXIT_BUG

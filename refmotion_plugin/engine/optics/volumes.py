@@ -34,7 +34,9 @@ def read_map(path, what="map"):
                 voxel = [float(mrc.voxel_size[axis]) for axis in "xyz"]
                 axes = [int(header[name]) for name in ("mapc", "mapr", "maps")]
                 data = None if data is None else np.array(data)
-    except (OSError, ValueError, MemoryError, EOFError, zlib.error) as error:
+    except MemoryError as error:
+        raise InputError("map %s needs more memory than there is (%s): give the job more, or see whether the file is a map of this size" % (path, error)) from None
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise InputError("map %s cannot be read as MRC (%s): give an MRC file" % (path, error)) from None
     _check_header(path, data, voxel, axes)
     data = data.astype(np.float32, copy=False)

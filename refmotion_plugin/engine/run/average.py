@@ -10,6 +10,7 @@ from refmotion_plugin.contract.averages import AverageLayout, COLUMNS, write_cor
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import read_json, write_json
 
+from ..lifetime import claim_blas_memory
 from .average_movie import AveragePlace, average_task, remote_place
 from .average_tasks import AVERAGE_STAGE, average_tasks, given_weights
 from .devices import choose_devices, describe, keep_freed_memory, set_threads
@@ -51,6 +52,7 @@ class _Averaging:
     """One run: its tasks, and what became of them."""
 
     def __init__(self, spec, layout, status, run):
+        claim_blas_memory()
         keep_freed_memory()
         self.spec, self.layout, self.status, self.token = spec, layout, status, run
         self.devices, self.threads = choose_devices(spec.compute.device), set_threads(spec.compute.threads)

@@ -16,6 +16,8 @@ import torch
 import refmotion_plugin
 from refmotion_plugin.contract.errors import InputError
 
+from ..exhausted import memory_ran_out
+from ..lifetime import claim_blas_memory
 from .devices import torch_in_one_thread
 from .tasks import TaskResult, begin_task, run_task
 from .waiting import WaitingTasks
@@ -26,7 +28,6 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 5            # how often new workers are looked for
 MOST_DEATHS = 2             # of workers under one task
 DECODING_NICENESS = 10      # beside a GPU: of sixteen decoding threads one took half a core from the one that feeds it
-NO_MEMORY = ("allocate memory", "out of memory", "failed to map segment", "can't start new thread")      # in the words of the system and its libraries
 
 
 def run_here(tasks, place, ahead=True, begin=begin_task, stand_back=False):
@@ -177,8 +178,7 @@ def _result(task, future, deaths):
 
 def _advice(error):
     """What to do about an error that keeps a worker from beginning."""
-    text = str(error).lower()
-    if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
+    if memory_ran_out(error):
         return "memory has run out there, try fewer with --workers, or give the same command again"
     if isinstance(error, OSError):
         return "see that it can read the files of the job, then give the same command again"
@@ -204,6 +204,7 @@ def _on_worker(made_of, home, make_place, work, task):
 
 def _settle(folder, version):
     """Be where the job is, since paths in STAR files start there, and be the same program."""
+    claim_blas_memory()
     if refmotion_plugin.__version__ != version:
         raise InputError("the worker on %s has refmotion_plugin %s and the job %s: install the same version"
                          % (socket.gethostname(), refmotion_plugin.__version__, version))

@@ -14,6 +14,7 @@ from refmotion_plugin.contract import store
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import JobLayout, content_hash
 
+from ..lifetime import claim_blas_memory
 from ..stages.budget import one_process_for_few
 from ..stages.memory import release
 from . import outputs
@@ -72,6 +73,7 @@ def run_job(folder, spec, stage="all", recipes=None, listener=None):
 
 
 def _start(spec, layout, recipes, status, run):
+    claim_blas_memory()
     _see_where_temporary_files_go()
     devices, threads = choose_devices(spec.compute.device), set_threads(spec.compute.threads)
     if spec.compute.slicing_device and len(choose_devices(spec.compute.slicing_device)) > 1:
