@@ -65,6 +65,16 @@ def test_the_gpu_keeps_the_spectra_and_the_host_the_frames():
     assert "4.00 GiB of the host and 1.00 GiB of the GPU" in small.text
 
 
+@pytest.mark.parametrize("gib", [1, 2, 4, 8, 40])
+@pytest.mark.parametrize("halvings", [0, 2])
+def test_frames_worked_on_together_fit_the_gpu_too(gib, halvings):
+    plan = plan_memory(Budget(host=8 * GIB, device=gib * GIB), K3, "cuda", halvings)
+    working = plan.frames_together * K3.together_bytes if plan.frames_together > 1 else 0
+    assert max(working, plan.particles_cut * K3.cut_bytes) + plan.cache_bytes + plan.frames_on_device_bytes + K3.fixed_bytes <= gib * GIB
+    assert 1 <= plan.frames_together <= K3.frames and plan_memory(Budget(host=8 * GIB), K3).frames_together == 1
+    assert (plan.frames_together > 1) == (gib >= 4 if halvings == 0 else gib >= 40)
+
+
 def test_halving():
     plans = [plan_memory(Budget(host=6 * GIB), K3, halvings=h) for h in range(12)]
     cut = [p.particles_cut for p in plans]

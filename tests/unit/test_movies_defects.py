@@ -100,6 +100,25 @@ def test_every_block_has_the_median_and_every_pixel_beyond_its_limits_is_a_candi
     assert 1000 < len(expected) < total.numel() / 2
 
 
+def test_neighbours_and_their_median():
+    """Against each pixel's window looked at by itself, at edges and beside known pixels too."""
+    rng = np.random.default_rng(4)
+    total = rng.poisson(9, (23, 31)).astype(np.float32)
+    known = rng.random(total.shape) < 0.1
+    yx = np.argwhere(np.ones_like(known)).astype(np.int32)
+    near = defects._neighbours(total, known, yx)
+    assert near.shape == (total.size, 80)
+    believed = np.where(known, np.nan, total)
+    for (y, x), found in zip(yx.tolist(), near):
+        window = believed.copy()
+        window[y, x] = np.nan
+        window = window[max(y - 4, 0):y + 5, max(x - 4, 0):x + 5]
+        assert sorted(found[~np.isnan(found)].tolist()) == sorted(window[~np.isnan(window)].tolist())
+    expected = torch.from_numpy(near).nanmedian(dim=1).values
+    np.testing.assert_array_equal(defects._lower_median(near), expected)
+    assert np.isnan(defects._lower_median(np.full((1, 80), np.nan, np.float32))).all()
+
+
 def test_threads_find_the_same():
     total = torch.from_numpy(_scene(40))
     total[100:200:9, 20:280:11] = 150
