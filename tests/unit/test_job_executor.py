@@ -177,16 +177,18 @@ def compute(**values):
     return ComputeSpec(**values)
 
 
-def test_who_works(tmp_path):
+def test_who_works(tmp_path, monkeypatch):
     assert choose_workers(compute(), ["cpu"], 4) is None is choose_workers(compute(workers=1), ["cpu"], 4)
     two = choose_workers(compute(workers=2), ["cpu"], 5)
     assert (two.device, two.threads, two.local) == ("cpu", 2, ("cpu", "cpu"))           # threads are shared out
     gpus = choose_workers(compute(device="cuda:0,cuda:2"), ["cuda:0", "cuda:2"], 8)
     assert (gpus.device, gpus.threads, gpus.local) == ("cuda:0", 4, ("cuda:0", "cuda:2"))
     assert choose_workers(compute(workers=4), ["cuda:0", "cuda:1"], 2).local == ("cuda:0", "cuda:1") * 2
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(16))
     # workers of one GPU share its cores, since one decodes while another has the GPU; GPUs divide them, and so do workers on the CPU
-    assert [choose_workers(compute(workers=n), ["cuda:%d" % i for i in range(gpus)], 16).threads
-            for n, gpus in ((2, 1), (3, 1), (2, 2), (4, 2), (2, 4))] == [16, 16, 8, 8, 8]
+    each_gets = lambda threads: [choose_workers(compute(workers=n), ["cuda:%d" % i for i in range(gpus)], threads).threads
+                                 for n, gpus in ((2, 1), (3, 1), (2, 2), (4, 2), (2, 4))]
+    assert each_gets(16) == [16, 16, 8, 8, 8] and each_gets(12) == [6, 4, 6, 3, 6]          # 12 of 16 cores: the others are not ours
     assert choose_workers(compute(workers=4), ["cpu"], 16).threads == 4
     far = choose_workers(compute(scheduler="tcp://head:8786", device="cuda:0,cuda:1"), ["cpu"], 4)
     assert (far.device, far.scheduler, far.local) == ("cuda", "tcp://head:8786", ())

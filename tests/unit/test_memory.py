@@ -1,5 +1,6 @@
 """The memory planner, what it reads from the system, and what happens when memory runs out nevertheless."""
 import logging
+import os
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -144,6 +145,7 @@ def test_gpu_memory_is_divided_by_the_movies_that_share_it(monkeypatch):
 def test_large_gpus_work_on_two_movies_each_by_a_worker(monkeypatch, gib, options, expected):
     monkeypatch.setattr(budget.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, (gib if device == "cuda:0" else 100) * GIB))
     workers = choose_workers(ComputeSpec(**options), ["cuda:0", "cuda:1"], 8)
     assert sorted(workers.local) == sorted(("cuda:0", "cuda:1") * expected) and workers.threads == 4

@@ -1,4 +1,5 @@
 """A real GPU gives what the CPU gives. Without one these are skipped; the pretended GPU of test_device_path.py stands in for it."""
+import subprocess
 import sys
 from pathlib import Path
 
@@ -6,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from refmotion_plugin.contract.layout import JobLayout
+from refmotion_plugin.contract.store import load_trajectories
 from refmotion_plugin.engine.stages import align, average, calibrate, load, memory, polish, preflight, thumbnail, validate
 from tests.unit.test_device_path import PER_FIT, average_spec, frames_used, on_gpu
 from tests.unit.test_stages_polish import exposure_weights
@@ -94,3 +97,17 @@ def test_nothing_makes_the_host_wait_frame_by_frame(tiny, there):
         waits = host_waits(lambda job=job: align.align_movie(movie, particles, job), torch.device("cuda:0"))
         counts.append(sum(n for place, n in waits if not place.startswith(PER_FIT)))
     assert counts[1] <= counts[0] + 2
+
+
+@pytest.mark.parametrize("per_gpu", [1, 2])
+def test_a_whole_command_gives_what_the_cpu_gives(tiny, tmp_path, per_gpu):
+    """Decoded ahead by one process, or by two processes that share the GPU; a run that hangs is ended here."""
+    folder, found = tiny.folder, []
+    files = [option for name in ("particles", "half1", "half2", "mask") for option in ("--" + name, str(folder / (name + (".star" if name == "particles" else ".mrc"))))]
+    for out, device in (("cpu", ["--device", "cpu"]), ("gpu", ["--device", "cuda:0", "--movies-per-gpu", str(per_gpu)])):
+        subprocess.run([sys.executable, "-m", "refmotion_plugin.engine", "run", str(tmp_path / out), "--movies", str(folder / "MotionCorr" / "corrected_micrographs.star"),
+                        *files, *device], cwd=str(Path(__file__).resolve().parents[2]), check=True, timeout=300)
+        layout = JobLayout(tmp_path / out)
+        found.append([load_trajectories(layout.trajectories(key)).displacement_yx_angstrom for key in sorted(m.key for m in tiny.movies)])
+    for one, other in zip(*found):
+        np.testing.assert_allclose(one, other, atol=0.02)

@@ -29,8 +29,7 @@ class Workers:
 
     ``local``: devices of this machine, one worker each (a device may be named several times); empty for workers elsewhere;
     ``slicing``: device of this machine that holds the references, if not their own.
-    ``device``: what a worker asks :func:`~.devices.choose_devices` for. ``threads``: of each worker, 0: all its cores; those of one GPU
-    share theirs, since one decodes while another has the GPU.
+    ``device``: what a worker asks :func:`~.devices.choose_devices` for. ``threads``: of each worker, 0: all its cores.
     ``patience_seconds``: how long a run goes without any worker, 0: for ever.
     """
 
@@ -53,7 +52,7 @@ class Workers:
 def choose_workers(compute, devices, threads):
     """:class:`Workers` that ``compute`` (ComputeSpec) asks for, or None if this process does the work alone.
 
-    Parameters: ``devices`` of this machine; ``threads`` that this process may use, shared out among its GPUs, or among workers on the CPU.
+    Parameters: ``devices`` of this machine; ``threads`` that this process may use, shared out among local workers: see :func:`_threads_each`.
     Raises InputError when more than one source of workers is named, an address is none, or a cluster file is no good.
     """
     given = [option for option, value in (("--workers", compute.workers), ("--scheduler", compute.scheduler), ("--cluster", compute.cluster))
@@ -73,8 +72,14 @@ def choose_workers(compute, devices, threads):
     if count == 1:
         return None
     local, on_cpu = tuple(devices[i % len(devices)] for i in range(count)), devices == ["cpu"]
-    return Workers("cpu" if on_cpu else "cuda:0", max(1, threads // (count if on_cpu else min(count, len(devices)))), local, getattr(compute, "slicing_device", None),
+    return Workers("cpu" if on_cpu else "cuda:0", _threads_each(threads, count, count if on_cpu else min(count, len(devices))), local, getattr(compute, "slicing_device", None),
                    patience_seconds=LOCAL_PATIENCE_SECONDS)
+
+
+def _threads_each(threads, workers, groups):
+    """CPU threads of each of ``workers``. Those of one of ``groups``, a GPU, decode in turns: where all cores are theirs each may take those of
+    its group; where not, no more than ``threads`` may run at once."""
+    return max(1, threads // (groups if threads >= len(os.sched_getaffinity(0)) else workers))
 
 
 def environment_of(device, environment, slicing=None):
