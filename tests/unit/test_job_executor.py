@@ -17,7 +17,6 @@ from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.spec import ComputeSpec
 from refmotion_plugin.engine.movies.parallel import each
-from refmotion_plugin.engine.run import executor
 from refmotion_plugin.engine.run import tasks as tasks_module
 from refmotion_plugin.engine.run.devices import choose_devices, describe, set_threads, slicing_in_worker
 from refmotion_plugin.engine.run.executor import _result, run_here, run_on_workers
@@ -86,21 +85,6 @@ def test_decoding_gives_way_to_the_thread_that_feeds_a_gpu(tmp_path, stand_back)
     assert all(r.stages == {"align": "done"} for r in run_here(tasks, place, True, stand_back=stand_back))
     assert set(seen["align"]) == {before} and nice() == before
     assert all(n > before if stand_back else n == before for n in seen["load"]) and len(seen["load"]) == 2 * len(tasks)
-
-
-def test_beside_a_gpu_a_worker_decodes_with_patience_and_torch_keeps_to_one_thread(tmp_path, monkeypatch):
-    seen, before, threads = {}, os.getpriority(os.PRIO_PROCESS, 0), torch.get_num_threads()
-    now = lambda: (os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) - before, torch.get_num_threads())
-    place = SimpleNamespace(load=lambda task: seen.setdefault("load", now()))
-    work = lambda task, place, load_stack: (load_stack(), seen.setdefault("work", now()))
-    monkeypatch.setattr(executor, "_PLACES", {})
-    for initialised in (False, True):
-        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: initialised)
-        seen.clear()
-        executor._on_worker("made of", (os.getcwd(), refmotion_plugin.__version__), lambda: place, work, None)
-        assert seen["work"] == (0, 1 if initialised else threads)
-        assert seen["load"] == ((executor.DECODING_NICENESS, 1) if initialised and sys.platform == "linux" else (0, seen["work"][1]))
-    assert torch.get_num_threads() == threads
 
 
 def test_nothing_is_decoded_ahead_without_room_for_two_movies(tmp_path):
@@ -177,19 +161,13 @@ def compute(**values):
     return ComputeSpec(**values)
 
 
-def test_who_works(tmp_path, monkeypatch):
+def test_who_works(tmp_path):
     assert choose_workers(compute(), ["cpu"], 4) is None is choose_workers(compute(workers=1), ["cpu"], 4)
     two = choose_workers(compute(workers=2), ["cpu"], 5)
     assert (two.device, two.threads, two.local) == ("cpu", 2, ("cpu", "cpu"))           # threads are shared out
     gpus = choose_workers(compute(device="cuda:0,cuda:2"), ["cuda:0", "cuda:2"], 8)
     assert (gpus.device, gpus.threads, gpus.local) == ("cuda:0", 4, ("cuda:0", "cuda:2"))
     assert choose_workers(compute(workers=4), ["cuda:0", "cuda:1"], 2).local == ("cuda:0", "cuda:1") * 2
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(16))
-    # workers of one GPU share its cores, since one decodes while another has the GPU; GPUs divide them, and so do workers on the CPU
-    each_gets = lambda threads: [choose_workers(compute(workers=n), ["cuda:%d" % i for i in range(gpus)], threads).threads
-                                 for n, gpus in ((2, 1), (3, 1), (2, 2), (4, 2), (2, 4))]
-    assert each_gets(16) == [16, 16, 8, 8, 8] and each_gets(12) == [6, 4, 6, 3, 6]          # 12 of 16 cores: the others are not ours
-    assert choose_workers(compute(workers=4), ["cpu"], 16).threads == 4
     far = choose_workers(compute(scheduler="tcp://head:8786", device="cuda:0,cuda:1"), ["cpu"], 4)
     assert (far.device, far.scheduler, far.local) == ("cuda", "tcp://head:8786", ())
     with pytest.raises(InputError, match="address is 'head:1': tcp://host:port"):
@@ -240,37 +218,6 @@ class FakePlaceMaker:
 
         fake.align_movie = deadly
         return Workplace(fake.recipes(), self.prepared, self.layout, 1)
-
-
-class PlaceBesideGpu(FakePlaceMaker):
-    """As if CUDA were at work in the worker process; leaves how movies were decoded there."""
-
-    def __call__(self, device, threads):
-        torch.cuda.is_initialized = lambda: True
-        place, folder = super().__call__(device, threads), self.layout.folder
-        load = place.recipes.load_stack
-
-        def watched(movie, *args, **kwargs):
-            (folder / ("load_%s" % os.path.basename(movie.micrograph))).write_text("%d %d" % (nice_now(), torch.get_num_threads()))
-            return load(movie, *args, **kwargs)
-
-        return replace(place, recipes=replace(place.recipes, load_stack=watched))
-
-
-def nice_now():
-    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-
-
-def test_two_workers_beside_one_gpu_decode_with_patience(tmp_path):
-    pytest.importorskip("distributed", reason="several workers need dask.distributed")
-    tasks, place = tasks_and_place(tmp_path, FakeStages(), movies=2)
-    place.layout.folder.mkdir()
-    with Crew(Workers("cuda:0", 3, ("cuda:0", "cuda:0"))) as crew:
-        for _ in range(2):                                  # the second time in places that are there
-            results = [r.stages["align"] for r in run_on_workers(tasks, crew, PlaceBesideGpu(place.prepared, place.layout))]
-            assert results == ["done", "done"]
-    expected = "%d 1" % (nice_now() + (executor.DECODING_NICENESS if sys.platform == "linux" else 0))
-    assert {path.read_text() for path in place.layout.folder.glob("load_*")} == {expected}
 
 
 def test_a_dead_worker_costs_its_movie_one_retry_and_nothing_else(tmp_path, monkeypatch):

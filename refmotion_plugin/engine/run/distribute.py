@@ -39,7 +39,7 @@ def run_tasks(job, tasks):
         release(job.devices[0])                             # the workers have the GPU now
         processes = 1 + len(job.crew.workers.local)         # this one keeps what it has prepared
         results = run_on_workers(tasks, job.crew, functools.partial(_remote_workplace, job.layout.folder, job.run, job.spec, job.weights, processes))
-    with torch_in_one_thread(gpu):
+    with torch_in_one_thread(gpu and job.crew is None):
         for result in results:
             _note(job, result, names[result.key], by_key[result.key])
 

@@ -11,14 +11,10 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-import torch
-
 import refmotion_plugin
 from refmotion_plugin.contract.errors import InputError
 
 from ..exhausted import memory_ran_out
-from ..lifetime import claim_blas_memory
-from .devices import torch_in_one_thread
 from .tasks import TaskResult, begin_task, run_task
 from .waiting import WaitingTasks
 from .watch import Watch
@@ -196,15 +192,11 @@ def _on_worker(made_of, home, make_place, work, task):
         _settle(*home)
         _PLACES[made_of] = make_place()
     place = _PLACES[made_of]
-    if not torch.cuda.is_initialized():
-        return work(task, place, lambda: place.load(task))
-    with torch_in_one_thread(), _decoding_thread(stand_back=True) as pool:      # other workers feed the same GPU meanwhile
-        return work(task, place, lambda: pool.submit(place.load, task).result())
+    return work(task, place, lambda: place.load(task))
 
 
 def _settle(folder, version):
     """Be where the job is, since paths in STAR files start there, and be the same program."""
-    claim_blas_memory()
     if refmotion_plugin.__version__ != version:
         raise InputError("the worker on %s has refmotion_plugin %s and the job %s: install the same version"
                          % (socket.gethostname(), refmotion_plugin.__version__, version))

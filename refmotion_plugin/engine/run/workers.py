@@ -52,7 +52,7 @@ class Workers:
 def choose_workers(compute, devices, threads):
     """:class:`Workers` that ``compute`` (ComputeSpec) asks for, or None if this process does the work alone.
 
-    Parameters: ``devices`` of this machine; ``threads`` that this process may use, shared out among local workers: see :func:`_threads_each`.
+    Parameters: ``devices`` of this machine; ``threads`` that this process may use, shared out among local workers.
     Raises InputError when more than one source of workers is named, an address is none, or a cluster file is no good.
     """
     given = [option for option, value in (("--workers", compute.workers), ("--scheduler", compute.scheduler), ("--cluster", compute.cluster))
@@ -71,15 +71,9 @@ def choose_workers(compute, devices, threads):
     count = compute.workers or len(devices) * movies_per_gpu(compute, devices)
     if count == 1:
         return None
-    local, on_cpu = tuple(devices[i % len(devices)] for i in range(count)), devices == ["cpu"]
-    return Workers("cpu" if on_cpu else "cuda:0", _threads_each(threads, count, count if on_cpu else min(count, len(devices))), local, getattr(compute, "slicing_device", None),
+    local = tuple(devices[i % len(devices)] for i in range(count))
+    return Workers("cpu" if devices == ["cpu"] else "cuda:0", max(1, threads // count), local, getattr(compute, "slicing_device", None),
                    patience_seconds=LOCAL_PATIENCE_SECONDS)
-
-
-def _threads_each(threads, workers, groups):
-    """CPU threads of each of ``workers``. Those of one of ``groups``, a GPU, decode in turns: where all cores are theirs each may take those of
-    its group; where not, no more than ``threads`` may run at once."""
-    return max(1, threads // (groups if threads >= len(os.sched_getaffinity(0)) else workers))
 
 
 def environment_of(device, environment, slicing=None):
