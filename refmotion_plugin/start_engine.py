@@ -3,9 +3,9 @@
 ``python start_engine.py run OUT …`` equals ``python -m refmotion_plugin.engine run OUT …``, but the package need not be
 installed there and nothing else of the host's environment becomes importable: an engine environment has its own versions.
 """
+import importlib
 import importlib.util
 import os
-import runpy
 import sys
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
@@ -23,5 +23,5 @@ def register_package():
 if __name__ in ("__main__", "__mp_main__"):     # the second: worker processes started by the engine
     sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != _FOLDER]
     register_package()
-if __name__ == "__main__":
-    runpy.run_module(_NAME + ".engine", run_name="__main__", alter_sys=True)
+if __name__ == "__main__":          # this file stays the main module: worker processes begin with it, and find the package by it
+    importlib.import_module(_NAME + ".engine.__main__").command()
