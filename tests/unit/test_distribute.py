@@ -1,0 +1,47 @@
+"""What a job's own process does beside a GPU: decoding stands back, torch keeps to one thread on the CPU."""
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from refmotion_plugin.engine.run import distribute
+from refmotion_plugin.engine.run.devices import torch_in_one_thread
+from refmotion_plugin.engine.run.tasks import TaskResult
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("device, crew, expected", [("cpu", None, 3), ("cuda:0", None, 1), ("cuda:0", "a crew", 3)])
+def test_torch_and_decoding_beside_a_gpu(monkeypatch, three_threads, device, crew, expected):
+    seen, noted = {}, []
+
+    def results(tasks, *place, **how):
+        seen.update(how, threads=torch.get_num_threads())
+        yield TaskResult("a", 1.0, {"align": "done"})
+
+    for name in ("run_here", "run_on_workers"):
+        monkeypatch.setattr(distribute, name, results)
+    monkeypatch.setattr(distribute, "_workplace", lambda job: None)
+    movie = SimpleNamespace(key="a", micrograph="M/a.mrc")
+    crew = crew and SimpleNamespace(workers=SimpleNamespace(local=("cuda:0",) * 2))
+    job = SimpleNamespace(inputs=SimpleNamespace(movies=[movie]), devices=[device], crew=crew, threads=3, failed={}, spec=None, run=None, weights=None,
+                          layout=SimpleNamespace(folder="OUT"), recipes=SimpleNamespace(forget_stacks=None),
+                          status=SimpleNamespace(event=lambda *a, **k: noted.append(k["state"]), advance=lambda: noted.append("next")))
+    distribute.run_tasks(job, [SimpleNamespace(movie=movie, align_mark="mark")])
+    assert noted == ["done", "next"] and seen["threads"] == expected and torch.get_num_threads() == 3
+    assert crew or (seen["stand_back"], seen["ahead"]) == (device != "cpu", True)
+
+
+def test_threads_are_given_back_whatever_happens(three_threads):
+    with pytest.raises(KeyError), torch_in_one_thread():
+        assert torch.get_num_threads() == 1
+        raise KeyError
+    assert torch.get_num_threads() == 3
+    with torch_in_one_thread(False):
+        assert torch.get_num_threads() == 3
