@@ -53,6 +53,20 @@ def test_a_whole_job_on_the_gpu_gives_what_the_cpu_gives(tiny, calibrated, align
     np.testing.assert_allclose(polished.images, expected.images, atol=2e-3)
 
 
+@pytest.mark.parametrize("together", [1, 5, 16])
+def test_blocks_of_frames_give_what_single_frames_give(tiny, calibrated, aligned, monkeypatch, together):
+    planned, expected = align.movie_memory, aligned[0]
+    monkeypatch.setattr(align, "movie_memory", lambda *work: replace(planned(*work), frames_together=together))
+    with PretendGpu():
+        found = align.align_movie(tiny.movies[0], tiny.of(tiny.movies[0]), on_gpu(tiny).with_amplitudes(calibrated.amplitudes))
+    np.testing.assert_allclose(found.trajectories.displacement_yx_angstrom, expected.trajectories.displacement_yx_angstrom, atol=1e-4)
+    for one, other, names in ((found.fcc, expected.fcc, ("cross", "power_movie", "power_reference")),
+                              (found.judged, expected.judged, [name for name, value in vars(expected.judged).items() if np.asarray(value).dtype.kind == "f"])):
+        assert len(names) > 1
+        for name in names:
+            np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-3, atol=1e-4 * np.abs(getattr(other, name)).max(), err_msg=name)
+
+
 def test_the_host_never_waits_frame_by_frame(tiny, calibrated):
     """What makes the host wait must not become more often with more frames, whatever loops there are."""
     movie, particles, counts = tiny.movies[0], tiny.of(tiny.movies[0]), []
