@@ -9,7 +9,7 @@ from typing import Callable
 import torch
 
 from ..maths.blocks import frame_blocks
-from ..maths.fourier import FourierGrid, as_real, cache_parts
+from ..maths.fourier import FourierGrid, cache_parts
 from ..maths.spline import prefilter_gain
 from .model import SignalModel
 

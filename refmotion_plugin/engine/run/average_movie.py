@@ -5,8 +5,6 @@ import time
 from dataclasses import dataclass
 from typing import Optional
 
-import numpy as np
-
 from refmotion_plugin.contract.averages import AverageLayout, write_movie_metadata
 from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.layout import mark_done

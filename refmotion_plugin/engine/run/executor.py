@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5            # how often new workers are looked for
 MOST_DEATHS = 2             # of workers under one task
-DECODING_NICENESS = 10      # beside a GPU: of sixteen decoding threads one took half a core from the one that feeds it
+DECODING_NICENESS = 10      # beside a GPU, whose feeding thread would share a core with one of those that decode
 
 
 def run_here(tasks, place, ahead=True, begin=begin_task, stand_back=False):
@@ -37,7 +37,8 @@ def run_here(tasks, place, ahead=True, begin=begin_task, stand_back=False):
         for task in tasks:
             yield begin(task, place, lambda task=task: place.load(task))()
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="write") as writer, _decoding_thread(stand_back) as pool:
+    with ThreadPoolExecutor(1, thread_name_prefix="write") as writer, ThreadPoolExecutor(
+            1, thread_name_prefix="decode", initializer=_give_way if stand_back else None) as pool:
         waiting = pool.submit(place.load, tasks[0]) if tasks else None
         writing = None
         try:
@@ -52,10 +53,6 @@ def run_here(tasks, place, ahead=True, begin=begin_task, stand_back=False):
                 yield writing.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _decoding_thread(stand_back):
-    return ThreadPoolExecutor(1, thread_name_prefix="decode", initializer=_give_way if stand_back else None)
 
 
 def _give_way():

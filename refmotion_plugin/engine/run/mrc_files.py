@@ -37,7 +37,7 @@ def statistics(images):
 
 
 class _Described(MrcFile):
-    """A new MRC file whose statistics are known: mrcfile's own take ten times as long on numbers of half precision as all the rest."""
+    """A new MRC file whose statistics are known: mrcfile's own take longer on numbers of half precision than all the rest."""
 
     def __init__(self, path, known):
         self._known = known

@@ -12,6 +12,7 @@ import torch
 
 from refmotion_plugin.contract.errors import MovieError
 
+from ..exhausted import memory_ran_out
 from ..movies.buffers import free_blocks
 from .budget import GIB, Budget, give_back
 
@@ -175,8 +176,7 @@ def halvings_of(device):
 
 def is_out_of_memory(error):
     """Whether an error says that memory ran out: Python's, numpy's, torch's on the CPU and on a GPU."""
-    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in ("out of memory", "can't allocate memory")))
+    return isinstance(error, (MemoryError, RuntimeError)) and memory_ran_out(error)
 
 
 def within_memory(work):
