@@ -14,7 +14,7 @@ from .parallel import each
 from .readers import MRC_EXTENSIONS, TIFF_EXTENSIONS
 
 BLOCK_PX = 32            # blocks of the coarse search
-STRIP_BLOCKS = 8         # rows of blocks that a thread looks at together at most: few large steps, since each asks for Python's lock
+STRIP_BLOCKS = 4         # rows of blocks that a thread looks at together at most: few large steps, since each asks for Python's lock
 WINDOW_RADIUS_PX = 4     # neighbourhood of the fine decision: 9 x 9
 COARSE_FRACTION = 0.6    # of the threshold, for the coarse search
 BEYOND_FRACTION = 0.5    # of the threshold, for the distance to the outer neighbours
