@@ -31,7 +31,7 @@ def test_torch_and_decoding_beside_a_gpu(monkeypatch, three_threads, device, cre
     movie = SimpleNamespace(key="a", micrograph="M/a.mrc")
     crew = crew and SimpleNamespace(workers=SimpleNamespace(local=("cuda:0",) * 2))
     job = SimpleNamespace(inputs=SimpleNamespace(movies=[movie]), devices=[device], crew=crew, threads=3, failed={}, spec=None, run=None, weights=None,
-                          layout=SimpleNamespace(folder="OUT"), recipes=SimpleNamespace(forget_stacks=None),
+                          layout=SimpleNamespace(folder="OUT"), recipes=SimpleNamespace(forget_movies=None),
                           status=SimpleNamespace(event=lambda *a, **k: noted.append(k["state"]), advance=lambda: noted.append("next")))
     distribute.run_tasks(job, [SimpleNamespace(movie=movie, align_mark="mark")])
     assert noted == ["done", "next"] and seen["threads"] == expected and torch.get_num_threads() == 3

@@ -159,7 +159,7 @@ def full_disk_until(given_up, monkeypatch, name):
 def test_a_disk_that_its_own_temporary_files_filled_stops_no_job(tmp_path, spec, monkeypatch, caplog, name):
     fake, given_up = FakeStages(), []
     full_disk_until(given_up, monkeypatch, name)
-    outcome = run_job(tmp_path / "OUT", spec, recipes=replace(fake.recipes(), forget_stacks=lambda: given_up.append(1)))
+    outcome = run_job(tmp_path / "OUT", spec, recipes=replace(fake.recipes(), forget_movies=lambda: given_up.append(1)))
     assert outcome == ({}, 6, 0) and fake.count("align") + fake.count("polish") == 6        # only written once more
     assert caplog.text.count("; once more without the decoded frames in temporary files") == 1
 
@@ -168,7 +168,7 @@ def test_a_disk_that_is_full_nevertheless_ends_the_job(tmp_path, spec, monkeypat
     fake, given_up = FakeStages(), []
     full_disk_until([], monkeypatch, "save_trajectories")
     with pytest.raises(InputError, match="no space left on disk while writing"):
-        run_job(tmp_path / "OUT", spec, recipes=replace(fake.recipes(), forget_stacks=lambda: given_up.append(1)))
+        run_job(tmp_path / "OUT", spec, recipes=replace(fake.recipes(), forget_movies=lambda: given_up.append(1)))
     assert fake.count("align") == 1 and len(given_up) == 2         # once for room, once at the end
 
 
@@ -199,7 +199,7 @@ def test_where_workers_decode_the_job_itself_keeps_no_frames(tmp_path, spec, mon
         return run_here(tasks, distribute._workplace(job), ahead=False)
 
     monkeypatch.setattr(distribute, "run_on_workers", on_workers)
-    recipes = replace(fake.recipes(), forget_stacks=lambda: order.append("given up"))
+    recipes = replace(fake.recipes(), forget_movies=lambda: order.append("given up"))
     job = SimpleNamespace(inputs=read_inputs(spec, recipes.outside_movie), recipes=recipes, prepared=recipes.prepare(spec, [], "cpu", 1).with_amplitudes([1.0]),
                           layout=JobLayout(tmp_path / "OUT"), spec=spec, weights=None, devices=["cpu"], run="r", status=SimpleNamespace(
                               event=lambda *values, **more: None, advance=lambda: None), failed={}, crew=SimpleNamespace(workers=SimpleNamespace(local=("cpu",))))

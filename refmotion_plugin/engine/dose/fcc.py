@@ -7,7 +7,7 @@ import torch
 
 from refmotion_plugin.contract.records import FccTable
 
-from ..maths.blocks import frame_blocks, stacked
+from ..maths.blocks import frame_blocks, multiplied, stacked
 from ..maths.fourier import FourierGrid, cache_parts, frame_turns, shell_counts, sum_over_shells, sum_pairs, total_power
 
 
@@ -54,10 +54,10 @@ def _planes(spectra, conjugate, y_turn, x_turn, rows):
     for part in cache_parts(count, conjugate[0].numel() * 8, conjugate.device):
         own = part if rows is None else rows[part]
         patches = spectra[own]
-        product = patches * conjugate[own]
+        parts = torch.view_as_real(patches).flatten(2)
+        power_plane += (parts * parts).sum(1)
+        product = multiplied(spectra, patches, conjugate[own])      # the patches may be gone
         product *= y_turn[:, own, :, None]
         turned = torch.view_as_real(product).flatten(3).mul_(x_turn[:, own, None])
         cross_plane += turned.sum(1).flatten(1)
-        parts = torch.view_as_real(patches).flatten(2)
-        power_plane += (parts * parts).sum(1)
     return sum_pairs(torch.stack([cross_plane, power_plane])).unflatten(-1, conjugate.shape[1:])

@@ -6,35 +6,17 @@ S free per shell, G the standard exposure curve, C_f and B_f per frame with a pr
 neighbours) only as far as the data say so; a and b let damage as a whole be faster or of another kind. Weights are the relative
 amplitudes, all but S, never rising again after their peak. With t's own standard errors, few particles give back the exposure curve instead of noise.
 """
-from dataclasses import dataclass
-
 import numpy as np
 
 from refmotion_plugin.contract.damage import exposure_amplitude
 from refmotion_plugin.contract.records import DoseWeights, FccTable
 from refmotion_plugin.contract.weighting import b_factors, normalise, resample
 
-__all__ = ["amplitude_and_error", "fit_dose_weights", "fit_frames", "normalise", "resample", "without_second_rise"]
+from .frame_fit import FrameFit, fit_frames
 
-EARLY_DOSE = 6.0            # e/A^2 during which motion makes frames differ from the exposure curve
-SD_B_EARLY, SD_B_LATE = 60.0, 6.0        # A^2, prior of B_f at the first frame and late
-SD_LOG_C_EARLY, SD_LOG_C_LATE = 0.5, 0.05
-SD_DAMAGE, SD_B_RATE = 0.2, 0.5   # of a around 1; of b, A^2 per e/A^2
-SD_LOG_KIND = 0.3           # of the overall scale between kinds of movies
-USUAL_FRAME_DOSE = 1.2      # e/A^2 between frames for which the smoothness is stated
+__all__ = ["amplitude_and_error", "fit_dose_weights", "normalise", "resample", "without_second_rise"]
+
 LATEST_PEAK_DOSE = 10.0     # e/A^2: signal does not grow by itself after that
-
-
-@dataclass(frozen=True)
-class FrameFit:
-    """C and B (with b N) per frame with standard errors, each (frame,), S (shell,) and the power a of the exposure curve."""
-
-    scale: np.ndarray
-    b_factor_A2: np.ndarray
-    scale_error: np.ndarray
-    b_error_A2: np.ndarray
-    amplitude: np.ndarray
-    damage: float = 1.0
 
 
 def amplitude_and_error(cross, power_movie, power_reference, components):
@@ -47,56 +29,6 @@ def amplitude_and_error(cross, power_movie, power_reference, components):
     t = np.divide(cross, power_reference, out=np.zeros_like(cross), where=good)
     variance = np.divide(power_movie, 2.0 * components * power_reference, out=np.full_like(cross, np.inf), where=good)
     return t, np.sqrt(variance)
-
-
-def fit_frames(t, error, exposure, dose_e_per_A2, frequency_per_angstrom, kind=None):
-    """C_f, B_f, a and b by penalised least squares; S(k) is eliminated in closed form (variable projection).
-
-    ``t``, ``error``, ``exposure`` (frame, shell) within the fitted band; frames in order of dose. ``kind`` (frame,) int: frames of
-    movies of different kinds share the curve but each kind after the first has its own overall scale. Returns a
-    :class:`FrameFit`.
-    """
-    n = len(dose_e_per_A2)
-    kind = np.zeros(n, dtype=int) if kind is None else np.asarray(kind)
-    n_scales = int(kind.max())
-    inverse = np.where(np.isfinite(error), 1.0 / np.maximum(error, 1e-30), 0.0)
-    decay = frequency_per_angstrom ** 2 / 4.0
-    early = np.exp(-(dose_e_per_A2 - dose_e_per_A2[0]) / EARLY_DOSE)
-    sd_b = SD_B_LATE + (SD_B_EARLY - SD_B_LATE) * early
-    sd_c = SD_LOG_C_LATE + (SD_LOG_C_EARLY - SD_LOG_C_LATE) * early
-    jump = np.sqrt(early[1:]) if n > 1 else np.zeros(0)
-    stride = np.sqrt(np.maximum(np.diff(dose_e_per_A2), 1e-3) / USUAL_FRAME_DOSE)
-
-    later = dose_e_per_A2 - dose_e_per_A2[0]
-    log_exposure = np.log(np.maximum(exposure, 1e-30))
-
-    def shapes(x):
-        own = np.concatenate([[0.0], x[2 * n:-2]])[kind]
-        power, b_factor = max(1.0 + x[-2], 0.0), x[n:2 * n] + x[-1] * later
-        return np.exp(power * log_exposure + (x[:n] + own)[:, None] - b_factor[:, None] * decay)
-
-    def profile(shape):
-        weight = (inverse * shape) ** 2
-        total = weight.sum(0)
-        return np.divide((inverse ** 2 * shape * t).sum(0), total, out=np.zeros_like(total), where=total > 0)
-
-    def residuals(x):
-        shape = shapes(x)
-        data = (inverse * (t - profile(shape) * shape)).ravel()
-        smooth_b = np.diff(x[n:2 * n]) / ((1.0 + SD_B_EARLY * jump) * stride)
-        smooth_c = np.diff(x[:n]) / ((0.02 + SD_LOG_C_EARLY * jump) * stride)
-        return np.concatenate([data, x[:n] / sd_c, x[n:2 * n] / sd_b, smooth_b, smooth_c, x[2 * n:-2] / SD_LOG_KIND,
-                               [x[-2] / SD_DAMAGE, x[-1] / SD_B_RATE]])
-
-    scale = np.concatenate([np.full(n, 0.1), np.full(n, 5.0), np.full(n_scales, 0.1), [0.1, 0.3]])
-    from scipy.optimize import least_squares         # here: it slows every start, and workers do not need it
-    found = least_squares(residuals, np.zeros(2 * n + n_scales + 2), x_scale=scale, method="trf", max_nfev=60)
-    covariance = np.linalg.pinv(found.jac.T @ found.jac)
-    variance, both = np.diag(covariance), covariance[n:2 * n, -1]
-    b_variance = variance[n:2 * n] + 2 * later * both + later ** 2 * variance[-1]
-    c, b_factor = np.exp(found.x[:n]), found.x[n:2 * n] + found.x[-1] * later
-    c_error, b_error = c * np.sqrt(np.maximum(variance[:n], 0.0)), np.sqrt(np.maximum(b_variance, 0.0))
-    return FrameFit(c, b_factor, c_error, b_error, profile(shapes(found.x)), float(max(1.0 + found.x[-2], 0.0)))
 
 
 def without_second_rise(amplitude, dose_e_per_A2, importance):

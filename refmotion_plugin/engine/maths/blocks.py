@@ -6,7 +6,7 @@ class OneFrame:
     """Spectra of a single frame as those of a block of one: ``block[rows]`` -> (1, p, h, w)."""
 
     def __init__(self, spectrum):
-        self._spectrum = spectrum
+        self._spectrum, self.fresh = spectrum, getattr(spectrum, "fresh", False)
 
     def __getitem__(self, rows):
         return self._spectrum[rows][None]
@@ -22,6 +22,11 @@ def frame_blocks(spectrum_of, frames):
     else:
         for f in frames:
             yield [f], OneFrame(spectrum_of(f))
+
+
+def multiplied(spectra, values, factor):
+    """``values``, which ``spectra[rows]`` gave, times ``factor``: in their own memory where that is made anew for each who asks (``fresh``)."""
+    return values.mul_(factor) if getattr(spectra, "fresh", False) else values * factor
 
 
 def stacked(items):

@@ -8,7 +8,7 @@ from typing import Callable
 
 import torch
 
-from ..maths.blocks import frame_blocks
+from ..maths.blocks import frame_blocks, multiplied
 from ..maths.fourier import FourierGrid, cache_parts
 from ..maths.spline import prefilter_gain
 from .model import SignalModel
@@ -85,7 +85,7 @@ class _WindowTransform:
         even = self._columns(self.cosines @ (ahead + behind), self.of_cosines)
         odd = self._columns(self.sines @ torch.sub(ahead, behind, out=behind), self.of_sines)
         torch.add(even, odd, out=out[:, middle:])
-        out[:, :middle] = (even - odd)[:, 1:].flip(1)
+        out[:, :middle] = torch.sub(even, odd, out=odd)[:, 1:].flip(1)
         return out
 
     @staticmethod
@@ -104,7 +104,7 @@ def correlate_frames(spectrum_of: Callable, model: SignalModel, window: Window, 
     for block, spectrum in frame_blocks(spectrum_of, frames):
         twice = model.frame_filters(block).repeat_interleave(2, dim=2)[:, None]
         for part in parts:
-            product, blur = spectrum[part] * conjugate[part], model.blur_factors(block, part)
+            product, blur = multiplied(spectrum, spectrum[part], conjugate[part]), model.blur_factors(block, part)
             if blur is not None:
                 product *= blur
             weighted = torch.view_as_real(product).flatten(3).mul_(twice).flatten(0, 1)

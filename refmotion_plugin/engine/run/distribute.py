@@ -34,8 +34,8 @@ def run_tasks(job, tasks):
     if job.crew is None:
         results = run_here(tasks, place, ahead=job.threads > 1 or gpu, stand_back=gpu)
     else:
-        if job.recipes.forget_stacks is not None:
-            job.recipes.forget_stacks()                     # the workers decode for themselves: nobody here asks for these movies again
+        if job.recipes.forget_movies is not None:
+            job.recipes.forget_movies()                     # the workers decode for themselves: nobody here asks for these movies again
         release(job.devices[0])                             # the workers have the GPU now
         processes = 1 + len(job.crew.workers.local)         # this one keeps what it has prepared
         results = run_on_workers(tasks, job.crew, functools.partial(_remote_workplace, job.layout.folder, job.run, job.spec, job.weights, processes))

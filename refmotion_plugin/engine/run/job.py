@@ -63,8 +63,8 @@ def run_job(folder, spec, stage="all", recipes=None, listener=None):
                 status.event("stopped", reason=str(error) or type(error).__name__)
             raise
         finally:
-            if recipes.forget_stacks is not None:
-                recipes.forget_stacks()
+            if recipes.forget_movies is not None:
+                recipes.forget_movies()
         del job
         release("cpu")          # movies and references: what follows, the report above all, has the memory to itself
         say_verdict(layout)

@@ -122,10 +122,10 @@ def _with_room(work, place):
         return work()
     except InputError as error:
         full = isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
-        if not full or place.recipes.forget_stacks is None:
+        if not full or place.recipes.forget_movies is None:
             raise
         log.warning("%s; once more without the decoded frames in temporary files", str(error).partition(":")[0])
-    place.recipes.forget_stacks()       # after the handler: the error's traceback holds frames
+    place.recipes.forget_movies()       # after the handler: the error's traceback holds frames
     return work()
 
 

@@ -21,7 +21,7 @@ from ..motion.prior import build_prior
 from ..motion.whiten import mean_power, noise_power
 from ..optics.predict import predict_both
 from .judged import Judge
-from .load import load_stack, movie_memory
+from .load import forget_stacks, load_stack, movie_memory
 from .memory import within_memory
 from .patches import PatchSpectra, cut_at, initial_displacement, plan_frames
 from .prepared import Prepared
@@ -72,20 +72,44 @@ def view_movie(movie, particles, prepared: Prepared, stack=None):
     """Cut the patches of a movie and predict them. MovieError if there are no particles or the movie is unusable."""
     if not len(particles):
         raise MovieError("%s has no particles inside it: check the coordinates' pixel size" % movie.micrograph)
-    memory = movie_memory(movie, len(particles), prepared)
+    memory, view = movie_memory(movie, len(particles), prepared), _view_of(movie, particles, prepared)
     stack = load_stack(movie, prepared, keep=True, n_particles=len(particles)) if stack is None else stack
+    stack.keep_on(prepared.device, memory.frames_on_device_bytes)
+    if view is not None:
+        view.spectra.stack = stack
+        return view
     plan = plan_frames(movie, prepared.spec.inputs)
     grid = prepared.alignment_grid(movie.original_pixel_angstrom)
     position = particles.position_yx_angstrom
     initial = initial_displacement(movie, position, plan)
     cut = cut_at(position[:, None] + initial, grid, prepared.device)
-    stack.keep_on(prepared.device, memory.frames_on_device_bytes)
     spectra = PatchSpectra(stack, cut, grid, prepared.device, memory.cache_bytes, memory.particles_cut, memory.frames_together)
     own, opposite = predictions(particles, prepared, grid)
     dose = plan.dose_e_per_A2
     k = grid.shell_frequency_per_angstrom(dtype=torch.float64).numpy()
     damage = torch.from_numpy(exposure_amplitude(dose, k, movie.voltage_kilovolt)).to(prepared.device)
     return MovieView(movie, particles, grid, spectra, cut.residual_yx_angstrom, initial, own, opposite, dose, damage)
+
+
+_kept = []      # one view at most, and what it was made with: (view, spec, references)
+
+
+def keep_view(view: MovieView, prepared: Prepared):
+    """Keep a view, spectra and all, until a view is asked for again: if it is of the same movie, this one is taken; else it is freed first."""
+    _kept[:] = [(view, prepared.spec, prepared.references)]
+
+
+def _view_of(movie, particles, prepared):
+    """The view that was kept if it is of this movie, else None; it is kept no more."""
+    view, spec, references = _kept.pop() if _kept else (None, None, None)
+    same = view is not None and view.movie is movie and view.particles is particles and spec is prepared.spec and references is prepared.references
+    return view if same else None
+
+
+def forget_movies():
+    """Free what is kept of movies: decoded frames, those on the disk too, and a view."""
+    _kept.clear()
+    forget_stacks()
 
 
 def predictions(particles, prepared: Prepared, grid: FourierGrid):

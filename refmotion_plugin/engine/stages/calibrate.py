@@ -10,7 +10,7 @@ import torch
 
 from refmotion_plugin.contract.errors import InputError, MovieError
 
-from .align import MovieView, estimate_deviation, judge, movie_noise, view_movie
+from .align import MovieView, estimate_deviation, judge, keep_view, movie_noise, view_movie
 from .fine_detail import doubts, fine_detail
 from .half_sets import compare_half_maps
 from .memory import within_memory
@@ -103,7 +103,9 @@ def _first_pass(movie, particles, prepared: Prepared):
         return {"frequency": part.frequency_per_angstrom, "cross": (part.cross[:, late] * damage).sum(1),
                 "power": (part.power_reference[:, late] * damage ** 2).sum(1)}
 
-    return sums(table), sums(rigid), compare_half_maps(view, noise)
+    compared = compare_half_maps(view, noise)
+    keep_view(view, prepared)       # the movie that is looked at last is the first to be aligned
+    return sums(table), sums(rigid), compared
 
 
 def _add(sums, table):

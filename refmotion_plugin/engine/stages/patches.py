@@ -186,6 +186,8 @@ class RoundedSpectra:
     """Spectra in bfloat16, (P, h, w, 2) of one frame or (b, P, h, w, 2) of several; ``spectra[rows]`` widens those of a few particles: while
     they are in the cache, that costs little."""
 
+    fresh = True
+
     def __init__(self, kept):
         self._kept = kept
 
