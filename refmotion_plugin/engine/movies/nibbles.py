@@ -21,9 +21,11 @@ def can_be_packed(frame):
 def pack(frame, begin, end):
     """Rows ``begin`` to before ``end`` of bytes, (rows, W), of counts (H, W)."""
     half = packed_rows(len(frame))
-    packed = frame[begin:end].copy()
-    below = frame[half + begin:half + end]          # there is none for the last row of an odd number
-    packed[:len(below)] += below * BASE
+    above, below = frame[begin:end], frame[half + begin:half + end]          # of the last row of an odd number there is none below
+    packed = np.empty_like(above)
+    np.multiply(below, BASE, out=packed[:len(below)])
+    packed[len(below):] = 0
+    packed += above
     return packed
 
 

@@ -21,7 +21,7 @@ from .nibbles import can_be_packed, holding, pack, packed_rows, unpack
 
 LARGEST_SHARE = 0.5                     # of what is free on the disk
 IN_MEMORY = ("tmpfs", "ramfs")          # kinds of file systems that are no disk
-PACKED_BYTES = 1 << 20                  # packed and written, or read and unpacked, at a time: few enough to stay in the CPU's cache, and not too many calls
+PACKED_BYTES = 1 << 19                  # packed and written, or read and unpacked, at a time: few enough to stay in the CPU's cache, and not too many calls
 
 log = logging.getLogger(__name__)
 _living = weakref.WeakSet()             # of this process

@@ -17,7 +17,8 @@ from ..movies.buffers import free_blocks
 from .budget import GIB, Budget, give_back
 
 CHUNK_BYTES = {"cpu": 4 * 2 ** 20, "cuda": 2 ** 30}     # of patches and their transforms at a time: the cache of each core, or enough to fill a GPU
-DECODED_BESIDES = 2              # frames of decoded movies, besides one a decoding thread and its compressed bytes
+DECODED_BESIDES = 2              # frames of decoded movies, besides those in decoding
+IN_DECODING = 1.5                # frames of each decoding thread: one, and its compressed bytes
 AVERAGING_FRAMES = 10           # float frames that averaging holds as sums, transforms and copies
 MOST_CHUNK_SHARE = 1 / 8        # of the room
 
@@ -74,7 +75,7 @@ class Load:
     @property
     def decoding_bytes(self):
         """Frames that are being decoded."""
-        return (DECODED_BESIDES + min(self.threads, self.frames)) * self.size_yx[0] * self.size_yx[1] * self.bytes_per_px
+        return int((DECODED_BESIDES + IN_DECODING * min(self.threads, self.frames)) * self.size_yx[0] * self.size_yx[1] * self.bytes_per_px)
 
     @property
     def searching_bytes(self):
