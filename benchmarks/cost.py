@@ -30,12 +30,12 @@ def main(argv: list[str] | None = None) -> int:
         raise SystemExit(f"{options.out} holds results of other settings: give another working folder")
     cases = tuple(dict.fromkeys((cost.PLAIN, *options.cases)))
     measured = cost.Cost(folder=options.out.resolve(), journal=journal, threads=tuple(options.threads), frames=options.frames,
-                         counts=tuple(options.counts), relion_counts=tuple(options.relion_counts), cases=cases, say=_say)
+                         counts=tuple(options.counts), relion_counts=tuple(options.relion_counts), cases=cases, turns=options.turns, say=_say)
     rows, growth = measured.rows(), measured.growth()
     sections = [("Each further movie", cost.movie_table(rows)), ("Whole jobs", cost.job_table(rows)),
                 *((f"Growth with {unit}, ours, one thread", cost.growth_table(points, unit)) for unit, points in growth.items())]
     path = write_results(options.results, options.name, "Cost per movie", sections,
-                         {"settings": settings, "relion_counts": options.relion_counts, "rows": rows, "growth": growth})
+                         {"settings": settings, "relion_counts": options.relion_counts, "turns": options.turns, "rows": rows, "growth": growth})
     cost.plot(path.with_suffix(".png"), rows, growth)
     _say(path.read_text())
     _say(f"written: {path}, {path.with_suffix('.json').name} and {path.with_suffix('.png').name}")
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--frames", type=int, default=16, help="frames of the movies (default %(default)s)")
     parser.add_argument("--counts", type=int, nargs=2, default=[4, 8], help="movies of our runs (default 4 8)")
     parser.add_argument("--relion-counts", type=int, nargs=2, default=[2, 8], help="movies of RELION's runs (default 2 8: the slope between one and two is smaller than its error)")
+    parser.add_argument("--turns", type=int, default=1, help="how often all programs are run, by turns; medians are printed (default %(default)s)")
     parser.add_argument("--redo", nargs="+", default=[], metavar="STEP", help="steps to do again: ours relion floor, or 'ours box 400' …")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the result files")
     parser.add_argument("--name", default="cost", help="name of the result files (default %(default)s)")

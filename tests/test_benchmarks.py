@@ -103,17 +103,29 @@ def test_a_second_transform_raises_the_floor(work):
 
 
 class FakeCost(cost.Cost):
-    """Programs that cost a fixed time and a time per movie."""
+    """Programs that cost a fixed time and a time per movie, on a machine that is slower in some turns."""
 
-    def relion(self, case, threads, movies):
-        return {"cpu_s": 20.0 + 15.0 * movies, "wall_s": 21.0 + 15.0 * movies, "peak_GiB": 3.0}
+    SLOWER = {1: 1.0, 2: 3.0, 3: 2.0}
 
-    def ours(self, case, threads, movies, last_frame=-1):
-        frames = self.frames if last_frame == -1 else last_frame
-        return {"cpu_s": 5.0 + 0.1 * frames * movies, "wall_s": 6.0 + 2.0 * movies, "peak_GiB": 0.6}
+    def relion(self, case, threads, movies, turn=1):
+        slower = self.SLOWER[turn]
+        return {"cpu_s": slower * (20.0 + 15.0 * movies), "wall_s": slower * (21.0 + 15.0 * movies), "peak_GiB": 3.0 + 0.1 * turn}
 
-    def floor(self, case, threads):
-        return {"cpu_s": 8.0, "wall_s": 8.0, "movies": 8, "parts_cpu_s": {"cut": 1.0, "transform": 3.0}}
+    def ours(self, case, threads, movies, last_frame=-1, turn=1):
+        frames, slower = self.frames if last_frame == -1 else last_frame, self.SLOWER[turn]
+        return {"cpu_s": slower * (5.0 + 0.1 * frames * movies), "wall_s": slower * (6.0 + 2.0 * movies), "peak_GiB": 0.62}
+
+    def floor(self, case, threads, turn=1):
+        parts = {"cut": 1.0 * self.SLOWER[turn], "transform": 3.0 * self.SLOWER[turn]}
+        return {"cpu_s": 8.0 * self.SLOWER[turn], "wall_s": 8.0, "movies": 8, "parts_cpu_s": parts}
+
+
+def test_turns_on_a_machine_of_changing_speed_give_the_same_ratios(tmp_path):
+    measured = FakeCost(folder=tmp_path, journal=None, threads=(1,), frames=20, counts=(4, 8), relion_counts=(1, 2), cases=(cost.PLAIN,), turns=3)
+    row, = measured.rows()
+    assert row["relion cpu_s"] == pytest.approx(30) and row["turns"] == 3          # the median, as on a machine twice as slow
+    assert [row[name] for name, _, _ in cost.RATIOS] == pytest.approx([7.5, 2.0, 2 / 1.5, 7.5])
+    assert row["relion peak_GiB"] == pytest.approx(3.3)                            # the largest
 
 
 def test_what_a_further_movie_costs_is_the_slope(tmp_path):

@@ -7,6 +7,7 @@ movies after the leading ones have them: each movie is decoded once.
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,8 @@ CASES = {"50 particles": {"particles": 50}, "200 particles": {"particles": 200},
 PLAIN = "100 particles, box 192"
 SIGMAS = (1.5, 10000, 4)
 FRAME_SHARES = (0.25, 0.5, 0.75, 1.0)
+RATIOS = (("RELION / ours", "relion cpu_s", "ours cpu_s"), ("ours / floor", "ours cpu_s", "floor cpu_s"),
+          ("ours / floor of two", "ours cpu_s", "floor of two cpu_s"), ("wall clock, RELION / ours", "relion wall_s", "ours wall_s"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,7 @@ class Cost:
     counts: tuple[int, int]
     relion_counts: tuple[int, int]
     cases: tuple[str, ...]
+    turns: int = 1
     say: Callable[[str], None] = print
 
     def project(self, case: str) -> Project:
@@ -57,17 +61,17 @@ class Cost:
         """Half-maps (the simulator's), mask and FSC for both programs."""
         return self._step(f"reference {case}", lambda: prepare_reference(self.project(case), "simulated", ""))
 
-    def relion(self, case: str, threads: int, movies: int) -> dict:
+    def relion(self, case: str, threads: int, movies: int, turn: int = 1) -> dict:
         """Usage of one run of RELION: tracks and shiny particles."""
         project = self.project(case)
-        return self._step(f"relion {case} {threads} {movies}", lambda: relion.motion_refine(
+        return self._step(f"relion {case} {threads} {movies}" + _later(turn), lambda: relion.motion_refine(
             project, self.reference(case), project.particles(project.some_movies(movies)), f"relion/{threads}_{movies}", SIGMAS,
             threads, True).numbers())
 
-    def ours(self, case: str, threads: int, movies: int, last_frame: int = -1) -> dict:
+    def ours(self, case: str, threads: int, movies: int, last_frame: int = -1, turn: int = 1) -> dict:
         """Usage of one run of ours with given weights."""
         project = self.project(case)
-        return self._step(f"ours {case} {threads} {movies} {last_frame}", lambda: self._run(project, case, threads, movies, last_frame))
+        return self._step(f"ours {case} {threads} {movies} {last_frame}" + _later(turn), lambda: self._run(project, case, threads, movies, last_frame))
 
     def _run(self, project, case, threads, movies, last_frame):
         weights = standard_weights(project, last_frame)
@@ -75,9 +79,9 @@ class Cost:
         return engine.run_engine(project, [reference], f"ours/{threads}_{movies}_{last_frame}", threads,
                                  ("--dose-weights", weights, "--last-frame", str(last_frame))).numbers()
 
-    def floor(self, case: str, threads: int) -> dict:
+    def floor(self, case: str, threads: int, turn: int = 1) -> dict:
         """The floor of all movies of a case."""
-        return self._step(f"floor {case} {threads}", lambda: project_floor(self.project(case), threads))
+        return self._step(f"floor {case} {threads}" + _later(turn), lambda: project_floor(self.project(case), threads))
 
     def _step(self, name, work):
         return self.journal.step(name, work, lambda n: self.say(f"… {n}"))
@@ -85,19 +89,33 @@ class Cost:
     # ---- what the runs say ----
 
     def row(self, case: str, threads: int) -> dict:
-        """Seconds of CPU per movie, what comes before the first movie, wall clock per movie."""
+        """Medians over turns of what :meth:`_turn` finds, and the largest peaks of memory."""
+        turns = [self._turn(case, threads, turn) for turn in range(1, self.turns + 1)]
         row = {"case": case, "threads": threads}
-        for name, runs in (("relion", {n: self.relion(case, threads, n) for n in self.relion_counts}),
-                           ("ours", {n: self.ours(case, threads, n) for n in self.counts})):
-            for key in ("cpu_s", "wall_s"):
-                (few, less), (many, more) = [(n, used[key]) for n, used in runs.items()]
-                row[f"{name} {key}"] = (more - less) / (many - few)
-                row[f"{name} before {key}"] = less - few * row[f"{name} {key}"]
-            row[f"{name} peak_GiB"] = max(used["peak_GiB"] for used in runs.values())
-        floor = self.floor(case, threads)
-        row["floor cpu_s"], row["floor wall_s"] = (floor[key] / floor["movies"] for key in ("cpu_s", "wall_s"))
-        row["floor of two cpu_s"] = row["floor cpu_s"] + second_pass(floor["parts_cpu_s"]) / floor["movies"]
+        for key in turns[0]:
+            row[key] = (max if key.endswith("peak_GiB") else statistics.median)([turn[key] for turn in turns])
+        row["turns"] = len(turns)
         return row
+
+    def _turn(self, case, threads, turn):
+        """Seconds of CPU per movie, what comes before the first movie, wall clock per movie; and their ratios within this turn, since the speed of
+        a machine may change: the programs take turns."""
+        runs = {"relion": {}, "ours": {}}
+        for few_or_many in (0, 1):
+            for name, counts, run in (("ours", self.counts, self.ours), ("relion", self.relion_counts, self.relion)):
+                runs[name][counts[few_or_many]] = run(case, threads, counts[few_or_many], turn=turn)
+        floor, found = self.floor(case, threads, turn), {}
+        for name, used in runs.items():
+            (few, less), (many, more) = used.items()
+            for key in ("cpu_s", "wall_s"):
+                found[f"{name} {key}"] = (more[key] - less[key]) / (many - few)
+                found[f"{name} before {key}"] = less[key] - few * found[f"{name} {key}"]
+            found[f"{name} peak_GiB"] = max(more["peak_GiB"], less["peak_GiB"])
+        found["floor cpu_s"], found["floor wall_s"] = (floor[key] / floor["movies"] for key in ("cpu_s", "wall_s"))
+        found["floor of two cpu_s"] = found["floor cpu_s"] + second_pass(floor["parts_cpu_s"]) / floor["movies"]
+        for name, above, below in RATIOS:
+            found[name] = found[above] / found[below]
+        return found
 
     def rows(self) -> list[dict]:
         """All cases at all threads."""
@@ -110,6 +128,11 @@ class Cost:
         frames = [max(3, round(share * self.frames)) for share in FRAME_SHARES]
         return {"movies": [[n, self.ours(PLAIN, 1, n)["cpu_s"]] for n in movies],
                 "frames": [[f, self.ours(PLAIN, 1, few, f)["cpu_s"]] for f in frames]}
+
+
+def _later(turn):
+    """What the names of steps of a further turn end with."""
+    return f" turn {turn}" if turn > 1 else ""
 
 
 def standard_weights(project: Project, last_frame: int) -> str:
@@ -126,12 +149,11 @@ def standard_weights(project: Project, last_frame: int) -> str:
 
 def movie_table(rows: list[dict]) -> str:
     """What each further movie costs."""
-    header = ["per movie, CPU s", "threads", "RELION", "ours", "floor", "floor of two transforms", "RELION / ours", "ours / floor",
-              "ours / floor of two", "wall clock, RELION / ours", "peak memory, ours / RELION"]
+    header = ["per movie, CPU s", "threads", "RELION", "ours", "floor", "floor of two transforms", *(name for name, _, _ in RATIOS),
+              "peak memory, ours / RELION"]
     return markdown_table(header, [[
         r["case"], r["threads"], r["relion cpu_s"], r["ours cpu_s"], r["floor cpu_s"], r["floor of two cpu_s"],
-        r["relion cpu_s"] / r["ours cpu_s"], r["ours cpu_s"] / r["floor cpu_s"], r["ours cpu_s"] / r["floor of two cpu_s"],
-        r["relion wall_s"] / r["ours wall_s"], r["ours peak_GiB"] / r["relion peak_GiB"]] for r in rows])
+        *(r[name] for name, _, _ in RATIOS), r["ours peak_GiB"] / r["relion peak_GiB"]] for r in rows])
 
 
 def job_table(rows: list[dict]) -> str:
