@@ -101,9 +101,10 @@ def keep_view(view: MovieView, prepared: Prepared):
 
 def _view_of(movie, particles, prepared):
     """The view that was kept if it is of this movie, else None; it is kept no more."""
-    view, spec, references = _kept.pop() if _kept else (None, None, None)
-    same = view is not None and view.movie is movie and view.particles is particles and spec is prepared.spec and references is prepared.references
-    return view if same else None
+    kept = _kept[:]
+    _kept.clear()           # at once: a thread that writes files may ask to forget movies
+    return next((view for view, spec, references in kept if view.movie is movie and view.particles is particles
+                 and spec is prepared.spec and references is prepared.references), None)
 
 
 def forget_movies():
