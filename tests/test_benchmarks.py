@@ -16,7 +16,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import averages  # noqa: E402
 import beside_relion_protocol as beside  # noqa: E402
-from comparison import compare, cost, extras, floor, maps, measure, project, relion, report, scoring  # noqa: E402
+from comparison import compare, cost, engine, extras, floor, maps, measure, project, relion, report, scoring  # noqa: E402
 
 TINY = SimulationSpec(movies=2, particles=6, frames=7, size_yx=(320, 320), box=96, pixel_angstrom=1.6, dose_per_frame=2.0,
                       contrast_scale=1.5, seed=3)
@@ -100,6 +100,12 @@ def test_the_floor_times_every_part(work):
 def test_a_second_transform_raises_the_floor(work):
     timed = floor.project_floor(work, threads=1)
     assert floor.second_pass(timed["parts_cpu_s"]) == timed["parts_cpu_s"]["cut"] + timed["parts_cpu_s"]["transform"] > 0
+
+
+def test_movies_take_from_their_list_to_the_last_polished_one(tmp_path):
+    events = [("movies", 10.0), ("align", 12.0), ("polish", 17.5), ("polish", 16.0), ("finished", 30.0)]
+    (tmp_path / "status.jsonl").write_text("".join(json.dumps({"event": event, "time": time}) + "\n" for event, time in events))
+    assert engine.movies_wall_s(tmp_path) == 7.5
 
 
 class FakeCost(cost.Cost):

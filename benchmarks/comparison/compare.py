@@ -76,7 +76,8 @@ class Comparison:
 
     def _run_ours(self, repeat):
         reference = {**self.reference(), "particles": self.project.particles()}
-        return engine.run_engine(self.project, [reference], self.folder("ours", repeat), self.threads, self.extra).numbers()
+        used = engine.run_engine(self.project, [reference], self.folder("ours", repeat), self.threads, self.extra).numbers()
+        return {**used, "movies_wall_s": engine.movies_wall_s(self.project.folder / self.folder("ours", repeat))}
 
     def folder(self, program: str, repeat: int = 1) -> str:
         """Output folder of a full run, below the project."""
@@ -168,6 +169,11 @@ def speed_table(comparison: Comparison) -> str:
         middle[program] = [statistics.median(u[key] for u in used[program]) for key in ("wall_s", "cpu_s", "peak_GiB")]
     wall, cpu, peak = (a / b for a, b in zip(middle["relion"], middle["ours"]))
     rows.append(["RELION / ours", wall, cpu, wall, peak, None])
+    of_movies = [u["movies_wall_s"] for u in used["ours"] if "movies_wall_s" in u]
+    if of_movies:
+        own = statistics.median(of_movies)
+        rows += [["ours, tracking to recombination alone", own, None, own / movies, None, None],
+                 ["RELION / that", middle["relion"][0] / own, None, middle["relion"][0] / own, None, None]]
     rows.append(["floor", floor["wall_s"], floor["cpu_s"], floor["wall_s"] / movies, None, floor.get("load")])
     above = middle["ours"][0] / floor["wall_s"]
     rows.append(["ours / floor", above, middle["ours"][1] / floor["cpu_s"], above, None, None])

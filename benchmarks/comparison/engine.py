@@ -1,6 +1,7 @@
 """Our program, run by its command line, and polishing along given trajectories (the true ones)."""
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from dataclasses import replace
@@ -32,6 +33,14 @@ def run_engine(project: Project, references: list[dict], out: str, threads: int,
     command += ["--tracks-star", "--device", "cpu", "--threads", threads, *extra]
     shutil.rmtree(project.folder / out, ignore_errors=True)
     return run_measured(command, project.folder, project.folder / "logs" / f"{out.replace('/', '_')}.log", threads)
+
+
+def movies_wall_s(job: Path) -> float:
+    """Seconds from the beginning of the alignment to the last polished movie of a job that was run at once: tracking, weights and recombination,
+    without start-up, checks, calibration and report."""
+    events = [json.loads(line) for line in JobLayout(job).status.read_text().splitlines()]
+    begin = next(e["time"] for e in events if e["event"] == "movies")
+    return max(e["time"] for e in events if e["event"] == "polish") - begin
 
 
 def polish_along_truth(project: Project, job: str, out: str, true_weights: np.ndarray | None = None) -> str:
