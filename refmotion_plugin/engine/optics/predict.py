@@ -7,7 +7,7 @@ from ...contract.errors import InputError
 from .ctf import contrast, transfer
 from .slices import sample_halves, slice_coordinates
 
-_CHUNK_SAMPLES = {"cpu": 1 << 16, "cuda": 1 << 20}   # particles x frequencies at a time, about 150 B each: cache, or memory
+_CHUNK_SAMPLES = {"cpu": 1 << 17, "cuda": 1 << 20}   # particles x frequencies at a time, about 150 B each: cache, or memory
 
 
 def predict(reference, table, optics, halves, grid, device="cpu"):

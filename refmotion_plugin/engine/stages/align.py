@@ -115,15 +115,19 @@ def forget_movies():
 
 def predictions(particles, prepared: Prepared, grid: FourierGrid):
     """Own- and opposite-half predictions, complex64 (P, h, w) each, in the particles' order."""
-    own = torch.empty((len(particles),) + grid.shape, dtype=torch.complex64, device=prepared.device)
-    opposite = torch.empty_like(own)
-    for index, reference in enumerate(prepared.references):
+    def of(index, table):
+        reference = prepared.references[index]
+        return [p.to(prepared.device) for p in predict_both(reference, table, prepared.optics[index], grid, reference.spectrum.device)]
+
+    present = np.unique(particles.reference).tolist()
+    if len(present) == 1:
+        return of(present[0], particles)
+    pair = torch.empty((2, len(particles)) + grid.shape, dtype=torch.complex64, device=prepared.device)
+    for index in present:
         rows = np.flatnonzero(particles.reference == index)
-        if len(rows):
-            where = torch.from_numpy(rows).to(prepared.device)
-            pair = predict_both(reference, particles[rows], prepared.optics[index], grid, reference.spectrum.device)
-            own[where], opposite[where] = (p.to(prepared.device) for p in pair)
-    return own, opposite
+        for part, some in zip(pair, of(index, particles[rows])):
+            part[torch.from_numpy(rows).to(prepared.device)] = some
+    return pair
 
 
 def movie_unit(view: MovieView, noise):

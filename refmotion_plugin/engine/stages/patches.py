@@ -192,7 +192,8 @@ class RoundedSpectra:
         self._kept = kept
 
     def __getitem__(self, rows):
-        return torch.view_as_complex(self._kept[..., rows, :, :, :].float())
+        some = self._kept.index_select(-4, rows) if isinstance(rows, torch.Tensor) else self._kept[..., rows, :, :, :]
+        return torch.view_as_complex(some.float())
 
 
 def outside_movie(movie: MovieMetadata, particles: ParticleTable):
