@@ -38,7 +38,13 @@ def where_and_when() -> dict:
     return {"cpu": cpu_model(), "cores": len(os.sched_getaffinity(0)),
             "system": platform.platform(), "python": platform.python_version(), "torch": torch.__version__,
             "refmotion_plugin": refmotion_plugin.__version__, "date": datetime.date.today().isoformat(),
-            "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_without_folder, sys.argv[1:])])}
+            "command": _preloaded() + shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_without_folder, sys.argv[1:])])}
+
+
+def _preloaded() -> str:
+    """Libraries that the environment puts in front of all others: they may change how fast programs are, so they belong to the command."""
+    libraries = os.environ.get("LD_PRELOAD", "").replace(":", " ").split()
+    return f"LD_PRELOAD={':'.join(map(_without_folder, libraries))} " if libraries else ""
 
 
 def _without_folder(argument: str) -> str:
