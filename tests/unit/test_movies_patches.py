@@ -86,3 +86,12 @@ def test_whole_numbers_are_cut_as_floats_are(corner, kind):
     out = torch.full((2, 8, 8), -1.0)
     for patches in (cut_patches(frame, corner, 8), cut_patches(frame, corner, 8, out=out)):
         assert patches.dtype == torch.float32 and torch.equal(patches, expected)
+
+
+def test_frames_may_be_parts_of_larger_arrays():
+    """A frame of a stack, a part of a frame, a frame on its side: whole numbers, all patches inside."""
+    stack = torch.arange(3 * 12 * 17, dtype=torch.int32).reshape(3, 12, 17)
+    corner = torch.tensor([[0, 0], [4, 7], [2, 1]])
+    for frame in (stack[2], stack[1, 2:, 3:], stack[1].T):
+        np.testing.assert_array_equal(cut_patches(frame, corner[:2] // 2, 5).numpy(), _slow(frame, corner[:2] // 2, 5))
+        np.testing.assert_array_equal(cut_patches(frame, corner[2:], 5).numpy(), _slow(frame, corner[2:], 5))

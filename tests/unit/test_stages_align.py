@@ -214,3 +214,15 @@ def test_the_change_of_blur_is_that_of_its_factor():
     change = float(align.blur_change(new, used)[0])
     assert lost == pytest.approx((np.pi * k * change) ** 2 / 12, rel=0.02)        # half of the largest, for the mean over directions
     assert float(align.blur_change(new, torch.zeros_like(new))[0]) == pytest.approx(float(new.norm(dim=-1).square().mean().sqrt()))
+
+
+def test_each_particle_is_predicted_by_its_own_reference(tiny, calibrated):
+    one = calibrated.references[0]
+    job = replace(calibrated, references=(one, replace(one, spectrum=3.0 * one.spectrum)), optics=calibrated.optics * 2)
+    particles, grid = tiny.of(tiny.movies[0]), calibrated.alignment_grid(2.0)
+    mixed = replace(particles, reference=np.arange(len(particles)) % 3 % 2)
+    alone = align.predictions(particles, calibrated, grid)
+    factor = torch.where(torch.from_numpy(mixed.reference) == 1, 3.0, 1.0)[:, None, None]
+    for found, expected in zip(align.predictions(mixed, job, grid), alone):
+        torch.testing.assert_close(found, expected * factor)
+    assert len(torch.unique(factor)) == 2 and not torch.equal(*alone)

@@ -26,7 +26,7 @@ def frame_blocks(spectrum_of, frames):
 
 def multiplied(spectra, values, factor):
     """``values``, which ``spectra[rows]`` gave, times ``factor``: in their own memory where that is made anew for each who asks (``fresh``)."""
-    return values.mul_(factor) if getattr(spectra, "fresh", False) else values * factor
+    return values.mul_(factor) if spectra.fresh else values * factor
 
 
 def stacked(items):
