@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError
+from .processes import start_of
 from .reading import read_text
 from .spec import SCHEMA
 
@@ -158,7 +159,7 @@ def remove_leftovers(folder):
     own, count = "%s%s-" % (TEMPORARY, socket.gethostname()), 0
     for path in Path(folder).rglob(TEMPORARY + "*"):
         process = path.name[len(own):].split("-")[0] if path.name.startswith(own) else ""
-        if not (process.isdigit() and os.path.exists("/proc/" + process)):
+        if not process.isdigit() or start_of(int(process)) is None:
             with contextlib.suppress(OSError):
                 path.unlink()
                 count += 1

@@ -1,7 +1,10 @@
 """The logic of a job on stand-in stages: order, resume, faults, locks, outputs."""
 import errno
 import json
+import os
 import re
+import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from types import SimpleNamespace
@@ -401,8 +404,12 @@ def test_half_written_files_of_dead_processes_are_removed(tmp_path, spec):
     with atomic_path(folder / "of a living process.npz") as living:
         name = living.name
         host = name[len(TEMPORARY):].rsplit("-", 2)[0]
-        dead = [folder / (TEMPORARY + "%s-4194305-x.npz" % host), tmp_path / "OUT" / (TEMPORARY + "elsewhere-1-x.json")]
+        ended = subprocess.Popen([sys.executable, "-c", ""])        # and not waited for until it is asked: a zombie
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        dead = [folder / (TEMPORARY + "%s-4194305-x.npz" % host), tmp_path / "OUT" / (TEMPORARY + "elsewhere-1-x.json"),
+                folder / (TEMPORARY + "%s-%d-x.json" % (host, ended.pid))]
         for path in dead:
             path.write_text("half")
         go(tmp_path, spec)
         assert living.exists() and not any(path.exists() for path in dead)
+        ended.wait()
