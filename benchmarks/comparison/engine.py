@@ -1,7 +1,6 @@
 """Our program, run by its command line, and polishing along given trajectories (the true ones)."""
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from dataclasses import replace
@@ -13,6 +12,7 @@ import numpy as np
 from refmotion_plugin.contract import star, store
 from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.records import DoseWeights
+from refmotion_plugin.contract.results import read_status
 from refmotion_plugin.contract.spec import JobSpec
 from refmotion_plugin.engine.stages.polish import polish_movie
 from refmotion_plugin.engine.stages.prepared import prepare
@@ -38,7 +38,7 @@ def run_engine(project: Project, references: list[dict], out: str, threads: int,
 def movies_wall_s(job: Path) -> float:
     """Seconds from the beginning of the alignment to the last polished movie of a job that was run at once: tracking, weights and recombination,
     without start-up, checks, calibration and report."""
-    events = [json.loads(line) for line in JobLayout(job).status.read_text().splitlines()]
+    events = read_status(JobLayout(job).status)
     begin = next(e["time"] for e in events if e["event"] == "movies")
     return max(e["time"] for e in events if e["event"] == "polish") - begin
 
