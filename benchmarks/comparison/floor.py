@@ -14,7 +14,7 @@ import torch
 
 from refmotion_plugin.contract import star
 from refmotion_plugin.contract.spec import InputSpec
-from refmotion_plugin.engine.maths.fourier import cache_parts
+from refmotion_plugin.engine.maths.fourier import CACHE_BYTES
 from refmotion_plugin.engine.movies.patches import corner_for, cut_patches
 from refmotion_plugin.engine.movies.stack import load_movie
 
@@ -48,9 +48,11 @@ def _one_movie(movie, positions, box, threads, clock):
     weight = torch.linspace(1.0, 0.2, box * (box // 2 + 1)).reshape(box, box // 2 + 1)
     total = torch.zeros((len(corners), box, box // 2 + 1), dtype=torch.complex64)
     weight = weight.to(total.dtype)
+    step = max(2, threads * CACHE_BYTES // (total[0].numel() * 8))
+    parts = [slice(begin, begin + step) for begin in range(0, len(corners), step)]
     for frame in range(stack.n_frames):
         pixels = stack.to_cut(frame)
-        for part in cache_parts(len(corners), total[0].numel() * 8, "cpu"):
+        for part in parts:
             patches = cut_patches(pixels, corners[part], box)
             clock.lap("cut")
             spectrum = torch.fft.rfft2(patches)

@@ -140,7 +140,7 @@ class Camera:
             torch.cuda.reset_peak_memory_stats(self.device)
         seconds["frames to the device"], _ = timed(lambda: [bool(stack.corrected(f, self.device).numel()) for f in range(stack.n_frames)], self.device)
         view = view_movie(movie, particles, job, stack)
-        seconds["cut and transform"], _ = timed(lambda: [sum(1 for _ in view.spectra.parts(f)) for f in range(stack.n_frames)], self.device)
+        seconds["cut and transform"], _ = timed(lambda: [view.spectra.each_part(f, lambda part, spectrum: None) for f in range(stack.n_frames)], self.device)
         seconds["align"], aligned = timed(lambda: align_movie(movie, particles, job, stack), self.device)
         seconds["polish"], _ = timed(lambda: polish_movie(movie, particles, aligned.trajectories, weights, job, stack), self.device)
         box = output_boxes(job, 0, movie.original_pixel_angstrom)[0]

@@ -21,8 +21,8 @@ def combined(frames, offsets, weight=None):
     """Image of the sum; ``frames`` list of (P, S, S), ``offsets`` (P, F, 2)."""
     patches = [torch.fft.rfft2(f) for f in frames]
     weight = torch.full((1, len(frames), GRID.n_shells), 1.0 / len(frames)) if weight is None else weight
-    parts_of = lambda f: [(slice(0, 1), patches[f][:1]), (slice(1, None), patches[f][1:])]
-    return combine_frames(parts_of, torch.as_tensor(np.asarray(offsets), dtype=torch.float64), weight, GRID)
+    each_part_of = lambda f, use: [use(rows, patches[f][rows].clone()) for rows in (slice(0, 1), slice(1, None))]
+    return combine_frames(each_part_of, torch.as_tensor(np.asarray(offsets), dtype=torch.float64), weight, GRID)
 
 
 def centre_of(image):

@@ -14,8 +14,8 @@ from refmotion_plugin.engine.stages.patches import PatchSpectra
 @pytest.fixture
 def made(monkeypatch):
     """Frames whose patches were transformed."""
-    frames, real = [], PatchSpectra.parts
-    monkeypatch.setattr(PatchSpectra, "parts", lambda self, f: frames.append(f) or real(self, f))
+    frames, real = [], PatchSpectra.each_part
+    monkeypatch.setattr(PatchSpectra, "each_part", lambda self, f, use: frames.append(f) or real(self, f, use))
     yield frames
     align.forget_movies()
 

@@ -11,6 +11,7 @@ from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.contract.spec import ComputeSpec
 from refmotion_plugin.engine.run.workers import choose_workers
 from refmotion_plugin.engine.stages import align, budget, load, memory, polish
+from refmotion_plugin.engine.maths.lanes import SHARED
 from refmotion_plugin.engine.stages.budget import GIB, Budget
 from refmotion_plugin.engine.stages.memory import Load, plan_memory
 
@@ -37,7 +38,7 @@ def test_a_plan_holds_its_budget(work, gib):
 
 def test_patches_are_cut_for_the_caches_of_all_cores():
     one, four = (plan_memory(Budget(host=16 * GIB), replace(K3, threads=threads)).particles_cut for threads in (1, 4))
-    assert 4 * one <= four < 4 * (one + 1)
+    assert SHARED * 4 * one <= four < SHARED * 4 * (one + 1)
 
 
 def test_more_memory_is_used_for_spectra_then_for_the_movie_then_for_the_next_one():

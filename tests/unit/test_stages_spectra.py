@@ -4,8 +4,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from refmotion_plugin.engine.maths import fourier
 from refmotion_plugin.engine.maths.blocks import frame_blocks
 from refmotion_plugin.engine.maths.fourier import FourierGrid, cache_parts, crop_half_spectrum
+from refmotion_plugin.engine.maths.lanes import SHARED
 from refmotion_plugin.engine.stages.patches import Cut, PatchSpectra
 
 SIZE, FRAMES, PARTICLES = 16, 3, 7
@@ -28,7 +30,7 @@ def test_parts_are_the_whole(cut, at_a_time, kind):
     whole = PatchSpectra(stack(torch.float32), cut, GRID, torch.device("cpu"))
     spectra = PatchSpectra(stack(kind), cut, GRID, torch.device("cpu"), 10 ** 9, at_a_time)
     for f in range(FRAMES):
-        parts = list(spectra.parts(f))
+        parts = spectra.each_part(f, lambda part, spectrum: (part, spectrum))
         assert [i for part, _ in parts for i in range(PARTICLES)[part]] == list(range(PARTICLES))
         joined = torch.cat([spectrum for _, spectrum in parts])
         assert joined.shape == (PARTICLES,) + GRID.shape
@@ -44,8 +46,8 @@ def test_blocks_of_frames_are_the_frames(cut, kept, together, expected):
     """Several at once only where all of them are kept; each frame is cut and transformed once."""
     frame_bytes, cuts = 4 * PARTICLES * GRID.shape[0] * GRID.shape[1], []
     spectra = PatchSpectra(stack(torch.uint8), cut, GRID, torch.device("cpu"), kept * frame_bytes, together=together)
-    parts = spectra.parts
-    spectra.parts = lambda f: cuts.append(f) or parts(f)
+    each = spectra.each_part
+    spectra.each_part = lambda f, use: cuts.append(f) or each(f, use)
     alone = PatchSpectra(stack(torch.uint8), cut, GRID, torch.device("cpu"), 10 ** 9)
     found = []
     spectra(2)                                  # asked for first, as frames are whose noise is measured: it has the first place
@@ -67,11 +69,12 @@ def test_a_spectrum_is_that_of_its_patch(cut):
 
 
 def test_parts_for_the_cache_cover_all_and_do_not_depend_on_memory(monkeypatch):
+    most, most_shared = fourier.CACHE_BYTES // 60000, SHARED * fourier.CACHE_BYTES // 60000
     for threads in (1, 3):
-        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-        for count in (1, 2, 17, 100):
+        monkeypatch.setattr(fourier, "lanes", lambda: threads)
+        for count in (1, 2, 17, 100, 1000):
             parts = cache_parts(count, 60000, "cpu")
             assert [i for part in parts for i in range(count)[part]] == list(range(count))
-            assert max(part.stop - part.start for part in parts) == min(count, 17 * threads + (threads > 1))
+            assert max(part.stop - part.start for part in parts) == min(count, most if threads == 1 else max(2, min(most_shared, -(-count // 3))))
     assert len(cache_parts(5, 10 ** 9, "cpu")) == 3 and cache_parts(0, 100, "cpu") == []
     assert cache_parts(100, 60000, "cuda") == [slice(0, 100)]

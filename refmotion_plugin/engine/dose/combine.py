@@ -1,14 +1,16 @@
 """The polished image: frames moved back along the trajectory, weighted and summed in Fourier space."""
+import functools
+
 import torch
 
 from ..maths.fourier import ByFrame, FourierGrid, as_real, crop_half_spectrum, frame_turns, spread_from_shells
 
 
-def combine_frames(parts_of, offset_yx_px, weight, grid: FourierGrid):
+def combine_frames(each_part_of, offset_yx_px, weight, grid: FourierGrid):
     """Weighted sum over frames of patches moved by minus their offset from the box centre: complex64 (P, h, w).
 
-    ``parts_of(f)`` yields (slice of the particles, complex64 (p, h, w)), a few particles at a time so that they are still in the cache;
-    they are overwritten. Weights act on real and imaginary parts as on real numbers, which takes half the time of a complex product.
+    ``each_part_of(f, use)`` calls ``use(slice of the particles, complex64 (p, h, w))`` for all, a few particles at a time so that they are
+    still in the cache, and maybe from several threads; they are overwritten. Weights act on real and imaginary parts as on real numbers, which takes half the time of a complex product.
     ``offset_yx_px`` (P, F, 2) in px of the patch; ``weight`` (P or 1, F, shell).
     Components beyond the last shell (the corners of the square) take the last shell's weight, so no power is lost there.
     """
@@ -18,13 +20,20 @@ def combine_frames(parts_of, offset_yx_px, weight, grid: FourierGrid):
     if len(weight) == 1:
         shared = ByFrame(lambda block: _with_corners(weight[0, block], grid), weight.shape[1], 32 * total[0].numel(), total.device)
     for f in range(offset_yx_px.shape[1]):
-        y_turn, x_turn = turns(f)
-        for part, spectrum in parts_of(f):
-            spectrum *= x_turn[part][:, None, :]
-            spectrum *= y_turn[part][:, :, None]
-            own = _with_corners(weight[part, f], grid) if shared is None else shared(f)
-            as_real(total[part]).addcmul_(as_real(spectrum), own)
+        each_part_of(f, functools.partial(_add, total, turns(f), functools.partial(_own_weights, weight, f, grid) if shared is None else shared(f)))
     return total
+
+
+def _add(total, turns, weight, part, spectrum):
+    """Add some particles of a frame to their sums; ``weight`` of all components, or a function that gives them for these particles."""
+    y_turn, x_turn = turns
+    spectrum *= x_turn[part][:, None, :]
+    spectrum *= y_turn[part][:, :, None]
+    as_real(total[part]).addcmul_(as_real(spectrum), weight if isinstance(weight, torch.Tensor) else weight(part))
+
+
+def _own_weights(weight, f, grid, part):
+    return _with_corners(weight[part, f], grid)
 
 
 def _with_corners(shells, grid):

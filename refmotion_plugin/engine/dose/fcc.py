@@ -2,6 +2,8 @@
 
 FCC_f(k) = sum_p Re[Y exp(+2 pi i k . d) conj(A_opp)] / sqrt(sum |Y|^2 sum |A_opp|^2). Source: Zivanov et al. 2019, section 2.5.
 """
+import functools
+
 import numpy as np
 import torch
 
@@ -9,6 +11,7 @@ from refmotion_plugin.contract.records import FccTable
 
 from ..maths.blocks import frame_blocks, multiplied, stacked
 from ..maths.fourier import FourierGrid, cache_parts, frame_turns, shell_counts, sum_over_shells, sum_pairs, total_power
+from ..maths.lanes import each_part
 
 
 def fcc_sums(spectrum_of, prediction_opposite, offset_yx_px, group, n_groups, grid: FourierGrid, dose_e_per_A2, watch=None):
@@ -49,15 +52,18 @@ def _planes(spectra, conjugate, y_turn, x_turn, rows):
     ``y_turn`` complex64 (b, P, h) and ``x_turn``, conjugated, as real numbers (b, P, 2 w): Re(a b) = Re a Re b - Im a Im b, a product of
     real numbers; ``rows`` of the particles, None: all.
     """
-    count = len(conjugate) if rows is None else len(rows)
-    cross_plane, power_plane = torch.zeros(2, len(y_turn), 2 * conjugate[0].numel(), device=conjugate.device)      # real and imaginary parts
-    for part in cache_parts(count, conjugate[0].numel() * 8, conjugate.device):
-        own = part if rows is None else rows[part]
-        patches = spectra[own]
-        parts = torch.view_as_real(patches).flatten(2)
-        power_plane += (parts * parts).sum(1)
-        product = multiplied(spectra, patches, conjugate[own])      # the patches may be gone
-        product *= y_turn[:, own, :, None]
-        turned = torch.view_as_real(product).flatten(3).mul_(x_turn[:, own, None])
-        cross_plane += turned.sum(1).flatten(1)
-    return sum_pairs(torch.stack([cross_plane, power_plane])).unflatten(-1, conjugate.shape[1:])
+    parts = cache_parts(len(conjugate) if rows is None else len(rows), conjugate[0].numel() * 8, conjugate.device)
+    found = each_part(functools.partial(_sums, spectra, conjugate, y_turn, x_turn, rows), parts, conjugate.device)
+    return sum_pairs(functools.reduce(torch.Tensor.add_, found)).unflatten(-1, conjugate.shape[1:])
+
+
+def _sums(spectra, conjugate, y_turn, x_turn, rows, part):
+    """Both sums over some of the particles, real and imaginary parts apart: float32 (2, b, h * 2 w)."""
+    own = part if rows is None else rows[part]
+    patches = spectra[own]
+    parts = torch.view_as_real(patches).flatten(2)
+    power = (parts * parts).sum(1)
+    product = multiplied(spectra, patches, conjugate[own])      # the patches may be gone
+    product *= y_turn[:, own, :, None]
+    turned = torch.view_as_real(product).flatten(3).mul_(x_turn[:, own, None])
+    return torch.stack([turned.sum(1).flatten(1), power])

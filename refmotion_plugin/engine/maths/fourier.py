@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-CACHE_BYTES = 1 << 20       # of spectra: with their products they fit into the second-level cache of one core
+from .lanes import SHARED, lanes
+
+CACHE_BYTES = 1 << 21       # of spectra that are worked on together: about the second-level cache of one core
 PREPARED_BYTES = 1 << 27    # of what is prepared for several frames at once on a GPU
 
 
@@ -97,12 +99,13 @@ def _shell_index(kept_px, device):
 
 
 def cache_parts(count, spectrum_bytes, device):
-    """Slices of ``count`` spectra that are worked on together: few enough to stay in the caches of the cores that share them; all at once
-    on other devices.
+    """Slices of ``count`` spectra that are worked on together: few enough to stay in the cache of one core, and enough of them for the
+    threads that share them (:func:`..maths.lanes.each_part`); all at once on other devices.
 
     Sums made part by part depend on ``count``, the size of a spectrum and the number of threads, never on how much memory there is.
     """
-    step = max(2, torch.get_num_threads() * CACHE_BYTES // spectrum_bytes) if torch.device(device).type == "cpu" else max(count, 1)
+    most = CACHE_BYTES * (SHARED if lanes() > 1 else 1)
+    step = max(2, min(most // spectrum_bytes, -(-count // lanes()))) if torch.device(device).type == "cpu" else max(count, 1)
     return [slice(begin, min(begin + step, count)) for begin in range(0, count, step)]
 
 
@@ -113,14 +116,16 @@ class ByFrame:
     def __init__(self, make, frames, frame_bytes, device):
         self.make, self.frames = make, frames
         self.step = 1 if torch.device(device).type == "cpu" else max(1, min(frames, PREPARED_BYTES // max(1, frame_bytes)))
-        self.number, self.known = None, ()
+        self.known = None, ()       # number of a block and its items, together: another thread may ask for another block meanwhile
 
     def __call__(self, f):
         """The item of frame ``f``; frames of one block are asked for one after the other."""
-        if f // self.step != self.number:
-            self.number = f // self.step
-            self.known = self.make(slice(self.number * self.step, min((self.number + 1) * self.step, self.frames)))
-        return self.known[f % self.step]
+        number, items = self.known
+        if f // self.step != number:
+            number = f // self.step
+            items = self.make(slice(number * self.step, min((number + 1) * self.step, self.frames)))
+            self.known = number, items
+        return items[f % self.step]
 
 
 def crop_half_spectrum(dft, kept_px):

@@ -3,6 +3,7 @@
 CC_pf(x) = sum_k Re[ Y_pf(k) conj(S D_f sinc A_p)(k) / sigma^2(k) exp(2 pi i k . x) ] over the full plane, x from the box centre.
 The window is a separable DFT of the band, stored as cubic B-spline coefficients. Source: Zivanov et al. 2019, eq. 4.
 """
+import functools
 from dataclasses import dataclass, replace
 from typing import Callable
 
@@ -10,6 +11,7 @@ import torch
 
 from ..maths.blocks import frame_blocks, multiplied
 from ..maths.fourier import FourierGrid, cache_parts
+from ..maths.lanes import each_part
 from ..maths.spline import prefilter_gain
 from .model import SignalModel
 
@@ -103,18 +105,22 @@ def correlate_frames(spectrum_of: Callable, model: SignalModel, window: Window, 
     parts = cache_parts(len(conjugate), conjugate[0].numel() * 8, conjugate.device)
     for block, spectrum in frame_blocks(spectrum_of, frames):
         twice = model.frame_filters(block).repeat_interleave(2, dim=2)[:, None]
-        for part in parts:
-            product, blur = multiplied(spectrum, spectrum[part], conjugate[part]), model.blur_factors(block, part)
-            if blur is not None:
-                product *= blur
-            weighted = torch.view_as_real(product).flatten(3).mul_(twice).flatten(0, 1)
-            if len(block) == 1:
-                transform(weighted, out[part, block[0]])
-                continue
-            found = transform(weighted, out.new_empty(len(weighted), window.width, window.width)).unflatten(0, product.shape[:2])
-            for f, one in zip(block, found):
-                out[part, f] = one
+        each_part(functools.partial(_correlate, block, spectrum, conjugate, twice, model, transform, out), parts, conjugate.device)
     return out
+
+
+def _correlate(block, spectrum, conjugate, twice, model, transform, out, part):
+    """Fill ``out`` for some particles and the frames of ``block``; ``twice`` (b, 1, h, 2 w): the frames' filters for real and imaginary parts."""
+    product, blur = multiplied(spectrum, spectrum[part], conjugate[part]), model.blur_factors(block, part)
+    if blur is not None:
+        product *= blur
+    weighted = torch.view_as_real(product).flatten(3).mul_(twice).flatten(0, 1)
+    if len(block) == 1:
+        transform(weighted, out[part, block[0]])
+        return
+    found = transform(weighted, out.new_empty((len(weighted),) + out.shape[2:])).unflatten(0, product.shape[:2])
+    for f, one in zip(block, found):
+        out[part, f] = one
 
 
 def correlation_maps(spectrum_of, model: SignalModel, window: Window, residual_yx_angstrom):

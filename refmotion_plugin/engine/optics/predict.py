@@ -4,10 +4,11 @@ import torch
 
 from ...contract.conventions import MOVIE_CONTRAST, rotation_matrices
 from ...contract.errors import InputError
+from ..maths.lanes import each_part, even_parts, lanes
 from .ctf import contrast, transfer
 from .slices import sample_halves, slice_coordinates
 
-_CHUNK_SAMPLES = {"cpu": 1 << 17, "cuda": 1 << 20}   # particles x frequencies at a time, about 150 B each: cache, or memory
+_CHUNK_SAMPLES = {"cpu": 1 << 17, "cuda": 1 << 20}   # particles x frequencies at a time, in all threads, about 150 B each: cache, or memory
 
 
 def predict(reference, table, optics, halves, grid, device="cpu"):
@@ -32,8 +33,11 @@ def predict(reference, table, optics, halves, grid, device="cpu"):
     out = _empty(table, grid, device)
     halves = halves.cpu() if isinstance(halves, torch.Tensor) else halves
     second = torch.as_tensor(np.asarray(halves) == 2, device=device)
-    for rows, index, value in _chunks(reference, table, optics, grid, device):
+
+    def put(rows, index, value):
         _put(out, rows, index, torch.where(second[rows, None], value[..., 1], value[..., 0]))
+
+    _each_chunk(put, reference, table, optics, grid, device)
     return out
 
 
@@ -44,10 +48,13 @@ def predict_both(reference, table, optics, grid, device="cpu"):
     """
     own, opposite = _empty(table, grid, device), _empty(table, grid, device)
     second = torch.as_tensor(np.asarray(table.half) == 2, device=device)
-    for rows, index, value in _chunks(reference, table, optics, grid, device):
+
+    def put(rows, index, value):
         swap = second[rows, None]
         _put(own, rows, index, torch.where(swap, value[..., 1], value[..., 0]))
         _put(opposite, rows, index, torch.where(swap, value[..., 0], value[..., 1]))
+
+    _each_chunk(put, reference, table, optics, grid, device)
     return own, opposite
 
 
@@ -59,19 +66,21 @@ def _put(out, rows, index, value):
     out.flatten(1).index_put_((rows[:, None], index), value)
 
 
-def _chunks(reference, table, optics, grid, device):
-    """Yields (rows (c,), flat frequency index (n,), complex64 (c, n, 2) of both halves) for a few particles at a time."""
+def _each_chunk(use, reference, table, optics, grid, device):
+    """``use(rows (c,), flat frequency index (n,), complex64 (c, n, 2) of both halves)`` for a few particles at a time, from several threads on a CPU."""
     _check(table, optics)
     rotation = rotation_matrices(table.rotation_zyz_degree)
     for number in np.unique(table.optics_group):
         shared, index = _band(reference, optics[int(number)], grid, device)
         factor = _shared_factor(reference, shared, grid, index)
         members = np.flatnonzero(table.optics_group == number)
-        size = max(1, _CHUNK_SAMPLES.get(torch.device(device).type, 1 << 20) // max(1, len(index)))
-        for start in range(0, len(members), size):
-            rows = members[start:start + size]
-            value = _halves(reference, shared, rotation[rows], table[rows], factor)
-            yield torch.as_tensor(rows, device=device), index, value
+        size = max(1, _CHUNK_SAMPLES.get(torch.device(device).type, 1 << 20) // lanes(device) // max(1, len(index)))
+
+        def chunk(part, members=members, shared=shared, index=index, factor=factor):
+            rows = members[part]
+            use(torch.as_tensor(rows, device=device), index, _halves(reference, shared, rotation[rows], table[rows], factor))
+
+        each_part(chunk, even_parts(len(members), size, device), device)
 
 
 def _check(table, optics):

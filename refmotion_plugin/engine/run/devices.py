@@ -8,6 +8,8 @@ import torch
 
 from refmotion_plugin.contract.errors import InputError
 
+from ..maths.lanes import set_lanes
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, KEPT_BLOCK_BYTES = -1, -3, 2 ** 30     # of glibc's mallopt
 
 log = logging.getLogger(__name__)
@@ -49,15 +51,17 @@ def slicing_in_worker(name):
 
 
 def set_threads(threads):
-    """Use ``threads`` CPU threads in torch (0: all cores this process may use); returns the number."""
+    """Use ``threads`` CPU threads (0: all cores this process may use) in torch and for the particles of a frame; returns the number."""
     threads = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
+    set_lanes(threads)
     return threads
 
 
 @contextlib.contextmanager
 def torch_in_one_thread(wanted=True):
-    """torch's operations on the CPU take one thread meanwhile: beside a GPU they are small, and their threads would take cores from decoding."""
+    """torch's operations on the CPU take one thread meanwhile: where movies are worked on, what is large is shared otherwise (:mod:`..maths.lanes`)
+    or done by a GPU, and threads that wait for each other's end of small operations would take cores from those that decode."""
     before = torch.get_num_threads()
     torch.set_num_threads(1 if wanted else before)
     try:

@@ -32,14 +32,14 @@ def run_tasks(job, tasks):
     place = _workplace(job)
     gpu = job.devices[0] != "cpu"
     if job.crew is None:
-        results = run_here(tasks, place, ahead=job.threads > 1 or gpu, stand_back=gpu)
+        results = run_here(tasks, place, ahead=(job.threads > 1 or gpu), stand_back=True)
     else:
         if job.recipes.forget_movies is not None:
             job.recipes.forget_movies()                     # the workers decode for themselves: nobody here asks for these movies again
         release(job.devices[0])                             # the workers have the GPU now
         processes = 1 + len(job.crew.workers.local)         # this one keeps what it has prepared
         results = run_on_workers(tasks, job.crew, functools.partial(_remote_workplace, job.layout.folder, job.run, job.spec, job.weights, processes))
-    with torch_in_one_thread(gpu and job.crew is None):
+    with torch_in_one_thread(job.crew is None):
         for result in results:
             _note(job, result, names[result.key], by_key[result.key])
 

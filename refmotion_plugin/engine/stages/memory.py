@@ -13,10 +13,11 @@ import torch
 from refmotion_plugin.contract.errors import MovieError
 
 from ..exhausted import memory_ran_out
+from ..maths.lanes import SHARED
 from ..movies.buffers import free_blocks
 from .budget import GIB, Budget, give_back
 
-CHUNK_BYTES = {"cpu": 4 * 2 ** 20, "cuda": 2 ** 30}     # of patches and their transforms at a time: the cache of each core, or enough to fill a GPU
+CHUNK_BYTES = {"cpu": 8 * 2 ** 20, "cuda": 2 ** 30}     # of patches and their transforms at a time: few times the cache of each core, or enough to fill a GPU
 DECODED_BESIDES = 2              # frames of decoded movies, besides those in decoding
 IN_DECODING = 1.5                # frames of each decoding thread: one, and its compressed bytes
 AVERAGING_FRAMES = 10           # float frames that averaging holds as sums, transforms and copies
@@ -123,7 +124,7 @@ def plan_memory(budget: Budget, load: Load, device_type="cpu", halvings=0):
     """
     on_host = budget.device is None
     room = (budget.host_room - load.decoding_bytes if on_host else budget.device) - load.fixed_bytes
-    most = CHUNK_BYTES["cpu"] * load.threads if device_type == "cpu" else CHUNK_BYTES["cuda"]
+    most = CHUNK_BYTES[device_type] * (load.threads * (SHARED if load.threads > 1 else 1) if device_type == "cpu" else 1)
     chunk = min(most, max(0, room) * MOST_CHUNK_SHARE)
     cut = _at_a_time(chunk, load.cut_bytes, load.particles, halvings)
     together = 1 if device_type == "cpu" else max(1, min(load.frames, int(chunk / load.together_bytes)) >> halvings)

@@ -1,4 +1,5 @@
 """From a decoded movie to spectra of patches, frame by frame; kept as far as memory allows, else made again."""
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from refmotion_plugin.contract.records import MovieMetadata, ParticleTable
 
 from ..maths.blocks import OneFrame
 from ..maths.fourier import FourierGrid, low_half_spectrum
+from ..maths.lanes import each_part, even_parts, lanes
 from ..movies.buffers import block_array
 from ..movies.patches import Gather, corner_for, cut_patches
 
@@ -109,27 +111,27 @@ class PatchSpectra:
 
     def __call__(self, frame):
         if self.cache is None:
-            return torch.cat([spectrum for _, spectrum in self.parts(frame)])
+            return torch.cat(self.each_part(frame, lambda part, spectrum: spectrum))
         if frame not in self.cache:
-            self.cache.put(frame, self.parts(frame))
+            self.cache.put(frame, functools.partial(self.each_part, frame))
         return self.cache.get(frame)
 
     def blocks(self, frames):
         """Yields (some of the ``frames``, in their order, and their spectra): see :func:`..maths.blocks.frame_blocks`. More than one where all are kept."""
         for begin in range(0, len(frames), self.together):
             block = frames[begin:begin + self.together]
-            if len(block) > 1 and self.cache is not None and all(self.cache.keeps(f, lambda f=f: self.parts(f)) for f in block):
+            if len(block) > 1 and self.cache is not None and all(self.cache.keeps(f, functools.partial(self.each_part, f)) for f in block):
                 yield block, self.cache.several(block)
             else:
                 yield from (([f], OneFrame(self(f))) for f in block)
 
-    def parts(self, frame):
-        """A few particles at a time, exact: yields (slice, complex64 (p, h, w)). Nothing is kept."""
+    def each_part(self, frame, use):
+        """A few particles at a time, exact: ``[use(slice, complex64 (p, h, w)), …]``, from several threads on a CPU. Nothing is kept."""
         self.frame = self.stack.to_cut(frame, self.device, out=self.frame)
-        for begin in range(0, len(self.corner_yx), self.at_a_time):
-            part = slice(begin, min(begin + self.at_a_time, len(self.corner_yx)))
-            yield part, low_half_spectrum(self._patches(frame, part), self.grid.kept_px)
+        parts = even_parts(len(self.corner_yx), max(1, self.at_a_time // lanes(self.device)), self.device)
+        used = each_part(lambda part: use(part, low_half_spectrum(self._patches(frame, part), self.grid.kept_px)), parts, self.device)
         self.stack.expect(frame + 1, self.device)      # the work above is under way on a GPU
+        return used
 
     def _patches(self, frame, part):
         size = self.grid.size_px
@@ -161,21 +163,20 @@ class SpectraCache:
         return RoundedSpectra(self.kept[self.place.get(frame, self.slots)])
 
     def keeps(self, frame, make):
-        """Whether a frame is kept, now that it was asked for: ``make()`` gives the parts for :meth:`put`."""
+        """Whether a frame is kept, now that it was asked for; ``make`` as for :meth:`put`."""
         if frame not in self.place and len(self.place) < self.slots:
-            self.put(frame, make())
+            self.put(frame, make)
         return frame in self.place
 
     def several(self, frames):
         """Frames that are kept, (b, P, h, w)."""
         return RoundedSpectra(torch.stack([self.kept[self.place[f]] for f in frames]))
 
-    def put(self, frame, parts):
-        """Keep the spectra of a frame if there is room, else until the next such frame; ``parts`` yields (rows, complex (p, h, w))."""
+    def put(self, frame, make):
+        """Keep the spectra of a frame if there is room, else until the next such frame; ``make(use)`` calls ``use(rows, complex (p, h, w))``."""
         slot = len(self.place)
         self.passing = None
-        for rows, spectrum in parts:
-            self.kept[slot, rows].copy_(torch.view_as_real(spectrum))
+        make(lambda rows, spectrum: self.kept[slot, rows].copy_(torch.view_as_real(spectrum)))
         if slot < self.slots:
             self.place[frame] = slot
         else:

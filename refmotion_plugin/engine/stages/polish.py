@@ -1,4 +1,5 @@
 """Polished particles of one movie: frames moved back along the trajectories, dose-weighted, summed, normalised."""
+import functools
 from dataclasses import dataclass
 from typing import List, Tuple
 
@@ -12,6 +13,7 @@ from refmotion_plugin.contract.records import DoseWeights, Trajectories
 from ..dose.combine import combine_frames, normalise_background, to_images
 from ..dose.weights import resample
 from ..maths.fourier import FourierGrid, cache_parts
+from ..maths.lanes import each_part
 from ..movies.buffers import block_array
 from .load import load_stack, movie_memory
 from .memory import within_memory
@@ -67,14 +69,19 @@ def polish_movie(movie, particles, trajectories: Trajectories, weights: DoseWeig
         cut = cut_at(center[part], grid, prepared.device)
         spectra = PatchSpectra(stack, cut, grid, prepared.device, at_a_time=memory.particles_cut)
         weight = shells if len(shells) == 1 else shells[part]
-        total = combine_frames(spectra.parts, cut.residual_yx_angstrom / grid.pixel_angstrom, weight, grid)
-        for few in cache_parts(len(total), total[0].numel() * 8, prepared.device):
-            raw = to_images(total[few], grid, crop).mul_(conventions.MOVIE_CONTRAST)
-            image, sd = normalise_background(raw, radius)
-            images[begin + few.start:begin + few.stop].copy_(image, non_blocking=True)
-            sound.append(torch.stack([image.flatten(1).sum(1), sd / raw.abs().amax((1, 2)).clamp(min=1e-30)]))
+        total = combine_frames(spectra.each_part, cut.residual_yx_angstrom / grid.pixel_angstrom, weight, grid)
+        parts = cache_parts(len(total), total[0].numel() * 8, prepared.device)
+        sound += each_part(functools.partial(_finish, total, grid, radius, images[part]), parts, prepared.device)
     totals, shares = torch.cat(sound, dim=1).cpu().numpy()      # after which a GPU has copied the images, too
     return _checked(images.numpy(), totals, shares, movie.original_pixel_angstrom * box / crop)
+
+
+def _finish(total, grid, radius, images, few):
+    """Images of ``few`` of the sums into ``images`` (n, crop, crop); their sums, and their background's deviation over their largest value, (2, few)."""
+    raw = to_images(total[few], grid, images.shape[-1]).mul_(conventions.MOVIE_CONTRAST)
+    image, sd = normalise_background(raw, radius)
+    images[few].copy_(image, non_blocking=True)
+    return torch.stack([image.flatten(1).sum(1), sd / raw.abs().amax((1, 2)).clamp(min=1e-30)])
 
 
 def _host_images(count, size, device):
