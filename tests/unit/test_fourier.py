@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 
+from refmotion_plugin.engine.dose.combine import to_images
 from refmotion_plugin.engine.maths.fourier import (FourierGrid, crop_half_spectrum, good_fft_size, low_half_spectrum, shell_counts, shift_phase,
                                                    spread_from_shells, sum_over_shells)
 
@@ -28,6 +29,18 @@ def test_the_low_half_spectrum_is_that_of_the_whole_transform(kept):
     low = low_half_spectrum(pictures, kept)
     torch.testing.assert_close(low, crop_half_spectrum(torch.fft.rfft2(pictures), kept), rtol=1e-12, atol=1e-10)
     assert low.shape == (2,) + FourierGrid(SIZE, PIXEL, kept).shape
+
+
+@pytest.mark.parametrize("size, kept", [(96, 64), (96, 96), (50, 30)])
+@pytest.mark.parametrize("at_a_time", [1, 2, 3, 7])
+def test_transforms_do_not_depend_on_how_many_are_made_at_a_time(size, kept, at_a_time):
+    """To the last bit: on Intel's processors MKL makes a single one in another order."""
+    pictures = torch.randn(8, size, size, generator=torch.Generator().manual_seed(5))
+    low = low_half_spectrum(pictures, kept)
+    back = lambda spectra: to_images(spectra, FourierGrid(size, 1.0, kept), kept)
+    parts = range(0, 8, at_a_time)
+    assert torch.equal(torch.cat([low_half_spectrum(pictures[i:i + at_a_time], kept) for i in parts]), low)
+    assert torch.equal(torch.cat([back(low[i:i + at_a_time]) for i in parts]), back(low))
 
 
 def test_crop_to_the_same_size_changes_nothing():

@@ -3,7 +3,7 @@ import functools
 
 import torch
 
-from ..maths.fourier import ByFrame, FourierGrid, as_real, crop_half_spectrum, frame_turns, spread_from_shells
+from ..maths.fourier import ByFrame, FourierGrid, as_of_several, as_real, crop_half_spectrum, frame_turns, spread_from_shells
 
 
 def combine_frames(each_part_of, offset_yx_px, weight, grid: FourierGrid):
@@ -47,7 +47,7 @@ def to_images(spectrum, grid: FourierGrid, crop_px=None):
     """Real images (P, n, n) of half spectra, Fourier cropped to ``crop_px``; values keep their scale (mean is preserved)."""
     size = grid.size_px if crop_px is None else crop_px
     cropped = crop_half_spectrum(spectrum, size)
-    return torch.fft.irfft2(cropped, s=(size, size)) * (size / grid.size_px) ** 2
+    return as_of_several(functools.partial(torch.fft.irfft2, s=(size, size)), cropped) * (size / grid.size_px) ** 2
 
 
 def normalise_background(images, radius_px):

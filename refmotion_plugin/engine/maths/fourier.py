@@ -141,7 +141,16 @@ def low_half_spectrum(images, kept_px):
     """``crop_half_spectrum(rfft2(images), kept_px)`` of real square images, without the transforms of columns that are not kept."""
     if images.shape[-1] == kept_px:
         return torch.fft.rfft2(images)
-    return _crop_rows(torch.fft.fft(torch.fft.rfft(images)[..., :kept_px // 2 + 1], dim=-2), kept_px)
+    columns = torch.fft.rfft(images)[..., :kept_px // 2 + 1]
+    return _crop_rows(as_of_several(functools.partial(torch.fft.fft, dim=-2), columns), kept_px)
+
+
+def as_of_several(transform, values):
+    """``transform(values)`` of a batch. On a CPU a single one goes twice: MKL rounds one transform otherwise than several on Intel's
+    processors, and results would depend on how many memory allows at a time."""
+    if len(values) != 1 or values.is_cuda:
+        return transform(values)
+    return transform(torch.cat([values, values]))[:1]
 
 
 def _crop_rows(columns, kept_px):
