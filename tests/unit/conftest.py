@@ -8,6 +8,7 @@ import torch
 
 from refmotion_plugin.contract import star
 from refmotion_plugin.contract.spec import JobSpec
+from refmotion_plugin.engine.maths.lanes import set_lanes
 from refmotion_plugin.engine.simulate import SimulationSpec, simulate
 from refmotion_plugin.engine.simulate.score import damage_weights
 from refmotion_plugin.engine.stages import align, calibrate, prepared
@@ -58,6 +59,15 @@ def open_project(folder, **parts):
 def one_thread():
     """Tiny tensors: threads cost more than they give, and results do not depend on the machine."""
     torch.set_num_threads(1)
+    set_lanes(1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread_again():
+    """Jobs that ran in this process left the number they were given."""
+    yield
+    torch.set_num_threads(1)
+    set_lanes(1)
 
 
 @pytest.fixture(scope="session")
