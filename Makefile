@@ -1,7 +1,9 @@
 # make demo   simulate, run the protocol in a Scipion project, compare with the truth
 # make test   the whole test suite
 # Both create the virtual environment $(VENV) first; a second call uses it as it is.
-PYTHON ?= $(shell command -v python3.11 || command -v python3.10 || command -v python3)
+# The first Python that has what Scipion's windows and virtual environments need.
+NEEDS  := import tkinter, venv, ensurepip
+PYTHON ?= $(shell for python in python3.11 python3.10 python3; do if $$python -c "$(NEEDS)" 2> /dev/null; then command -v $$python; break; fi; done)
 VENV   ?= .venv
 # The version of PyTorch that is installed. TORCH_OPTIONS goes to the same pip command: an index with CPU or other CUDA builds, for instance.
 TORCH  ?= torch==2.13.0
@@ -22,6 +24,7 @@ test: $(READY)
 install: $(READY)
 
 $(READY): setup.py pyproject.toml
+	@test -x $(VENV)/bin/python || $(or $(PYTHON),python3) -c "$(NEEDS)" 2> /dev/null || { echo "Python 3.10 or later with venv and tkinter was not found: install it (Debian, Ubuntu: apt-get install python3-venv python3-tk), or name one with PYTHON=..." >&2; exit 1; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade "setuptools>=61" wheel
 	$(VENV)/bin/python -m pip install --quiet $(TORCH_OPTIONS) "$(TORCH)"

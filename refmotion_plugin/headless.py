@@ -46,9 +46,16 @@ def create_project(name):
 
 
 def new_protocol(project, class_name, label=None, **parameters):
-    """A protocol that is not run yet. A value (protocol, output name) connects an input to an output."""
+    """A protocol that is not run yet. A value (protocol, output name) connects an input to an output.
+
+    Raises RuntimeError if Scipion does not know the protocol.
+    """
     import pyworkflow
-    protocol = project.newProtocol(pyworkflow.Config.getDomain().getProtocols()[class_name])
+    known = pyworkflow.Config.getDomain().getProtocols()
+    if class_name not in known:
+        raise RuntimeError("Scipion knows %d protocols and not %s: it said above which plugins it could not import and why; pwem itself needs a Python "
+                           "with tkinter (Debian, Ubuntu: apt-get install python3-tk)" % (len(known), class_name))
+    protocol = project.newProtocol(known[class_name])
     if label:
         protocol.setObjLabel(label)
     for name, value in parameters.items():

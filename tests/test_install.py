@@ -100,3 +100,15 @@ def test_editable(checkout, tmp_path):
     result = found(python, tmp_path)
     assert str(checkout) in result.pop("where")[0]
     assert result == EXPECTED
+
+
+def test_make_says_what_python_lacks(tmp_path):
+    """Debian's Python comes without tkinter, and Scipion's plugins cannot be imported without."""
+    poor = tmp_path / "python3"
+    poor.write_text("#!/bin/sh\necho \"No module named 'tkinter'\" >&2\nexit 1\n")
+    poor.chmod(0o755)
+    done = subprocess.run(["make", "install", "VENV=%s" % (tmp_path / "venv"), "PYTHON=%s" % poor], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode and "apt-get install python3-venv python3-tk" in done.stderr and not (tmp_path / "venv").exists()
+    found = subprocess.run(["make", "-n", "install", "VENV=%s" % (tmp_path / "venv")], cwd=ROOT, capture_output=True, text=True,
+                           env={**os.environ, "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]})
+    assert found.returncode == 0 and "-m venv" in found.stdout

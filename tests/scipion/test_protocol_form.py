@@ -293,3 +293,8 @@ def test_the_same_particles_twice(correction, in_project):
 def test_missing_inputs_are_named_by_the_host(in_project):
     errors = new_protocol(in_project[0], "ProtReferenceMotionCorrection").validate()
     assert len(errors) == 3 and all("cannot be EMPTY" in error for error in errors)
+
+
+def test_a_protocol_that_scipion_does_not_know_is_named_with_the_usual_reason(in_project):
+    with pytest.raises(RuntimeError, match="and not ProtNobodyWrote.*python3-tk"):
+        new_protocol(in_project[0], "ProtNobodyWrote")
