@@ -7,7 +7,7 @@ import torch
 from refmotion_plugin.engine.maths import fourier
 from refmotion_plugin.engine.maths.blocks import frame_blocks
 from refmotion_plugin.engine.maths.fourier import FourierGrid, cache_parts, crop_half_spectrum
-from refmotion_plugin.engine.maths.lanes import SHARED
+from refmotion_plugin.engine.maths.lanes import SHARED, set_lanes
 from refmotion_plugin.engine.stages.patches import Cut, PatchSpectra
 
 SIZE, FRAMES, PARTICLES = 16, 3, 7
@@ -38,6 +38,13 @@ def test_parts_are_the_whole(cut, at_a_time, kind):
         first = torch.view_as_real(spectra(f)[:])
         torch.testing.assert_close(first, torch.view_as_real(whole(f)), rtol=2 ** -8, atol=1e-4)      # bfloat16 has 8 bits
         assert torch.equal(first, torch.view_as_real(spectra(f)[:]))
+
+
+def test_threads_share_what_may_be_transformed_at_a_time(cut):
+    """Memory is planned for so many patches, whoever has them."""
+    set_lanes(3)
+    spectra = PatchSpectra(stack(torch.uint8), cut, GRID, torch.device("cpu"), None, 6)
+    assert spectra.each_part(0, lambda part, spectrum: len(spectrum)) == [2, 2, 2, 1]
 
 
 @pytest.mark.parametrize("kept, together, expected", [(3, 3, [[0, 1, 2]]), (3, 2, [[0, 1], [2]]), (2, 3, [[0], [1], [2]]), (2, 2, [[0], [1], [2]]),
