@@ -2,7 +2,7 @@
 # make test   the whole test suite
 # Both create the virtual environment $(VENV) first; a second call uses it as it is.
 # The first Python that has what Scipion's windows and virtual environments need.
-NEEDS  := import tkinter, venv, ensurepip
+NEEDS  := import sys, tkinter, venv, ensurepip; assert sys.version_info >= (3, 10)
 PYTHON ?= $(shell for python in python3.11 python3.10 python3; do if $$python -c "$(NEEDS)" 2> /dev/null; then command -v $$python; break; fi; done)
 VENV   ?= .venv
 # The version of PyTorch that is installed. TORCH_OPTIONS goes to the same pip command: an index with CPU or other CUDA builds, for instance.

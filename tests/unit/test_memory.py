@@ -9,9 +9,9 @@ import torch
 
 from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.contract.spec import ComputeSpec
+from refmotion_plugin.engine.maths.lanes import SHARED
 from refmotion_plugin.engine.run.workers import choose_workers
 from refmotion_plugin.engine.stages import align, budget, load, memory, polish
-from refmotion_plugin.engine.maths.lanes import SHARED
 from refmotion_plugin.engine.stages.budget import GIB, Budget
 from refmotion_plugin.engine.stages.memory import Load, plan_memory
 

@@ -20,20 +20,17 @@ def combine_frames(each_part_of, offset_yx_px, weight, grid: FourierGrid):
     if len(weight) == 1:
         shared = ByFrame(lambda block: _with_corners(weight[0, block], grid), weight.shape[1], 32 * total[0].numel(), total.device)
     for f in range(offset_yx_px.shape[1]):
-        each_part_of(f, functools.partial(_add, total, turns(f), functools.partial(_own_weights, weight, f, grid) if shared is None else shared(f)))
+        y_turn, x_turn = turns(f)
+        plane = None if shared is None else shared(f)
+
+        def add(part, spectrum):
+            spectrum *= x_turn[part][:, None, :]
+            spectrum *= y_turn[part][:, :, None]
+            own = _with_corners(weight[part, f], grid) if plane is None else plane
+            as_real(total[part]).addcmul_(as_real(spectrum), own)
+
+        each_part_of(f, add)
     return total
-
-
-def _add(total, turns, weight, part, spectrum):
-    """Add some particles of a frame to their sums; ``weight`` of all components, or a function that gives them for these particles."""
-    y_turn, x_turn = turns
-    spectrum *= x_turn[part][:, None, :]
-    spectrum *= y_turn[part][:, :, None]
-    as_real(total[part]).addcmul_(as_real(spectrum), weight if isinstance(weight, torch.Tensor) else weight(part))
-
-
-def _own_weights(weight, f, grid, part):
-    return _with_corners(weight[part, f], grid)
 
 
 def _with_corners(shells, grid):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .lanes import SHARED, lanes
+from .lanes import lanes, larger
 
 CACHE_BYTES = 1 << 21       # of spectra that are worked on together: about the second-level cache of one core
 PREPARED_BYTES = 1 << 27    # of what is prepared for several frames at once on a GPU
@@ -104,8 +104,7 @@ def cache_parts(count, spectrum_bytes, device):
 
     Sums made part by part depend on ``count``, the size of a spectrum and the number of threads, never on how much memory there is.
     """
-    most = CACHE_BYTES * (SHARED if lanes() > 1 else 1)
-    step = max(2, min(most // spectrum_bytes, -(-count // lanes()))) if torch.device(device).type == "cpu" else max(count, 1)
+    step = max(2, min(larger(CACHE_BYTES, lanes()) // spectrum_bytes, -(-count // lanes()))) if torch.device(device).type == "cpu" else max(count, 1)
     return [slice(begin, min(begin + step, count)) for begin in range(0, count, step)]
 
 

@@ -3,26 +3,24 @@
 torch's own threads share every single operation and wait for each other after it, hundreds of times per frame; beside threads that decode
 the next movie, the slowest of them is waited for each time. Here they wait once per frame, and what one works on stays in its core's cache.
 """
-import itertools
-import queue
 import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
 
 SHARED = 2      # parts may be that many times larger where several threads work on them: they wait for Python's lock at every operation
 
 _here = threading.local()       # ``helps``: the thread helps others, and shares its own work with nobody
-_helpers, _lock = [], threading.Lock()      # a queue of work for each thread besides the one that asks, made when it is needed
-_count = 1
+_count, _helpers = 1, None      # threads in all; those besides the one that asks, made when they are needed
 
 
 def set_lanes(count):
-    """How many threads :func:`each_part` may use from now on, the one that asks among them."""
-    global _count
+    """How many threads :func:`each_part` may use from now on, the one that asks among them; not to be called while it runs."""
+    global _count, _helpers
+    if count != _count and _helpers is not None:
+        _helpers.shutdown(wait=False)
+        _helpers = None
     _count = count
-    with _lock:
-        while len(_helpers) > count - 1:
-            _helpers.pop().put(None)
 
 
 def lanes(device="cpu"):
@@ -38,14 +36,31 @@ def each_part(do, parts, device="cpu"):
     count = min(lanes(device), len(parts))
     if count < 2:
         return [do(part) for part in parts]
-    work = _Work(do, parts)
-    for helper in _some_helpers(count - 1):
-        helper.put(work)
-    work.take()
-    errors = [error for error in (work.ended.get() for _ in parts) if error is not None]
-    if errors:
-        raise errors[0]
-    return work.results
+    results, left = [None] * len(parts), enumerate(parts)
+
+    def take():
+        try:
+            for number, part in left:
+                results[number] = do(part)
+        except BaseException:
+            for _ in left:      # nobody begins another one
+                pass
+            raise
+
+    others = [_pool().submit(take) for _ in range(count - 1)]
+    try:
+        take()
+    finally:
+        begun = [other for other in others if not other.cancel()]
+        wait(begun)             # whatever happened: they write where the one who asked may write next
+    for other in begun:
+        other.result()
+    return results
+
+
+def larger(size, threads):
+    """How large parts may be that fit one core's cache with ``size``: larger where ``threads`` wait for Python's lock at every operation."""
+    return size * SHARED if threads > 1 else size
 
 
 def even_parts(count, most, device="cpu"):
@@ -54,42 +69,13 @@ def even_parts(count, most, device="cpu"):
     return [slice(begin, min(begin + step, count)) for begin in range(0, count, step)]
 
 
-class _Work:
-    """Parts that are taken one by one by whoever has time; ``ended``: None or an error for each."""
-
-    def __init__(self, do, parts):
-        self.do, self.parts, self.results = do, parts, [None] * len(parts)
-        self.ended, self.numbers, self.failed = queue.SimpleQueue(), itertools.count(), False
-
-    def take(self):
-        """Do parts until none is left."""
-        for number in self.numbers:
-            if number >= len(self.parts):
-                return
-            self.ended.put(self._one(number))
-
-    def _one(self, number):
-        if self.failed:
-            return None
-        try:
-            self.results[number] = self.do(self.parts[number])
-        except BaseException as error:      # goes to the thread that asked
-            self.failed = True
-            return error
-        return None
+def _pool():
+    global _helpers
+    if _helpers is None:
+        _helpers = ThreadPoolExecutor(_count - 1, thread_name_prefix="lane", initializer=_begin)
+    return _helpers
 
 
-def _some_helpers(count):
-    with _lock:
-        while len(_helpers) < count:
-            _helpers.append(queue.SimpleQueue())
-            threading.Thread(target=_help, args=(_helpers[-1],), name="lane", daemon=True).start()
-        return _helpers[:count]
-
-
-def _help(asked):
+def _begin():
     _here.helps = True
     torch.set_num_threads(1)        # of this thread: each has its own number
-    for work in iter(asked.get, None):
-        work.take()
-        del work        # it holds what it works on

@@ -76,7 +76,7 @@ def _each_chunk(use, reference, table, optics, grid, device):
         members = np.flatnonzero(table.optics_group == number)
         size = max(1, _CHUNK_SAMPLES.get(torch.device(device).type, 1 << 20) // lanes(device) // max(1, len(index)))
 
-        def chunk(part, members=members, shared=shared, index=index, factor=factor):
+        def chunk(part):
             rows = members[part]
             use(torch.as_tensor(rows, device=device), index, _halves(reference, shared, rotation[rows], table[rows], factor))
 

@@ -13,7 +13,7 @@ import torch
 from refmotion_plugin.contract.errors import MovieError
 
 from ..exhausted import memory_ran_out
-from ..maths.lanes import SHARED
+from ..maths.lanes import larger
 from ..movies.buffers import free_blocks
 from .budget import GIB, Budget, give_back
 
@@ -124,7 +124,7 @@ def plan_memory(budget: Budget, load: Load, device_type="cpu", halvings=0):
     """
     on_host = budget.device is None
     room = (budget.host_room - load.decoding_bytes if on_host else budget.device) - load.fixed_bytes
-    most = CHUNK_BYTES[device_type] * (load.threads * (SHARED if load.threads > 1 else 1) if device_type == "cpu" else 1)
+    most = larger(CHUNK_BYTES["cpu"], load.threads) * load.threads if device_type == "cpu" else CHUNK_BYTES["cuda"]
     chunk = min(most, max(0, room) * MOST_CHUNK_SHARE)
     cut = _at_a_time(chunk, load.cut_bytes, load.particles, halvings)
     together = 1 if device_type == "cpu" else max(1, min(load.frames, int(chunk / load.together_bytes)) >> halvings)
