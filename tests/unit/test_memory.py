@@ -11,7 +11,7 @@ from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.contract.spec import ComputeSpec
 from refmotion_plugin.engine.maths.lanes import SHARED
 from refmotion_plugin.engine.run.workers import choose_workers
-from refmotion_plugin.engine.stages import align, budget, load, memory, polish
+from refmotion_plugin.engine.stages import align, budget, load, memory, patches, polish
 from refmotion_plugin.engine.stages.budget import GIB, Budget
 from refmotion_plugin.engine.stages.memory import Load, plan_memory
 
@@ -187,8 +187,8 @@ ERRORS = [torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.0
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_the_batch_is_halved_until_it_fits_and_results_are_the_same(tiny, calibrated, aligned, forgetful, monkeypatch, caplog, error):
-    full = Full(torch.fft.rfft, 3, error)
-    monkeypatch.setattr(torch.fft, "rfft", full)
+    full = Full(patches.low_half_spectrum, 3, error)
+    monkeypatch.setattr(patches, "low_half_spectrum", full)
     with caplog.at_level(logging.WARNING):
         results = [align.align_movie(m, tiny.of(m), calibrated) for m in tiny.movies]
     for result, expected in zip(results, aligned):
@@ -211,14 +211,14 @@ def test_polishing_is_halved_too(tiny, aligned, forgetful, monkeypatch):
 
 
 def test_a_movie_that_does_not_fit_at_all_is_a_failed_movie(tiny, calibrated, forgetful, monkeypatch):
-    monkeypatch.setattr(torch.fft, "rfft", Full(torch.fft.rfft, 0, ERRORS[0]))
+    monkeypatch.setattr(patches, "low_half_spectrum", Full(patches.low_half_spectrum, 0, ERRORS[0]))
     with pytest.raises(MovieError, match="does not fit into the memory of cpu, not even one particle at a time .CUDA out of memory"):
         align.align_movie(tiny.movies[0], tiny.of(tiny.movies[0]), calibrated)
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(tiny, calibrated, forgetful, monkeypatch):
-    full = Full(torch.fft.rfft, 0, RuntimeError("cuFFT error: CUFFT_INTERNAL_ERROR"))
-    monkeypatch.setattr(torch.fft, "rfft", full)
+    full = Full(patches.low_half_spectrum, 0, RuntimeError("cuFFT error: CUFFT_INTERNAL_ERROR"))
+    monkeypatch.setattr(patches, "low_half_spectrum", full)
     with pytest.raises(RuntimeError, match="CUFFT"):
         align.align_movie(tiny.movies[0], tiny.of(tiny.movies[0]), calibrated)
     assert full.refused == 1 and not memory._halvings
