@@ -148,18 +148,23 @@ def match_micrographs(particle_micrographs, micrographs):
     """Which movie each particle belongs to, by the exact rlnMicrographName first, by base name without extension second.
 
     Parameters: names (n,) of the particles and a list of the movies' names. Returns an int array (n,): index into
-    ``micrographs``, -1 for none. A base name that several movies share matches none of them.
+    ``micrographs``, -1 for none. A base name matches only if one movie and one of the particles' names have it: of two micrographs of that
+    name in other folders, one may have no movie in the list.
     """
     exact = {name: i for i, name in enumerate(micrographs)}
-    stems = {}
-    for i, name in enumerate(micrographs):
-        stems.setdefault(_stem(name), []).append(i)
     names, inverse = np.unique(np.asarray(particle_micrographs), return_inverse=True)
-    found = []
-    for name in names.tolist():
-        by_stem = stems.get(_stem(name), [])
-        found.append(exact.get(name, by_stem[0] if len(by_stem) == 1 else -1))
+    movies, sharing = _by_stem(micrographs), _by_stem(names.tolist())
+    found = [exact.get(name, movies[_stem(name)][0] if len(movies.get(_stem(name), ())) == len(sharing[_stem(name)]) == 1 else -1)
+             for name in names.tolist()]
     return np.array(found, dtype=np.int64)[inverse]
+
+
+def _by_stem(names):
+    """Base name without extension -> the places of ``names`` that have it."""
+    places = {}
+    for i, name in enumerate(names):
+        places.setdefault(_stem(name), []).append(i)
+    return places
 
 
 def write_particles(path, particles, rows, image_names, output_pixel_and_box, moved_px_and_angstrom=None):

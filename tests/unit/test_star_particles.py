@@ -73,9 +73,16 @@ def test_faults_are_named(tmp_path, old, new, part):
 
 
 def test_matching_by_name_then_by_base_name():
-    movies = ["A/one.mrc", "B/two.mrc", "C/two.mrc", "D/three.mrc"]
-    names = ["A/one.mrc", "X/one_.mrc", "X/one.tif", "B/two.mrc", "X/two.mrc", "three.mrcs"]
-    assert match_micrographs(names, movies).tolist() == [0, -1, 0, 1, -1, 3]
+    movies = ["A/one.mrc", "B/two.mrc", "C/two.mrc", "D/three.mrc", "E/four.mrc"]
+    names = ["X/one.tif", "X/one_.mrc", "X/one.tif", "B/two.mrc", "X/two.mrc", "three.mrcs", "E/four.mrc"]
+    assert match_micrographs(names, movies).tolist() == [0, -1, 0, 1, -1, 3, 4]
+
+
+def test_particles_of_a_micrograph_without_a_movie_do_not_go_to_another_of_the_same_base_name():
+    """Two sessions count alike, and one movie of the first was left out."""
+    names = ["day1/img_1.mrc", "day2/img_1.mrc", "day1/img_2.mrc"]
+    assert match_micrographs(names, ["day2/img_1.mrc", "day1/img_2.mrc"]).tolist() == [-1, 0, 1]
+    assert match_micrographs(names[:2], ["Movies/img_1.tif"]).tolist() == [-1, -1]
 
 
 def written(tmp_path, rows=(0, 2), moved=None):

@@ -105,14 +105,14 @@ def _report_match(path, particles, owner, catalogue):
              len(np.unique(owner[owner >= 0])))
     if not found:
         raise InputError("none of the %d particles of %s has a movie in %s: rlnMicrographName is %r in the first particle and %r in "
-                         "the first movie, and neither these nor their base names agree; give the motion correction job the particles "
+                         "the first movie, and neither these nor their base names agree one to one; give the motion correction job the particles "
                          "were picked from" % (len(owner), path, catalogue.path, str(particles.table.micrograph[0]), catalogue.names[0]))
 
 
 def _assemble(catalogue, sets, owners, outside_movie):
     table = ParticleTable.concatenate([s.table for s in sets])
     owner = np.concatenate(owners)
-    left_out = [(int(table.reference[i]), int(table.row[i]), "no movie is named %s" % table.micrograph[i])
+    left_out = [(int(table.reference[i]), int(table.row[i]), "no movie is named %s, nor agrees with it alone by base name" % table.micrograph[i])
                 for i in np.flatnonzero(owner < 0)]
     movies, members, unreadable = [], {}, {}
     order = np.argsort(owner, kind="stable")
