@@ -8,7 +8,7 @@ import torch
 
 from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.engine.movies import buffers, upload
-from refmotion_plugin.engine.stages import align, average, calibrate, load, memory, polish, preflight, prepared, thumbnail, validate
+from refmotion_plugin.engine.stages import align, average, calibrate, load, memory, patches, polish, preflight, prepared, thumbnail, validate
 from tests.pretend_gpu import OnDevice, PretendGpu
 from tests.unit.test_stages_polish import exposure_weights
 
@@ -84,11 +84,11 @@ def test_the_small_average_is_that_of_the_cpu_and_waits_once(tiny, calibrated):
     movie = tiny.movies[0]
     with PretendGpu() as gpu:
         job = on_gpu(tiny)
-        stack = load.load_stack(movie, job)
+        stack, plan = load.load_stack(movie, job), patches.plan_frames(movie, job.spec.inputs)
         gpu.waits.clear()
-        image, pixel = thumbnail.thumbnail(movie, stack, job.device)
+        image, pixel = thumbnail.thumbnail(movie, stack, plan, job.device)
         assert sum(gpu.waits.values()) == 1
-    expected, same = thumbnail.thumbnail(movie, stack)
+    expected, same = thumbnail.thumbnail(movie, stack, plan)
     assert pixel == same and image.any() and (image == expected).all()
 
 

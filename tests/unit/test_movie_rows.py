@@ -56,7 +56,7 @@ def test_the_micrograph_is_found_beside_the_list_or_not_at_all(tmp_path):
 
 def test_a_job_leaves_motion_strength_and_a_thumbnail_where_there_is_no_micrograph(tmp_path):
     spec, stages = write_project(tmp_path), FakeStages()
-    recipes = replace(stages.recipes(), thumbnail=lambda movie, stack, device: (np.full((2, 2), len(stack), np.uint8), 9.0))
+    recipes = replace(stages.recipes(), thumbnail=lambda movie, stack, plan, device: (np.full((2, 2), len(stack), np.uint8), 9.0))
     named = MovieNames(spec)
     named.first.parent.mkdir(exist_ok=True)
     named.first.write_bytes(b"an image")

@@ -9,7 +9,7 @@ import torch
 
 from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.store import load_trajectories
-from refmotion_plugin.engine.stages import align, average, calibrate, load, memory, polish, preflight, thumbnail, validate
+from refmotion_plugin.engine.stages import align, average, calibrate, load, memory, patches, polish, preflight, thumbnail, validate
 from tests.unit.test_device_path import PER_FIT, average_spec, frames_used, on_gpu
 from tests.unit.test_stages_polish import exposure_weights
 
@@ -60,8 +60,8 @@ def test_the_same_twice(tiny, there):
 
 def test_the_small_average(tiny, there):
     movie = tiny.movies[0]
-    stack = load.load_stack(movie, there)
-    (image, pixel), (expected, same) = thumbnail.thumbnail(movie, stack, there.device), thumbnail.thumbnail(movie, stack)
+    stack, plan = load.load_stack(movie, there), patches.plan_frames(movie, there.spec.inputs)
+    (image, pixel), (expected, same) = (thumbnail.thumbnail(movie, stack, plan, device) for device in (there.device, "cpu"))
     assert pixel == same and image.any() and (image == expected).all()
 
 

@@ -11,10 +11,10 @@ ENOUGH_PIXELS = 512          # of the movie in one of the image: enough counts f
 SEEN_PERCENTILES = (0.5, 99.5)
 
 
-def thumbnail(movie, stack: MovieStack, device="cpu"):
+def thumbnail(movie, stack: MovieStack, plan, device="cpu"):
     """Average of 4 to 16 frames, moved along the rigid motion by whole pixels of the small image and scaled to grey levels.
 
-    Parameters: ``movie`` MovieMetadata, ``stack`` its decoded frames, ``device`` where they are. Returns (image (h, w) uint8, its pixel size in A), or None for
+    Parameters: ``movie`` MovieMetadata, ``stack`` its decoded frames, ``plan`` the FramePlan they were decoded by, ``device`` where they are. Returns (image (h, w) uint8, its pixel size in A), or None for
     a movie that is held neither in memory nor on the disk for temporary files: decoding it once more would cost too much.
     """
     if isinstance(stack.frames, StreamedFrames):
@@ -25,7 +25,8 @@ def thumbnail(movie, stack: MovieStack, device="cpu"):
         return None
     wanted = min(MOST_FRAMES, max(LEAST_FRAMES, -(-ENOUGH_PIXELS // factor ** 2)))
     frames = np.unique(np.linspace(0, stack.n_frames - 1, wanted).round().astype(int))
-    shift_yx_px = movie.global_shift_xy_px[stack.first_frame + frames, ::-1] / factor           # r_aligned = r_frame + shift
+    known, shift_xy_px = np.arange(len(movie.global_shift_xy_px)), movie.global_shift_xy_px             # r_aligned = r_frame + shift
+    shift_yx_px = np.stack([np.interp(plan.upstream[frames], known, shift_xy_px[:, axis]) for axis in (1, 0)], axis=-1) / factor
     total = np.zeros((height, width), np.float32)
     small = torch.stack([_binned(stack.recorded(f, device), factor, height, width) for f in frames.tolist()]).cpu().numpy()
     for image, shift in zip(small, np.rint(shift_yx_px).astype(int)):
