@@ -36,5 +36,6 @@ def test_one_worker_and_two_leave_the_bytes_of_the_serial_run(data, tmp_path):
         one = outputs(data, tmp_path / "one", scheduler=cluster.scheduler_address)
     two = outputs(data, tmp_path / "two", workers=2, threads=2)
     assert one == serial and two == serial
-    assert torch.get_num_threads() == 1                     # the job itself computed as each of its two workers
+    assert outputs(data, tmp_path / "pairs", workers=2, threads=4) == outputs(data, tmp_path / "pair", threads=2)
+    assert torch.get_num_threads() == 2                     # the job itself computed as each of its two workers
     assert not JobLayout(tmp_path / "two").lock.read_bytes()

@@ -22,7 +22,7 @@ def test_torch_and_decoding_beside_the_work(monkeypatch, three_threads, device, 
     seen, noted = {}, []
 
     def results(tasks, *place, **how):
-        seen.update(how, threads=torch.get_num_threads())
+        seen.update(how, threads=torch.get_num_threads(), work=place[-1])
         yield TaskResult("a", 1.0, {"align": "done"})
 
     for name in ("run_here", "run_on_workers"):
@@ -36,6 +36,9 @@ def test_torch_and_decoding_beside_the_work(monkeypatch, three_threads, device, 
     distribute.run_tasks(job, [SimpleNamespace(movie=movie, align_mark="mark")])
     assert noted == ["done", "next"] and seen["threads"] == expected and torch.get_num_threads() == 3
     assert crew or (seen["stand_back"], seen["ahead"]) == (True, True)
+    if crew:                # in the worker, whose place was made with all its threads
+        monkeypatch.setattr(distribute, "run_task", lambda *task: (torch.get_num_threads(), task))
+        assert seen["work"]("task", "place", "load") == (1, ("task", "place", "load")) and torch.get_num_threads() == 3
 
 
 def test_threads_are_given_back_whatever_happens(three_threads):

@@ -118,7 +118,8 @@ class _Averaging:
 
     def _results(self, tasks, crew):
         if crew is not None:
-            return run_on_workers(tasks, crew, functools.partial(remote_place, self.spec, self.layout.folder, self.token, self.weights), average_task)
+            processes = max(1, len(crew.workers.local))
+            return run_on_workers(tasks, crew, functools.partial(remote_place, self.spec, self.layout.folder, self.token, self.weights, processes), average_task)
         place = AveragePlace(self.spec, self.layout, self.devices[0], self.threads, self.weights)
         gpu = self.devices[0] != "cpu"
         return run_here(tasks, place, self.threads > 1 or gpu, begin=at_once(average_task), stand_back=gpu)

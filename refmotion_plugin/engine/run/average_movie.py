@@ -35,11 +35,12 @@ class AveragePlace:
     threads: int
     weights: Optional[DoseWeights]
     run: Optional[str] = None
+    processes: int = 1              # that share the machine's memory
 
     @functools.cached_property
     def budget(self):
         """Memory this process may use."""
-        return find_budget(self.spec.compute, self.device).measured()
+        return find_budget(self.spec.compute, self.device, self.processes).measured()
 
     def load(self, task):
         """Decode the movie of a task."""
@@ -54,10 +55,10 @@ class AveragePlace:
         return plan_averaging(self.budget, tuple(task.movie.size_yx), len(plan_frames(task.movie, self.spec.inputs)), self.threads)
 
 
-def remote_place(spec, folder, run, weights, device, threads):
-    """A worker process's own place."""
+def remote_place(spec, folder, run, weights, processes, device, threads):
+    """A worker process's own place; ``processes`` share the machine's memory."""
     keep_freed_memory()
-    return AveragePlace(spec, AverageLayout(folder), choose_devices(device)[0], set_threads(threads), weights, run)
+    return AveragePlace(spec, AverageLayout(folder), choose_devices(device)[0], set_threads(threads), weights, run, processes)
 
 
 def average_task(task, place, load_stack):

@@ -11,7 +11,7 @@ from .devices import choose_devices, keep_freed_memory, set_threads, slicing_in_
 from .executor import run_here, run_on_workers
 from .inputs import read_inputs
 from .recipes import stage_recipes
-from .tasks import Workplace
+from .tasks import Workplace, run_task
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +38,16 @@ def run_tasks(job, tasks):
             job.recipes.forget_movies()                     # the workers decode for themselves: nobody here asks for these movies again
         release(job.devices[0])                             # the workers have the GPU now
         processes = 1 + len(job.crew.workers.local)         # this one keeps what it has prepared
-        results = run_on_workers(tasks, job.crew, functools.partial(_remote_workplace, job.layout.folder, job.run, job.spec, job.weights, processes))
+        results = run_on_workers(tasks, job.crew, functools.partial(_remote_workplace, job.layout.folder, job.run, job.spec, job.weights, processes), _run_as_here)
     with torch_in_one_thread(job.crew is None):
         for result in results:
             _note(job, result, names[result.key], by_key[result.key])
+
+
+def _run_as_here(task, place, load_stack):
+    """:func:`~.tasks.run_task` in a worker process, with as many threads for the same operations as in a process alone."""
+    with torch_in_one_thread():
+        return run_task(task, place, load_stack)
 
 
 def _note(job, result, micrograph, task):
