@@ -261,11 +261,14 @@ def fingerprint(stage, spec, engine_version, **made_of):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def mark_done(path, mark, **notes):
-    """Write a done marker: the fingerprint ``mark`` and whatever else is worth keeping."""
-    write_json(path, dict(notes, fingerprint=mark))
+def mark_done(path, mark, made=None, **notes):
+    """Write a done marker: the fingerprint ``mark``, the hash of a file that was ``made`` and that others may write too, and whatever else is worth keeping."""
+    own = {} if made is None else {"made": content_hash(made)}
+    write_json(path, dict(notes, fingerprint=mark, **own))
 
 
-def is_done(path, mark, *results):
-    """True if the marker at ``path`` holds the fingerprint ``mark`` and all ``results`` (paths) exist."""
-    return read_object(path).get("fingerprint") == mark and all(Path(r).exists() for r in results)
+def is_done(path, mark, *results, made=None):
+    """True if the marker at ``path`` holds the fingerprint ``mark``, all ``results`` (paths) exist, and ``made`` is still the file that was made."""
+    marker = read_object(path)
+    untouched = made is None or marker.get("made") == content_hash(made) is not None
+    return marker.get("fingerprint") == mark and untouched and all(Path(r).exists() for r in results)

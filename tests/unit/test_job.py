@@ -197,7 +197,7 @@ def test_without_any_folder_for_temporary_files_a_sentence_says_so(tmp_path, spe
 def test_where_workers_decode_the_job_itself_keeps_no_frames(tmp_path, spec, monkeypatch):
     fake, order = FakeStages(), []
 
-    def on_workers(tasks, crew, make):
+    def on_workers(tasks, crew, make, work):
         order.append("workers")
         return run_here(tasks, distribute._workplace(job), ahead=False)
 
@@ -286,7 +286,7 @@ def test_particles_outside_and_without_a_movie_are_listed(tmp_path, spec):
     _, outcome = go(tmp_path, spec)
     assert (outcome.particles_written, outcome.particles_left_out, outcome.failed) == (4, 2, {})
     columns = JobResults(tmp_path / "OUT").left_out().columns
-    assert columns["refmotionReason"] == ["outside the movie of 200 x 100 px", "no movie is named M/mic_9.mrc"]
+    assert columns["refmotionReason"] == ["outside the movie of 200 x 100 px", "no movie is named M/mic_9.mrc, nor agrees with it alone by base name"]
     assert columns["refmotionRow"] == ["1", "6"]
 
 

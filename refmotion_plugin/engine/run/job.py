@@ -3,6 +3,7 @@
 map -> reduce -> map. The same command again does only what is missing or was made of something else.
 """
 import contextlib
+import functools
 import logging
 import os
 import tempfile
@@ -106,6 +107,8 @@ def _see_where_temporary_files_go():
 def _run_stages(job, wanted, in_one_decode):
     job.prepared = job.recipes.prepare(job.spec, job.inputs.sets, job.devices[0], job.threads)
     keep_freed_memory()         # from now on: what the references needed for a moment has gone back to the system
+    if job.spec.output.stop_after == "particles" and job.recipes.output_geometry is not None:
+        outputs.check_geometry(job.inputs, functools.partial(job.recipes.output_geometry, job.prepared))
     searched = job.spec.wants_search
     if not searched:
         store.save_hyperparameters(job.layout.hyperparameters, job.prepared.hyperparameters)

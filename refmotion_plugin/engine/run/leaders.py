@@ -60,7 +60,7 @@ def weigh_leaders(job, mark, aligned, align=None):
         if align is not None:
             align(order[:count])
         keys = aligned(order[:count])
-        if again and is_done(job.layout.fit_done, mark(keys), job.layout.weights):
+        if again and is_done(job.layout.fit_done, mark(keys), made=job.layout.weights):
             try:
                 return store.load_weights(job.layout.weights)
             except InputError as error:
@@ -78,5 +78,5 @@ def _write(job, weights, mark, count, keys):
     particles = sum(len(job.inputs.particles[key]) for key in keys)
     source = "%s of %d particles in %d of %d movies" % (weights.source, particles, len(keys), len(job.inputs.movies))
     store.save_weights(job.layout.weights, replace(weights, source=source))
-    mark_done(job.layout.fit_done, mark, leaders=count, movies=len(keys))
+    mark_done(job.layout.fit_done, mark, job.layout.weights, leaders=count, movies=len(keys))
     return store.load_weights(job.layout.weights)

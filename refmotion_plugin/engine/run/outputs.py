@@ -59,13 +59,32 @@ def _write_set(particles, entries, layout, spec):
         return
     entries.sort(key=lambda e: e[0])
     rows, names, groups, geometry, moved_px, moved_angstrom = zip(*entries)
-    by_group = {}
-    for group, pixel_and_box in zip(groups, geometry):
-        if by_group.setdefault(group, pixel_and_box) != pixel_and_box:
-            raise InputError("%s: optics group %d has movies of different pixel size (images of %s and %s A/px and px): give each pixel "
-                             "size its own optics group" % (particles.path, group, by_group[group], pixel_and_box))
     moved = (np.array(moved_px), np.array(moved_angstrom)) if spec.output.recenter else None
-    write_particles(path, particles, rows, names, by_group, moved)
+    write_particles(path, particles, rows, names, _by_group(particles, zip(groups, geometry)), moved)
+
+
+def check_geometry(inputs, geometry_of):
+    """InputError if images cannot be made as asked for, or not of one size for each optics group; before the first movie.
+
+    ``geometry_of(reference index, movie pixel in A)`` -> (A/px, px) of the images.
+    """
+    for particles in inputs.sets:
+        of_movie = []
+        for movie in inputs.movies:
+            table = inputs.particles[movie.key]
+            groups = np.unique(table.optics_group[table.reference == particles.reference]).tolist()
+            of_movie += [(group, geometry_of(particles.reference, movie.original_pixel_angstrom)) for group in groups]
+        _by_group(particles, of_movie)
+
+
+def _by_group(particles, of_groups):
+    """{optics group: (A/px, px)} of pairs; InputError if there are two kinds of images in one."""
+    found = {}
+    for group, pixel_and_box in of_groups:
+        if found.setdefault(group, pixel_and_box) != pixel_and_box:
+            raise InputError("%s: optics group %d has movies of different pixel size (images of %s and %s A/px and px): give each pixel "
+                             "size its own optics group" % (particles.path, group, found[group], pixel_and_box))
+    return found
 
 
 def write_bfactors(layout, weights):

@@ -29,6 +29,8 @@ def polish_and_write(job):
     states = plan({k: m for k, m in marks.items() if k in aligned}, found_marks(job, "polish"), failed=job.failed)
     work = set(open_keys(states))
     begin_stage(job, "polish", len(work))
+    if work:
+        reconstruct.note(job.layout, ())        # the particles that were compared are replaced
     run_tasks(job, [MovieTask(m, job.inputs.particles[m.key], None, marks[m.key]) for m in job.inputs.movies if m.key in work])
     found = found_marks(job, "polish")
     polished = {k for k in aligned if found.get(k) == marks[k] and k not in job.failed}

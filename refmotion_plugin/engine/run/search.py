@@ -17,14 +17,14 @@ def find_hyperparameters(job, mark, may_run):
     Writes hyperparameters.json, search.jsonl (a record per trial) and search.json (the finding).
     """
     layout = job.layout
-    if may_run and not is_done(layout.search_done, mark, layout.hyperparameters, layout.search):
+    if may_run and not is_done(layout.search_done, mark, layout.search, made=layout.hyperparameters):
         found = job.recipes.tune(job.inputs.movies, job.inputs.particles_of, job.prepared, _Teller(job.status))
         log.info(found.text)
         with files.atomic_write(layout.search_journal, "w") as file:
             file.writelines(json.dumps(row) + "\n" for row in found.journal)
         write_json(layout.search, finding(found))
         store.save_hyperparameters(layout.hyperparameters, found.hyperparameters)
-        mark_done(layout.search_done, mark)
+        mark_done(layout.search_done, mark, layout.hyperparameters)
     if not layout.search.exists():
         return job.prepared
     return replace(job.prepared, hyperparameters=store.load_hyperparameters(layout.hyperparameters))

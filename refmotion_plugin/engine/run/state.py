@@ -1,8 +1,8 @@
 """A job under way: what all its stages share, the fingerprints of what is made, and what of it is on disk."""
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Dict
 
-from refmotion_plugin.contract.layout import JobLayout, content_hash, fingerprint
+from refmotion_plugin.contract.layout import JobLayout, content_hash, file_stamp, fingerprint
 
 from .found import found_on_disk
 from .inputs import JobInputs
@@ -32,7 +32,7 @@ class Job:
 
 def mark_of(job, stage, **made_of):
     """Fingerprint of what a stage makes with the job's parameters and inputs out of ``made_of``."""
-    optics = [repr(sorted(s.optics.items())) for s in job.inputs.sets]
+    optics = [repr([replace(group, mtf_file=file_stamp(group.mtf_file)) for _, group in sorted(s.optics.items())]) for s in job.inputs.sets]
     return fingerprint(stage, job.spec, job.version, optics=optics, **made_of)
 
 

@@ -143,10 +143,13 @@ def _align(task, place, stack):
 def _write_aligned(task, place, aligned, thumbnail):
     trajectories, key = aligned.trajectories, task.movie.key
     check_run(place.layout, place.run)
+    place.layout.done(key, "align").unlink(missing_ok=True)     # before the first file: it speaks of those that are replaced now
     save_trajectories(place.layout.trajectories(key), trajectories)
     save_fcc(place.layout.fcc(key), aligned.fcc)
     if aligned.judged is not None:
         save_judged(place.layout.judged(key), aligned.judged)
+    else:
+        place.layout.judged(key).unlink(missing_ok=True)        # of another alignment
     if thumbnail is not None:
         save_thumbnail(place.layout.thumbnail(key), *thumbnail)
     mark_done(place.layout.done(key, "align"), task.align_mark, **dict(
@@ -157,7 +160,8 @@ def _thumbnail(movie, place, stack):
     """A small average of the movie, where there is no micrograph to look at; else None."""
     if place.recipes.thumbnail is None or os.path.exists(str(located(movie.micrograph, place.prepared.spec.inputs.movies))):
         return None
-    return place.recipes.thumbnail(movie, stack, place.prepared.device)
+    plan = place.recipes.plan_frames(movie, place.prepared.spec.inputs)
+    return place.recipes.thumbnail(movie, stack, plan, place.prepared.device)
 
 
 def _polish(task, place, stack, trajectories):
@@ -176,6 +180,7 @@ def _polish(task, place, stack, trajectories):
 
 def _write_polished(task, place, sets):
     check_run(place.layout, place.run)
+    place.layout.done(task.movie.key, "polish").unlink(missing_ok=True)
     written = [_write_stack(place, task.movie.key, *one) for one in sets]
     mark_done(place.layout.done(task.movie.key, "polish"), task.polish_mark, references=written)
 

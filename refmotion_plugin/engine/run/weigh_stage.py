@@ -3,7 +3,7 @@ import functools
 
 from refmotion_plugin.contract import store
 from refmotion_plugin.contract.errors import InputError
-from refmotion_plugin.contract.layout import is_done, mark_done
+from refmotion_plugin.contract.layout import content_hash, is_done, mark_done
 from refmotion_plugin.contract.verdict import save_verdict
 
 from . import outputs
@@ -13,13 +13,13 @@ from .verdict import early_warnings, gather_evidence
 
 
 def weigh_movies(job):
-    """Fit the weights, sum the FCC tables in the movies' order and reach the verdict, unless that was done with the same tables."""
+    """Fit the weights, sum the FCC tables in the movies' order and reach the verdict, unless that was done with the same tables and weights."""
     keys = aligned_keys(job)
     if not keys:
         _nothing_aligned(job)
     if job.spec.dose.weights_file is None:
         job.weights = fit_weights(job)
-    mark = mark_of(job, "weigh", tables=[job.align_marks[k] for k in keys])
+    mark = mark_of(job, "weigh", tables=[job.align_marks[k] for k in keys], weights=content_hash(job.layout.weights))
     if not is_done(job.layout.weigh_done, mark, job.layout.weights, job.layout.fcc_total, job.layout.verdict):
         evidence = gather_evidence(job.layout, keys)
         store.save_fcc(job.layout.fcc_total, evidence.totals[0])

@@ -111,7 +111,7 @@ def _first_pass(movie, particles, prepared: Prepared):
 def _add(sums, table):
     if sums is None:
         return table
-    if not np.allclose(sums["frequency"][:2], table["frequency"][:2]):
+    if len(sums["frequency"]) != len(table["frequency"]) or not np.allclose(sums["frequency"][:2], table["frequency"][:2]):
         table = {name: (sums["frequency"] if name == "frequency" else np.stack(
             [np.interp(sums["frequency"], table["frequency"], row, right=0.0) for row in values]))
             for name, values in table.items()}

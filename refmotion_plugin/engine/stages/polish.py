@@ -43,6 +43,12 @@ def output_boxes(prepared: Prepared, reference_index, movie_pixel_angstrom):
     return box, crop
 
 
+def output_geometry(prepared: Prepared, reference_index, movie_pixel_angstrom):
+    """(A/px, px) of the images of one particle set's particles in movies of this pixel size. InputError as :func:`output_boxes`."""
+    box, crop = output_boxes(prepared, reference_index, movie_pixel_angstrom)
+    return movie_pixel_angstrom * box / crop, crop
+
+
 @within_memory
 def polish_movie(movie, particles, trajectories: Trajectories, weights: DoseWeights, prepared: Prepared, stack=None):
     """Polished images of one movie's particles of **one** set (all with the same reference index).
@@ -73,7 +79,7 @@ def polish_movie(movie, particles, trajectories: Trajectories, weights: DoseWeig
         parts = cache_parts(len(total), total[0].numel() * 8, prepared.device)
         sound += each_part(functools.partial(_finish, total, grid, radius, images[part]), parts, prepared.device)
     totals, shares = torch.cat(sound, dim=1).cpu().numpy()      # after which a GPU has copied the images, too
-    return _checked(images.numpy(), totals, shares, movie.original_pixel_angstrom * box / crop)
+    return _checked(images.numpy(), totals, shares, output_geometry(prepared, index, movie.original_pixel_angstrom)[0])
 
 
 def _finish(total, grid, radius, images, few):
