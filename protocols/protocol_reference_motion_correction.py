@@ -164,7 +164,8 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
     def _runGrown(self):
         """Run the engine on what is new, and publish it."""
         self._runEngine("all")
-        if not self.hasAttribute("outputHyperparameters"):
+        published = getattr(self, "outputHyperparameters", None)
+        if published is None or not published.holds(self._results().hyperparameters()):       # they may have been changed before going on
             self._publishHyperparameters()
         references = chosen_references(self)
         for reference, file_name in zip(references, self._streamFiles()):

@@ -42,6 +42,10 @@ class MotionHyperparameters(_WithFile, EMObject):
         for field in fields(Hyperparameters):
             getattr(self, "_" + field.name).set(getattr(record, field.name))
 
+    def holds(self, record):
+        """Whether the values are those of a ``Hyperparameters`` record."""
+        return all(getattr(self, "_" + field.name).get() == getattr(record, field.name) for field in fields(Hyperparameters))
+
     def getStrengths(self):
         """(velocity sigma in Å/(e/Å²), correlation distance in Å, acceleration sigma in Å/(e/Å²))."""
         return self._velocity_sigma.get(), self._correlation_distance_angstrom.get(), self._acceleration_sigma.get()

@@ -4,6 +4,7 @@ from pwem.constants import NO_INDEX
 
 from ..contract.errors import InputError
 from ..contract.star import read_tables
+from ..contract.startable import table_text
 from .geometry import set_origin
 
 
@@ -47,8 +48,10 @@ def _prepared(output, source, star_file, movie_pixel_angstrom, known=()):
     """The output's properties brought up to date, and the callback that brings particles up to date."""
     tables = read_tables(star_file)
     rows, optics = tables["particles"], tables["optics"]
-    pixel = optics.number("rlnImagePixelSize")
+    pixel, dim = optics.number("rlnImagePixelSize"), output.getDim() if output.getSize() else None
     output.copyInfo(source)
+    if dim is not None:         # of images that are in it already: the source's have another box
+        output.setDim(dim)
     output.setSamplingRate(pixel)
     output.setIsPhaseFlipped(False)
     output.setIsAmplitudeCorrected(False)
@@ -89,6 +92,4 @@ def _update_optics(acquisition, optics):
     """The optics text of the output: the job's table, so that later RELION protocols see the new box and pixel size."""
     if not acquisition.opticsGroupInfo.get():
         return
-    lines = ["data_optics", "", "loop_"] + ["_%s #%d" % (name, i + 1) for i, name in enumerate(optics.columns)]
-    lines += [" ".join(values) for values in zip(*optics.columns.values())]
-    acquisition.opticsGroupInfo.set("\n".join(lines) + "\n")
+    acquisition.opticsGroupInfo.set(table_text(optics).strip() + "\n")

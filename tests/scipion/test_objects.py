@@ -1,5 +1,5 @@
 """Objects that the host makes without arguments, stores and shows."""
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ def test_hyperparameters_keep_every_field():
     for field in fields(DEFAULT_HYPERPARAMETERS):
         assert copy.getAttributeValue("_" + field.name) == getattr(DEFAULT_HYPERPARAMETERS, field.name)
     assert "velocity %.3g," % DEFAULT_HYPERPARAMETERS.velocity_sigma in str(copy)
+    assert copy.holds(DEFAULT_HYPERPARAMETERS) and not copy.holds(replace(DEFAULT_HYPERPARAMETERS, acceleration_sigma=0.5))
 
 
 def test_dose_weights_say_what_they_cover():

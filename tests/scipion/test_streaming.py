@@ -1,6 +1,8 @@
 """Inputs that grow while the protocols run: every movie and particle once, outputs open until the end, Continue after a kill."""
 import os
 import signal
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from refmotion_plugin.contract.store import save_hyperparameters, save_weights
 from refmotion_plugin.headless import new_protocol
 from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters
 
+from .fake_engine import BOX
 from .growing_sets import GrowingSet, wait_for
 
 
@@ -83,6 +86,7 @@ def assert_complete(protocol, ids):
     assert [p.getObjId() for p in found] == sorted(ids)
     stacks = [(p.getFileName(), p.getIndex()) for p in found.iterItems()]
     assert len(set(stacks)) == len(ids) and all(os.path.exists(name) for name, _ in stacks)
+    assert output.getDim()[:2] == found.getDim()[:2] == (BOX, BOX)          # of the new images, after each batch
     rows = read_tables(protocol._getExtraPath("inputs", "particles_1.star"))["particles"].integers("rlnParticleId").tolist()
     assert sorted(rows) == list(range(1, 13))
 
@@ -163,3 +167,17 @@ def test_what_needs_all_movies_is_refused_while_they_grow(stream):
     text = "".join(protocol.validate())
     for part in ("still grow", "no reconstruction", "dose weights", "instead of a search", "final processing stage", "or wait until"):
         assert part in text
+
+
+@pytest.mark.parametrize("value, published", [(DEFAULT_HYPERPARAMETERS.velocity_sigma, []), (0.77, [0.77])])
+def test_hyperparameters_that_were_changed_before_going_on_are_published(stream, monkeypatch, value, published):
+    protocol, told = stream[2], []
+    protocol.outputHyperparameters = MotionHyperparameters()
+    protocol.outputHyperparameters.setRecord(DEFAULT_HYPERPARAMETERS)
+    results = SimpleNamespace(hyperparameters=lambda: replace(DEFAULT_HYPERPARAMETERS, velocity_sigma=value))
+    layout = SimpleNamespace(particles=lambda *of: SimpleNamespace(exists=lambda: False))
+    for name, stand_in in (("_runEngine", lambda stage: None), ("_results", lambda: results), ("_layout", lambda: layout),
+                           ("_growingOutput", lambda *of: None), ("_publishHyperparameters", lambda: told.append(value))):
+        monkeypatch.setattr(protocol, name, stand_in)
+    protocol._runGrown()
+    assert told == published
