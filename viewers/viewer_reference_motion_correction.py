@@ -120,7 +120,11 @@ class ReferenceMotionCorrectionViewer(ProtocolViewer):
             return self._not_yet(NOT_YET["motion"])
         if not 1 <= number <= len(keys):
             return self._not_yet("There is no aligned movie with number %d: they go from 1 to %d" % (number, len(keys)))
-        return self._figure(catalogue.draw_trajectories_of(self._results(), keys[number - 1], exaggeration=self.exaggeration.get() or None), "Trajectories")
+        try:
+            figure = catalogue.draw_trajectories_of(self._results(), keys[number - 1], exaggeration=self.exaggeration.get() or None)
+        except InputError as error:
+            return [self.errorMessage(str(error), "Nothing to show")]
+        return self._figure(figure, "Trajectories")
 
     def _showParticles(self, paramName=None):
         number = self.referenceNumber.get()
@@ -132,13 +136,17 @@ class ReferenceMotionCorrectionViewer(ProtocolViewer):
     def _saveAll(self, paramName=None):
         if not self._has_job():
             return self._not_yet("The run has no results yet")
-        folder, files = self.protocol._getExtraPath("figures"), []
+        folder, files, faults = self.protocol._getExtraPath("figures"), [], []
         for entry in catalogue.job_figures(self._results()):
-            figure = entry.draw()
+            try:
+                figure = entry.draw()
+            except InputError as error:
+                faults.append("%s: %s" % (entry.title, error))
+                continue
             if figure is not None:
                 path = os.path.join(folder, "%s.%s" % (entry.name, FORMATS[self.saveFormat.get()]))
                 files += [save_figure(figure, path)] + (save_data(figure, path) if self.saveData.get() else [])
-        return [SavedView(folder, files)]
+        return [SavedView(folder, files)] + ([self.errorMessage("\n".join(faults), "Plots that could not be drawn")] if faults else [])
 
     # --------------------------- helpers -------------------------------------
     def _results(self):

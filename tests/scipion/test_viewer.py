@@ -102,6 +102,21 @@ def test_all_plots_are_saved_with_their_numbers(finished):
     assert all(str(path).endswith(".png") and is_drawn(path) for path in finished._saveAll()[0].files)
 
 
+def test_a_damaged_file_costs_its_own_plot_alone(finished):
+    layout = finished._results().layout
+    kept = {path: path.read_bytes() for path in (layout.verdict, layout.trajectories("m0"))}
+    try:
+        for path in kept:
+            path.write_bytes(b"{")
+        saved, told = finished._saveAll()
+        assert "verdict" in told.getMessage().lower() and str(layout.verdict) in told.getMessage()
+        assert any("weights" in str(path) for path in saved.files)
+        assert str(layout.trajectories("m0")) in finished._showTrajectories()[0].getMessage()
+    finally:
+        for path, content in kept.items():
+            path.write_bytes(content)
+
+
 @pytest.mark.parametrize("name", FIGURES + ("showReport", "showParticles", "showMovieList", "showSearch", "saveAll"))
 def test_before_there_is_anything_to_show(correction, in_project, name):
     in_project[0].saveProtocol(correction)
