@@ -2,6 +2,8 @@
 
 Names of attributes and files are those that scipion-em-motioncorr and scipion-em-xmipp write.
 """
+import glob
+import itertools
 import os
 
 import numpy as np
@@ -11,6 +13,7 @@ from ..contract.errors import InputError
 _FLEXALIGN_MARK = "_xmipp_ShiftX"
 _TIFF = (".tif", ".tiff")
 _MOTIONCOR_LOGS = ("%s-Patch-Full.log", "%s-Full.log")
+_MOTIONCOR_RUNS = "*_ProtMotionCorr*"
 _LOG_DIGITS = 0.011         # the log has two decimals
 
 
@@ -46,15 +49,22 @@ def _aligned_by_flexalign(movie):
     return movie.getAttributeValue(_FLEXALIGN_MARK, None) is not None
 
 
-def shifts_with_origin(movie, shift_xy_px, set_file):
+def log_folders(set_file):
+    """Where logs of MotionCor may be for a set of this file: beside it, and in the project's runs of MotionCor if another protocol made the set from theirs."""
+    run = os.path.dirname(set_file or "")
+    others = glob.glob(os.path.join(glob.escape(os.path.dirname(run)), _MOTIONCOR_RUNS))
+    return [os.path.join(folder, "extra") for folder in [run] + sorted(others, reverse=True)]
+
+
+def shifts_with_origin(movie, shift_xy_px, folders):
     """Shifts (frame, 2) as MotionCor applied them.
 
     MotionCor aligns to the central frame, so its micrographs show that frame's place; the set holds shifts relative to the first
-    frame. Its log, in folder ``extra`` beside the set's file ``set_file``, has what was applied: taken if it has the same motion.
+    frame. Its log in one of ``folders`` (see :func:`log_folders`) has what was applied: taken if it has the same motion.
     """
     stem = os.path.splitext(os.path.basename(movie.getFileName()))[0]
-    for pattern in _MOTIONCOR_LOGS:
-        applied = _read_log(os.path.join(os.path.dirname(set_file or ""), "extra", pattern % stem))
+    for folder, pattern in itertools.product(folders, _MOTIONCOR_LOGS):
+        applied = _read_log(os.path.join(folder, pattern % stem))
         if applied is not None and applied.shape == shift_xy_px.shape:
             relative = applied - applied[0] - (shift_xy_px - shift_xy_px[0])
             if np.abs(relative).max() < 2 * _LOG_DIGITS:

@@ -1,6 +1,7 @@
 """Sets with the attributes that other plugins write become the files they mean. Names as in scipion-em-relion, -motioncorr, -xmipp, -cryosparc2."""
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -102,6 +103,14 @@ def test_motioncor_keeps_the_frame_it_aligned_to(movie_set, tmp_path):
     finally:
         os.unlink(log)
     np.testing.assert_allclose(written(movies, tmp_path).global_shift_xy_px, SHIFT)
+    run = os.path.join(os.path.dirname(os.path.dirname(movies.getFileName())), "000999_ProtMotionCorr")
+    os.makedirs(os.path.join(run, "extra"))
+    try:                # a subset, or what another protocol made of the set
+        with open(os.path.join(run, "extra", "m0-Full.log"), "w", encoding="utf-8") as file:
+            file.write("\n".join(lines + ["%4d  %8.2f  %8.2f" % ((i,) + tuple(s)) for i, s in enumerate(MIDDLE, 1)]) + "\n")
+        np.testing.assert_allclose(written(movies, tmp_path).global_shift_xy_px, MIDDLE)
+    finally:
+        shutil.rmtree(run)
 
 
 def test_flexalign_shifts_keep_their_origin(movie_set, tmp_path):
