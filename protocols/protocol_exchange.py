@@ -5,6 +5,7 @@ from pwem.protocols import EMProtocol, ProtImport
 from pyworkflow import BETA
 from pyworkflow.protocol import params
 
+from refmotion_plugin import convert
 from refmotion_plugin.contract import exchange, store
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters
@@ -34,7 +35,7 @@ def _exposure(protocol):
     acquisition = movies.getAcquisition() if movies is not None else None
     dose, before = protocol.dosePerFrame.get(), protocol.preExposure.get()
     if dose is None and acquisition is not None:
-        dose = acquisition.getDosePerFrame()
+        dose = convert.frame_dose(movies)
     if before is None and acquisition is not None:
         before = acquisition.getDoseInitial()
     if before and not dose:

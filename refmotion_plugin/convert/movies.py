@@ -63,12 +63,12 @@ class MovieRow:
 def read_movies(movies):
     """All movies that have an alignment, as ``MovieRow``, and the micNames of those that have none."""
     rows, without = [], []
-    optics = optics_rows(movies.getAcquisition())
+    optics, logs = optics_rows(movies.getAcquisition()), producers.log_folders(movies.getFileName())
     for movie in enabled_items(movies):
         if movie.getAlignment() is None or not len(movie.getAlignment().getShifts()[0]):
             without.append(movie.getMicName())
         else:
-            rows.append(_movie_row(movie, optics, movies))
+            rows.append(_movie_row(movie, optics, movies, logs))
     return rows, without
 
 
@@ -77,10 +77,10 @@ def first_movie(movies):
     first = movies.getFirstItem()
     if first is None or first.getAlignment() is None or not len(first.getAlignment().getShifts()[0]):
         return None
-    return _movie_row(first, optics_rows(movies.getAcquisition()), movies)
+    return _movie_row(first, optics_rows(movies.getAcquisition()), movies, producers.log_folders(movies.getFileName()))
 
 
-def _movie_row(movie, optics, movies):
+def _movie_row(movie, optics, movies, logs):
     alignment = movie.getAlignment()
     shift_x, shift_y = alignment.getShifts()
     shift = np.stack([np.array(list(shift_x), dtype=float), np.array(list(shift_y), dtype=float)], axis=-1)
@@ -92,7 +92,7 @@ def _movie_row(movie, optics, movies):
     return MovieRow(
         identifier=movie.getObjId(), mic_name=movie.getMicName() or "", file_name=movie.getFileName(), first_frame=first,
         last_frame=first + len(shift) - 1, skipped_frames=skipped, optics=own_optics,
-        shift_xy_px=producers.shifts_with_origin(movie, shift, movies.getFileName()),
+        shift_xy_px=producers.shifts_with_origin(movie, shift, logs),
         eer=producers.eer_of(movie, own_optics, movies.getDim(), len(shift)),
         local_coefficients=tuple(float(c) for c in _json_list(movie, "_rlnMotionModelCoeff")),
         hot_pixels_xy=tuple((int(float(x)), int(float(y))) for x, y in _json_list(movie, "_rlnHotPixels")), roi=_roi(alignment))
@@ -131,6 +131,18 @@ class MovieSettings:
     def fraction_dose(self, row):
         """e/A^2 per frame of a movie; Scipion keeps the dose of EER movies per hardware frame."""
         return self.dose_per_frame * row.eer[1]
+
+
+def frame_dose(movies):
+    """e/A^2 per frame as the movies were aligned; that of EER movies' fractions. None if it is not known. Raises InputError where nothing says what a fraction is."""
+    dose, first = movies.getAcquisition().getDosePerFrame(), movies.getFirstItem()
+    if not dose or first is None:
+        return dose
+    aligned = first_movie(movies)
+    if aligned is None and first.getFileName().lower().endswith(".eer"):
+        raise InputError("%s is an EER movie without an alignment, so it is not known how many of its frames make one fraction: give the dose per frame, or aligned movies"
+                         % first.getFileName())
+    return dose * (aligned.eer[1] if aligned is not None else 1)
 
 
 def movie_settings(movies):

@@ -32,7 +32,7 @@ class _Columns:
 def micrograph_counts(particles):
     """(micName, micId) -> number of particles; a query of the set's own file, fast enough for a form."""
     columns = ["_coordinate._micName", "_coordinate._micId"]
-    rows = particles.aggregate(["COUNT"], columns[0], columns)
+    rows = particles.aggregate(["COUNT"], "_coordinate._x", columns)        # every particle has it; some have no name, and nothing is not counted
     return {(row[columns[0]] or "", row[columns[1]]): row["COUNT"] for row in rows}
 
 
