@@ -1,5 +1,6 @@
 """The report of a job: figures as PNG and one HTML page that holds them all."""
 import base64
+import logging
 import math
 from datetime import datetime, timezone
 
@@ -12,6 +13,8 @@ from refmotion_plugin.figures.catalogue import job_figures
 from refmotion_plugin.figures.export import save_data, save_figure
 
 PAGE_DOTS_PER_INCH = 110
+
+log = logging.getLogger(__name__)
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Motion correction: {{ folder }}</title>
@@ -104,6 +107,9 @@ def _draw(results, entry, extension, with_data):
         figure = entry.draw()
     except InputError as error:
         return dict(shown, fault=str(error))
+    except Exception as error:      # the particles are written: what a figure meets must not make a failure of the job
+        log.exception("figure %s cannot be drawn", entry.name)
+        return dict(shown, fault="This figure cannot be drawn (%s: %s); the full text is in the log." % (type(error).__name__, str(error).split("\n")[0]))
     if figure is None:
         return None
     path = results.layout.figures / (entry.name + ".png")

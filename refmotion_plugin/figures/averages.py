@@ -4,7 +4,7 @@ from collections import Counter
 import mrcfile
 import numpy as np
 
-from .images import LONGEST_SIDE_PX, bin_image, frequency, log, stretched
+from .images import LONGEST_SIDE_PX, UNREADABLE, bin_image, frequency, log, stretched
 from .movies import SHOWN_REASONS, common_reasons, draw_reasons, draw_states
 from .style import BLUE, GREEN, GREY, ORANGE, VERMILION, ResultFigure, plain_log_ticks, resolution_axis, say, styled, things
 
@@ -47,8 +47,10 @@ def average_figure(name, files, pixel_angstrom):
 def _read(path):
     try:
         with mrcfile.open(str(path), permissive=True) as file:
+            if file.data.ndim != 2:
+                raise ValueError("it has %d dimensions" % file.data.ndim)
             return np.array(file.data, dtype=np.float32)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         log.info("average %s is not shown: %s", path, error)
         return None
 

@@ -7,6 +7,7 @@ BANDS_ANGSTROM = ((20.0, 10.0), (10.0, 6.0), (6.0, 4.0), (4.0, 3.0), (3.0, 2.0))
 FIRST_BELIEVED_PER_ANGSTROM = 1 / 20.0      # below: ice gradients, and patches keep their mean
 CERTAIN = 3.0                               # standard errors
 SMOOTHED = 5                                # shells
+NO_MOVIE = "No movie of the most frequent kind (frames, doses, pixel size) has particles of this optics group"
 LABELS_APART = 0.07                         # of the axis
 
 
@@ -28,7 +29,7 @@ def fcc_figure(table, group=0):
     _draw_bands(band_axes, table, group)
     seen = seen_to_angstrom(table, group)
     _draw_pooled(pooled_axes, table, group, seen)
-    figure.headline("The movies show the reference to %.1f Å" % seen if np.isfinite(seen)
+    figure.headline(NO_MOVIE if not table.components[group].any() else "The movies show the reference to %.1f Å" % seen if np.isfinite(seen)
                     else "The movies do not show the reference: no shell is %g standard errors above zero" % CERTAIN)
     figure.remember("fcc", frame=np.arange(1, len(fcc) + 1)[:, None], dose_e_per_A2=dose[:, None], frequency_per_angstrom=k, fcc=fcc)
     return figure

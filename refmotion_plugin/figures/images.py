@@ -12,6 +12,7 @@ log = logging.getLogger(__name__)
 Background = namedtuple("Background", "grey extent_xy_angstrom")
 """``grey`` (h, w) in 0 ... 1, row 0 at y = 0; ``extent_xy_angstrom`` (x0, x1, y0, y1) of its edges."""
 
+UNREADABLE = (OSError, ValueError, IndexError, AttributeError, OverflowError)       # of mrcfile, by what is no MRC file or cut off: it may have no data
 LONGEST_SIDE_PX = 512
 SEEN_PERCENTILES = (1.0, 99.0)
 
@@ -27,7 +28,7 @@ def read_background(path, pixel_angstrom=None):
             data = file.data if file.data.ndim == 2 else file.data[0]
             factor = max(1, int(np.ceil(max(data.shape) / LONGEST_SIDE_PX)))
             small = bin_image(np.asarray(data, dtype=np.float32), factor)
-    except (OSError, ValueError, IndexError, AttributeError) as error:
+    except UNREADABLE as error:
         log.info("micrograph %s is not shown: %s", path, error)
         return None
     return as_background(small, factor * pixel) if pixel > 0 and small.size else None
@@ -61,7 +62,7 @@ def read_particles(names):
                 with mrcfile.mmap(str(path), mode="r", permissive=True) as file:
                     stacks[path] = file.data if file.data.ndim == 3 else file.data[None]
             images.append(np.array(stacks[path][number], dtype=np.float32))
-        except (OSError, ValueError, IndexError) as error:
+        except UNREADABLE as error:
             log.info("particle image %d of %s is not shown: %s", number + 1, path, error)
             return None
     return np.stack(images) if images and len({i.shape for i in images}) == 1 else None

@@ -120,6 +120,14 @@ def test_the_report_holds_every_figure_and_says_what_cannot_be_read(tmp_path):
     assert (results.layout.figures / "verdict.png").exists() and not list(results.layout.figures.glob("*.csv"))
 
 
+def test_what_a_figure_meets_makes_no_failure_of_the_job(tmp_path, monkeypatch, caplog):
+    """Particles' images of another format, say: none is an error of ours, and the particles are there."""
+    run_job(tmp_path / "out", write_project(tmp_path), recipes=FakeStages().recipes())
+    monkeypatch.setattr(catalogue, "draw_spectra", lambda *args: {}["spectra"])
+    page = write_report(JobResults(tmp_path / "out")).read_text(encoding="utf-8")
+    assert "This figure cannot be drawn (KeyError" in page and "figure power cannot be drawn" in caplog.text
+
+
 def test_figures_in_other_formats_with_their_numbers_from_the_command_line(tmp_path):
     run_job(tmp_path / "out", write_project(tmp_path), recipes=FakeStages().recipes())
     assert cli.main(["report", str(tmp_path / "out"), "--format", "svg", "--data"]) == 0

@@ -3,6 +3,7 @@ import csv
 from collections import OrderedDict
 from dataclasses import replace
 
+import mrcfile
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,7 +15,7 @@ from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
 from refmotion_plugin.contract.verdict import Change, Finding, Reconstruction, Verdict
 from refmotion_plugin.contract.weighting import normalise
 from refmotion_plugin.contract.damage import exposure_amplitude
-from refmotion_plugin.figures import export, fcc, images, motion, movies, neighbours, particles, prior, reconstruction, style, trajectories, verdict, weights
+from refmotion_plugin.figures import averages, export, fcc, images, motion, movies, neighbours, particles, prior, reconstruction, style, trajectories, verdict, weights
 
 
 def drawn(figure, size=(640, 480)):
@@ -322,3 +323,23 @@ def test_the_numbers_behind_a_figure_are_saved(tmp_path):
     assert np.isclose(float(lines[5]["x_angstrom"]), found.position_yx_angstrom[1, 1], rtol=1e-5)
     several = export.save_data(weights.weights_figure(dose_weights()), tmp_path / "weights.png")
     assert [path.name for path in several] == ["weights_weights.csv", "weights_frames.csv"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no MRC file at all" * 99, b"\x01" * 4096, "cut off"])
+def test_images_that_cannot_be_read_are_not_shown(tmp_path, content):
+    """Spider, HDF and the like are kept by Scipion; copies may have been interrupted."""
+    path = tmp_path / "a.mrcs"
+    if content == "cut off":
+        with mrcfile.new(str(path)) as file:
+            file.set_data(np.ones((4, 32, 32), np.float32))
+        content = path.read_bytes()[:3000]
+    path.write_bytes(content)
+    assert images.read_particles([(str(path), 3)]) is None and images.read_background(path) is None
+    drawn(averages.average_figure("a", {"weighted": str(path)}, 1.0))
+
+
+def test_an_optics_group_without_movies_is_told_from_one_that_shows_nothing():
+    table = fcc_table()
+    empty = replace(table, **{name: np.concatenate([getattr(table, name)[:1], np.zeros_like(getattr(table, name)[1:])]) for name in (
+        "cross", "power_movie", "power_reference", "components")})
+    assert fcc.fcc_figure(empty, 0).get_suptitle() != fcc.fcc_figure(empty, 1).get_suptitle() == fcc.NO_MOVIE
