@@ -179,7 +179,7 @@ def write_movies(movies, folder, only=None, known=None):
     for row in new:
         _write_movie(row, settings, metadata[row.identifier])
     path = os.path.join(folder, "corrected_micrographs.star")
-    write_tables(path, [_optics_table(rows, settings), _micrograph_table(rows, names, metadata)])
+    write_tables(path, [_optics_table([row.optics for row in rows] + optics_rows(movies.getAcquisition()), settings), _micrograph_table(rows, names, metadata)])
     return path, names, without
 
 
@@ -243,8 +243,10 @@ def _shift_table(row, frames_of_file):
 
 
 def _optics_table(rows, settings):
-    """The sets' own optics table, completed; one group where there is none."""
-    known = {row.optics.get("rlnOpticsGroup", "1"): row.optics for row in rows}
+    """The sets' own optics table, completed: those of its ``rows`` that movies have first, and groups of which there is no movie; one group where there is none."""
+    known = {}
+    for optics in rows:
+        known.setdefault(optics.get("rlnOpticsGroup", "1"), optics)
     needed = {"rlnMicrographOriginalPixelSize": settings.pixel_angstrom, "rlnVoltage": settings.voltage,
               "rlnSphericalAberration": settings.spherical_aberration, "rlnAmplitudeContrast": settings.amplitude_contrast,
               "rlnMicrographPixelSize": settings.pixel_angstrom}

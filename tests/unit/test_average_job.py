@@ -3,18 +3,24 @@ import json
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import mrcfile
 import numpy as np
 import pytest
 
-from refmotion_plugin.contract.averages import AverageResults
+from refmotion_plugin.contract.average_spec import AverageSpec
+from refmotion_plugin.contract.averages import AverageLayout, AverageResults
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.records import DoseWeights
-from refmotion_plugin.contract.star import read_corrected_micrographs, read_movie_metadata, read_tables, write_bfactors_star
+from refmotion_plugin.contract.star import read_corrected_micrographs, read_movie_metadata, read_tables, write_bfactors_star, write_tables
 from refmotion_plugin.contract.store import save_weights
 from refmotion_plugin.engine import cli
 from refmotion_plugin.engine.options import average_spec
+from refmotion_plugin.engine.run import average_movie
+from refmotion_plugin.engine.run.average_tasks import given_weights
+from refmotion_plugin.engine.run.inputs import MovieCatalogue
+from refmotion_plugin.engine.stages import budget
 
 from tests.unit.average_movies import DOSE, PIXEL, write_list, write_movie
 
@@ -147,6 +153,46 @@ def test_changed_weights_are_noticed_and_relions_are_read(movies, tmp_path):
     write_bfactors_star(tmp_path / "bfactors.star", np.linspace(0, 900, 5), np.ones(5))
     assert average(out, movies, "--dose-weights", str(tmp_path / "bfactors.star")) == 0
     assert np.abs(image(out / "micrographs" / "a.mrc")[0] - first).max() > 0.05
+
+
+def test_weights_by_frame_are_for_the_frames_that_are_averaged(movies, tmp_path, capsys):
+    """Three of five frames: the file has a row for each of them, and their doses are those of frames 3 to 5."""
+    file, out = str(tmp_path / "bfactors.star"), tmp_path / "OUT"
+    catalogue = MovieCatalogue(movies)
+    write_bfactors_star(file, np.linspace(0, 200, 3), np.ones(3))
+    build = lambda **frames: AverageSpec.build({"inputs": dict({"movies": str(movies)}, **frames), "dose": {"weights_file": file}})
+    np.testing.assert_allclose(given_weights(catalogue, build(first_frame=3)).dose_e_per_A2, DOSE * (np.arange(2, 5) + 0.5))
+    assert average(out, movies, "--first-frame", "3", "--dose-weights", file) == 0
+    assert average(out, movies, "--dose-weights", file) == cli.EXIT_INPUT
+    assert "3 frames" in capsys.readouterr().err
+    with pytest.raises(InputError, match="no movie can be read.*frames 9 to 5"):
+        given_weights(catalogue, build(first_frame=9))
+
+
+def test_a_subset_of_movies_takes_the_weights_of_its_own_group(movies, tmp_path):
+    weights = measured_weights(tmp_path / "w.npz", 2)
+    assert average(tmp_path / "all", movies, "--dose-weights", str(weights)) == 0
+    table, rows = (read_tables(movies)[name] for name in ("optics", "micrographs"))
+    write_tables(movies, [table, rows.rows([1])])               # the one of the second group; the table still has both
+    assert average(tmp_path / "some", movies, "--dose-weights", str(weights)) == 0
+    one, same = (image(tmp_path / folder / "micrographs" / "b.mrc")[0] for folder in ("all", "some"))
+    assert np.array_equal(one, same)
+
+
+def test_frames_that_hang_are_given_up_in_averaging_too(movies, monkeypatch, tmp_path):
+    given = {}
+    monkeypatch.setattr(average_movie, "load_movie", lambda *args, **kwargs: given.update(kwargs))
+    spec = AverageSpec.build({"inputs": {"movies": str(movies)}, "compute": {"device": "cpu", "read_timeout_seconds": 77}})
+    place = average_movie.AveragePlace(spec, AverageLayout(tmp_path), "cpu", 1, None)
+    place.load(SimpleNamespace(movie=MovieCatalogue(movies).get(0)))
+    assert given["frame_timeout"] == 77
+
+
+def test_workers_of_one_machine_share_its_memory(movies, monkeypatch, tmp_path):
+    monkeypatch.setattr(budget, "free_host_bytes", lambda: 8 * budget.GIB)
+    spec = AverageSpec.build({"inputs": {"movies": str(movies)}, "compute": {"device": "cpu"}})
+    place = lambda processes: average_movie.remote_place(spec, tmp_path, "run", None, processes, "cpu", 1)
+    assert (place(1).budget.host, place(4).budget.host) == (4 * budget.GIB, budget.GIB)
 
 
 def test_same_names_in_two_folders_stay_apart(movies, tmp_path):

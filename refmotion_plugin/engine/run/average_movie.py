@@ -44,8 +44,9 @@ class AveragePlace:
 
     def load(self, task):
         """Decode the movie of a task."""
-        return patiently(lambda: load_movie(task.movie, self.spec.inputs, threads=self.threads, held_bytes=self._memory(task).held_bytes),
-                         self.spec.compute.read_timeout_seconds, "movie " + task.movie.movie_file)
+        timeout = self.spec.compute.read_timeout_seconds
+        return patiently(lambda: load_movie(task.movie, self.spec.inputs, threads=self.threads, held_bytes=self._memory(task).held_bytes,
+                                            frame_timeout=timeout), timeout, "movie " + task.movie.movie_file)
 
     def room_ahead(self, task):
         """Whether memory allows to decode the movie of a task while another one is averaged."""

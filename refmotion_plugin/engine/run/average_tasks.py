@@ -6,12 +6,13 @@ from typing import List, Optional
 
 import refmotion_plugin
 from refmotion_plugin.contract.averages import bare_names
-from refmotion_plugin.contract.errors import InputError
-from refmotion_plugin.contract.exchange import Exposure, read_weights
+from refmotion_plugin.contract.errors import InputError, MovieError
+from refmotion_plugin.contract.exchange import read_weights
 from refmotion_plugin.contract.layout import content_hash, file_stamp
 from refmotion_plugin.contract.records import MovieMetadata
 from refmotion_plugin.contract.spec import SCHEMA
 
+from ..stages.patches import plan_frames
 from .inputs import values_of
 
 AVERAGE_STAGE = "average"
@@ -32,25 +33,28 @@ class AverageTask:
 
 
 def given_weights(catalogue, spec):
-    """Measured weights, or None for the standard curve. Files without doses or frequencies get those of the first readable movie.
+    """Measured weights, or None for the standard curve. Files without doses or frequencies get those of the first movie that can be read and
+    has the frames that are asked for.
 
-    Raises InputError if no movie can be read.
+    Raises InputError if there is none, or the file has another number of frames.
     """
-    path = spec.dose.weights_file
+    path, faults = spec.dose.weights_file, []
     if path is None:
         return None
-    movie = next((m for m in map(catalogue.get, range(len(catalogue.names))) if m is not None), None)
-    if movie is None:
-        raise InputError("no movie can be read; the first reason: %s" % next(iter(catalogue.faults.values())))
-    exposure = Exposure(movie.dose_per_frame_e_per_A2,
-                        movie.pre_exposure_e_per_A2 + (movie.start_frame - 1) * movie.dose_per_frame_e_per_A2)
-    return read_weights(path, exposure, spec.dose.weights_pixel_angstrom or movie.original_pixel_angstrom, "power")
+    for movie in filter(None, map(catalogue.get, range(len(catalogue.names)))):
+        try:
+            doses = plan_frames(movie, spec.inputs).dose_e_per_A2
+        except MovieError as error:
+            faults.append(str(error))
+            continue
+        return read_weights(path, doses, spec.dose.weights_pixel_angstrom or movie.original_pixel_angstrom, "power")
+    raise InputError("no movie can be read; the first reason: %s" % (faults + list(catalogue.faults.values()))[0])
 
 
 def average_tasks(catalogue, spec, weights):
     """One task per readable movie, with names and fingerprints. Raises InputError if weights do not fit or two movies share a name."""
-    groups = sorted({m.optics_group for m in catalogue.micrographs})
     n_weights = 1 if weights is None else len(weights.weight)
+    groups = _groups(catalogue, n_weights)
     if n_weights not in (1, len(groups)):
         raise InputError("dose weights %s have %d optics groups, the movies %d: give weights of one group or of the same groups"
                          % (spec.dose.weights_file, n_weights, len(groups)))
@@ -66,6 +70,12 @@ def average_tasks(catalogue, spec, weights):
         tasks.append(AverageTask(movie, row, name, item.metadata_star, item.optics_group, group, mark))
     _check_keys(tasks)
     return tasks
+
+
+def _groups(catalogue, n_weights):
+    """Optics groups that weights may be of: those of the optics table, of which a subset of movies may have some only, or else those that movies have."""
+    present = sorted({m.optics_group for m in catalogue.micrographs})
+    return catalogue.groups if len(catalogue.groups) == n_weights and set(present) <= set(catalogue.groups) else present
 
 
 def _check_keys(tasks):

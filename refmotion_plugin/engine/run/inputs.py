@@ -37,6 +37,7 @@ class MovieCatalogue:
         self.micrographs, optics = read_corrected_micrographs(path)
         self.names = [m.name for m in self.micrographs]
         self.voltage = None
+        self.groups = [] if optics is None else sorted(set(optics.integers("rlnOpticsGroup", 1).tolist()))
         if optics is not None and "rlnVoltage" in optics:
             self.voltage = dict(zip(optics.integers("rlnOpticsGroup", 1).tolist(), optics.numbers("rlnVoltage").tolist()))
         self.movies, self.faults = {}, {}
