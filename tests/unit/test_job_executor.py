@@ -15,10 +15,10 @@ import torch
 import refmotion_plugin
 from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.layout import JobLayout
-from refmotion_plugin.contract.spec import ComputeSpec
+from refmotion_plugin.contract.spec import ComputeSpec, JobSpec
 from refmotion_plugin.engine.movies.parallel import each
 from refmotion_plugin.engine.run import tasks as tasks_module
-from refmotion_plugin.engine.run.devices import choose_devices, describe, set_threads, slicing_in_worker
+from refmotion_plugin.engine.run.devices import choose_devices, describe, devices_here, set_threads, slicing_in_worker, spec_here
 from refmotion_plugin.engine.run.executor import _result, run_here, run_on_workers
 from refmotion_plugin.engine.run.inputs import read_inputs
 from refmotion_plugin.engine.run.tasks import MovieTask, Workplace
@@ -404,6 +404,22 @@ def test_devices(monkeypatch):
     for name, part in (("cuda:2", "sees 2 GPU"), ("cuda:0,cuda:0", "twice"), ("cpu,cuda", "not known"), ("cuda:x", "not known")):
         with pytest.raises(InputError, match=part):
             choose_devices(name)
+
+
+def test_the_job_of_workers_elsewhere_needs_no_gpu_of_its_own(monkeypatch):
+    def here(there, **compute):
+        monkeypatch.setattr("torch.cuda.is_available", lambda: there)
+        monkeypatch.setattr("torch.cuda.device_count", lambda: 2 * there)
+        spec = JobSpec.build({"inputs": {"movies": "m"}, "references": [{"particles": "p", "half1": "a", "half2": "b"}],
+                              "compute": dict({"device": "cuda:0", "slicing_device": "cuda:1"}, **compute)})
+        devices = devices_here(spec.compute)
+        return devices, spec_here(spec, devices).compute.slicing_device
+
+    for compute in ({"scheduler": "tcp://a:1"}, {"cluster": "c.json"}):
+        assert here(False, **compute) == (["cpu"], None) and here(True, **compute) == (["cuda:0"], "cuda:1")
+    with pytest.raises(InputError, match="no GPU"):
+        here(False)
+    assert choose_workers(ComputeSpec(device="cuda:0", scheduler="tcp://a:1"), ["cpu"], 4).device == "cuda"
 
 
 def test_threads():

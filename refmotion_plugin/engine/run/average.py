@@ -13,7 +13,7 @@ from refmotion_plugin.contract.layout import read_json, write_json
 from ..lifetime import claim_blas_memory
 from .average_movie import AveragePlace, average_task, remote_place
 from .average_tasks import AVERAGE_STAGE, average_tasks, given_weights
-from .devices import choose_devices, describe, keep_freed_memory, set_threads
+from .devices import describe, devices_here, keep_freed_memory, set_threads
 from .executor import at_once, run_here, run_on_workers
 from .inputs import MovieCatalogue
 from .lock import job_lock
@@ -55,7 +55,7 @@ class _Averaging:
         claim_blas_memory()
         keep_freed_memory()
         self.spec, self.layout, self.status, self.token = spec, layout, status, run
-        self.devices, self.threads = choose_devices(spec.compute.device), set_threads(spec.compute.threads)
+        self.devices, self.threads = devices_here(spec.compute), set_threads(spec.compute.threads)
         self.workers = choose_workers(spec.compute, self.devices, self.threads)
         log.info(describe(self.devices, self.threads))
         catalogue = MovieCatalogue(spec.inputs.movies)

@@ -33,6 +33,21 @@ def choose_devices(name):
     return devices
 
 
+def devices_here(compute):
+    """Devices of this process for a ComputeSpec: the CPU where workers elsewhere have the GPUs that were asked for and this machine has none."""
+    elsewhere = compute.scheduler or compute.cluster
+    if elsewhere and compute.device.strip().lower().startswith("cuda") and not torch.cuda.is_available():
+        return ["cpu"]
+    return choose_devices(compute.device)
+
+
+def spec_here(spec, devices):
+    """The job's parameters for this process, which works on ``devices``: without the GPU of the references that only workers elsewhere have."""
+    if devices != ["cpu"] or not (spec.compute.scheduler or spec.compute.cluster):
+        return spec
+    return spec.model_copy(update={"compute": spec.compute.model_copy(update={"slicing_device": None})})
+
+
 def _check(device, asked):
     prefix, _, number = device.partition(":")
     if prefix != "cuda" or not number.isdigit():

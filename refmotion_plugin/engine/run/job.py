@@ -20,7 +20,7 @@ from ..stages.budget import one_process_for_few
 from ..stages.memory import release
 from . import outputs
 from .align_stage import align_movies
-from .devices import choose_devices, describe, keep_freed_memory, set_threads
+from .devices import choose_devices, describe, devices_here, keep_freed_memory, set_threads, spec_here
 from .inputs import read_inputs
 from .lock import job_lock
 from .polish_stage import polish_and_write
@@ -76,8 +76,9 @@ def run_job(folder, spec, stage="all", recipes=None, listener=None):
 def _start(spec, layout, recipes, status, run):
     claim_blas_memory()
     _see_where_temporary_files_go()
-    devices, threads = choose_devices(spec.compute.device), set_threads(spec.compute.threads)
-    if spec.compute.slicing_device and len(choose_devices(spec.compute.slicing_device)) > 1:
+    devices, threads = devices_here(spec.compute), set_threads(spec.compute.threads)
+    slicing = spec_here(spec, devices).compute.slicing_device
+    if slicing and len(choose_devices(slicing)) > 1:
         raise InputError("slicing device %r names several devices: one was expected, such as cuda:1 or cpu" % spec.compute.slicing_device)
     choose_workers(spec.compute, devices, threads)      # what cannot be is said before anything is read
     inputs = read_inputs(spec, recipes.outside_movie)
@@ -105,7 +106,7 @@ def _see_where_temporary_files_go():
 
 
 def _run_stages(job, wanted, in_one_decode):
-    job.prepared = job.recipes.prepare(job.spec, job.inputs.sets, job.devices[0], job.threads)
+    job.prepared = job.recipes.prepare(spec_here(job.spec, job.devices), job.inputs.sets, job.devices[0], job.threads)
     keep_freed_memory()         # from now on: what the references needed for a moment has gone back to the system
     if job.spec.output.stop_after == "particles" and job.recipes.output_geometry is not None:
         outputs.check_geometry(job.inputs, functools.partial(job.recipes.output_geometry, job.prepared))
