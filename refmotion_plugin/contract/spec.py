@@ -63,6 +63,8 @@ class PriorSpec(_Part):
         if len(given) not in (0, 3):
             raise ValueError("only %s given: spatial strength, correlation distance and acceleration strength must be given "
                              "all three or not at all" % " and ".join(given))
+        if self.relion_sigmas is not None and not all(0 < sigma < float("inf") for sigma in self.relion_sigmas):
+            raise ValueError("RELION's sigmas are %g, %g and %g: three positive numbers were expected" % self.relion_sigmas)
         sources = [bool(given), self.relion_sigmas is not None, self.hyperparameters_file is not None]
         if sum(sources) > 1:
             raise ValueError("give the three strengths, RELION's sigmas or a hyperparameters file: only one of them")
@@ -82,7 +84,7 @@ class SearchSpec(_Part):
 class AlignmentSpec(_Part):
     """How the correlation maps are made."""
 
-    resolution_limit_angstrom: Optional[float] = Field(None, gt=0, description="finest resolution used for alignment, A; none: where the half-map FSC vanishes")
+    resolution_limit_angstrom: Optional[float] = Field(None, gt=0, description="finest resolution used for alignment and for the fit of dose weights, A; none: where the half-map FSC vanishes")
     all_components: bool = Field(True, description="use all Fourier components up to that resolution in the final alignment; else only the fraction that the search aligns with")
     search_radius_angstrom: float = Field(10.0, gt=0, description="largest departure from the starting trajectory that is looked at, A")
     passes: int = Field(2, ge=1, le=4, description="alignment passes: the later ones know how strongly this movie moves and each particle's own blur inside its frames")
@@ -94,7 +96,7 @@ class DoseSpec(_Part):
     weights_file: Optional[str] = Field(None, description="weights.npz of an earlier job, RELION's bfactors.star or CryoSPARC's refm_empirical_dw.npy")
     weights_pixel_angstrom: Optional[float] = Field(None, gt=0, description="pixel size that CryoSPARC's dose weights belong to, A; none: that of the movies")
     fit_low_resolution_angstrom: float = Field(20.0, gt=0, description="coarsest resolution of the dose weight fit, A")
-    normalisation: str = Field("sum", pattern="^(sum|power|peak)$", description="sum: signal kept (particles); power: white noise stays white; peak")
+    normalisation: str = Field("sum", pattern="^(sum|power|peak)$", description="sum: signal kept (particles); power: white noise stays white; peak. Given weights.npz and .json keep theirs")
     error_tolerance: float = Field(0.001, ge=0, description="share of the signal-to-noise ratio that errors of the dose weights may cost: from there on the weights are final and further movies are aligned and polished at once; 0: weights of all movies")
 
 

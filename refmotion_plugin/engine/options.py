@@ -147,9 +147,7 @@ def job_spec(values, base=None):
     data = _over(base, values)
     if "seed" in values:
         data["seed"] = values["seed"]
-    references = _references(values)
-    if references:
-        data["references"] = references
+    data["references"] = _references(values, data.get("references") or [])
     if "movies" not in data.get("inputs", {}) or not data.get("references"):
         raise InputError("a job needs --movies, --particles, --half1 and --half2, or --job with a job.json: see 'refmotion run --help'")
     return _built(JobSpec, data)
@@ -186,9 +184,12 @@ def _with_option_names(text, spec):
     return text
 
 
-def _references(values):
-    first = {n: values[n] for n in ReferenceSpec.model_fields if n in values}
+def _references(values, before):
+    """References that ``values`` give over those there were ``before``: single options change the first one, ``--reference`` takes the place of the others."""
+    first = dict(before[0] if before else {}, **{n: values[n] for n in ReferenceSpec.model_fields if n in values})
     references = [first] if first else []
+    if not values.get("reference"):
+        return references + list(before[1:])
     for text in values.get("reference", []):
         parts = [part.partition("=") for part in text.split(",")]
         if any(not sign or not value for _, sign, value in parts):

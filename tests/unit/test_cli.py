@@ -34,9 +34,9 @@ def project(tmp_path, monkeypatch):
     return spec, options, fake
 
 
-def parsed(*options):
+def parsed(*options, base=None):
     values = vars(cli.command_parser(["run"]).parse_args(["run", "OUT", *options]))
-    return job_spec({k: v for k, v in values.items() if k not in ("command", "out", "job", "stage")})
+    return job_spec({k: v for k, v in values.items() if k not in ("command", "out", "job", "stage")}, base)
 
 
 def test_defaults_are_the_specs_own():
@@ -101,7 +101,19 @@ def test_every_option_reaches_its_field(command, spec):
         assert found == value and found != field.get_default(), name
 
 
+def test_references_given_over_a_job_change_what_they_name():
+    base = parsed(*NEEDED, "--mask", "k.mrc", "--reference", "particles=P2.star,half1=x,half2=y")
+    over = lambda *options: [(r.particles, r.half1, r.mask) for r in parsed(*options, base=base).references]
+    assert over() == [("p.star", "a.mrc", "k.mrc"), ("P2.star", "x", None)]
+    assert over("--mask", "new.mrc") == [("p.star", "a.mrc", "new.mrc"), ("P2.star", "x", None)]
+    assert over("--reference", "particles=P3.star,half1=c,half2=d") == [("p.star", "a.mrc", "k.mrc"), ("P3.star", "c", None)]
+    assert over("--particles", "Q.star", "--half1", "e") == [("Q.star", "e", "k.mrc"), ("P2.star", "x", None)]
+
+
 @pytest.mark.parametrize("options, part", [
+    (NEEDED + ["--relion-sigmas", "0.5", "5000", "0"], "0.5, 5000 and 0: three positive numbers"),
+    (NEEDED + ["--relion-sigmas", "0.5", "-5000", "2"], "three positive numbers"),
+    (NEEDED + ["--relion-sigmas", "0.5", "nan", "2"], "three positive numbers"),
     (NEEDED + ["--spatial-strength", "1"], "only velocity_sigma given"),
     (NEEDED + ["--box", "255"], "must be even"),
     (NEEDED + ["--gain-rotation", "5"], "--gain-rotation: Input should be less than or equal to 3"),
