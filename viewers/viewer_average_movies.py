@@ -7,10 +7,10 @@ from refmotion_plugin.contract.averages import AverageResults
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.store import load_weights
 from refmotion_plugin.figures.averages import average_figure, average_states_figure
-from refmotion_plugin.figures.weights import weights_figure
 from refmotion_plugin.protocols import ProtAverageMovies
 
 from .figure_view import FigureView
+from .viewer_objects import weights_windows
 
 
 class AverageMoviesViewer(ProtocolViewer):
@@ -53,7 +53,8 @@ class AverageMoviesViewer(ProtocolViewer):
         if given is None:
             return [self.infoMessage("No measured weights were given: the standard exposure curve of Grant and Grigorieff was used.", "Dose weights")]
         try:
-            return self._figure(weights_figure(load_weights(given.getFileName())), "Dose weights")
+            return weights_windows(load_weights(given.getFileName()), self.protocol.inputMovies.get().getAcquisition().getVoltage(), self.getTkRoot(),
+                                   self.protocol.getObjLabel())
         except InputError as error:
             return [self.errorMessage(str(error), "Nothing to show")]
 

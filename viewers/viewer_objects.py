@@ -9,6 +9,16 @@ from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters
 
 from .figure_view import FigureView
 
+USUAL_KILOVOLT = 300
+
+
+def weights_windows(weights, voltage_kilovolt, root, label=""):
+    """A window per optics group; the standard curve in it is that of a voltage, None: unknown, so that of 300 kV, which is said."""
+    names = [""] if len(weights.weight) == 1 else [" of optics group %d" % (g + 1) for g in range(len(weights.weight))]
+    unknown = "" if voltage_kilovolt else " (standard curve of %d kV)" % USUAL_KILOVOLT
+    return [FigureView(weights_figure(weights, group, voltage_kilovolt=voltage_kilovolt or USUAL_KILOVOLT), "Dose weights%s%s%s" % (name, unknown, label and " - " + label), root)
+            for group, name in enumerate(names)]
+
 
 class DoseWeightsViewer(Viewer):
     """The weights of an output, or of one that was given to a later run: a window per optics group."""
@@ -22,8 +32,7 @@ class DoseWeightsViewer(Viewer):
             weights = load_weights(obj.getFileName())
         except InputError as error:
             return [self.errorMessage(str(error), "Nothing to show")]
-        names = [""] if len(weights.weight) == 1 else [" of optics group %d" % (g + 1) for g in range(len(weights.weight))]
-        return [FigureView(weights_figure(weights, group), "Dose weights" + name, self.getTkRoot()) for group, name in enumerate(names)]
+        return weights_windows(weights, None, self.getTkRoot())
 
 
 class HyperparametersViewer(Viewer):
