@@ -44,8 +44,8 @@ def band_to(highest_per_angstrom, frequency_per_angstrom):
     return band if band.sum() >= 3 else frequency_per_angstrom > 0
 
 
-def snr_lost_to_errors(weights: DoseWeights):
-    """Share of the signal-to-noise ratio between 20 and 4 A that the standard errors of the weights cost: mean over shells, worst group.
+def snr_lost_to_errors(weights: DoseWeights, groups=None):
+    """Share of the signal-to-noise ratio between 20 and 4 A that the standard errors of the weights cost: mean over shells, worst of the ``groups`` (positions; none: all).
 
     Weights w (1 + e) keep 1 - var(e) of it, the variance over frames weighted by w^2; the errors of scale and B-factor are taken for
     independent, which is on the safe side.
@@ -57,7 +57,8 @@ def snr_lost_to_errors(weights: DoseWeights):
     error = weights.scale_error / np.maximum(weights.scale, SMALLEST)
     variance = error[..., None] ** 2 + weights.b_factor_error_A2[..., None] ** 2 * (k[band] ** 2 / 4.0) ** 2
     share = weights.weight[..., band] ** 2
-    return float(((share * variance).sum(1) / np.maximum(share.sum(1), SMALLEST)).mean(1).max())
+    lost = ((share * variance).sum(1) / np.maximum(share.sum(1), SMALLEST)).mean(1)
+    return float(lost.max() if groups is None else lost[groups].max())
 
 
 def damage_rate(weights: DoseWeights, group=0, voltage_kilovolt=300.0):

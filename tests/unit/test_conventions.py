@@ -178,6 +178,7 @@ def test_other_eer_fractions_have_their_own_dose_and_the_motion_of_their_moment(
     assert (len(fine), len(coarse)) == (8, 2)
     np.testing.assert_allclose(fine.dose_e_per_A2, 3.0 + 0.625 * (np.arange(8) + 0.5))
     np.testing.assert_allclose(coarse.dose_e_per_A2, 3.0 + 2.5 * (np.arange(2) + 0.5))
+    assert (fine.dose_per_frame_e_per_A2, coarse.dose_per_frame_e_per_A2) == (0.625, 2.5)
     at = lambda plan: initial_displacement(upstream, np.zeros((1, 2)), plan)[0]
     plain = at(frames_of(upstream))
     np.testing.assert_allclose(at(coarse), [(plain[0] + plain[1]) / 2, (plain[2] + plain[3]) / 2], atol=1e-12)

@@ -1,5 +1,6 @@
 """Runs in one folder with other parameters in between: nothing that another run left is taken for this one's."""
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -130,3 +131,18 @@ def test_sums_of_movies_whose_band_ends_elsewhere_are_added_where_both_have_them
     long = {"frequency": k, "cross": np.full((1, 6), 2.0), "power": np.ones((1, 6))}
     assert _add(short, long)["cross"].tolist() == [[3.0] * 4]
     assert _add(long, short)["cross"].tolist() == [[3.0] * 4 + [2.0] * 2]
+
+
+def test_warnings_are_those_of_the_inputs_as_they_are(tmp_path, spec):
+    """What the first look found odd counts for the inputs it looked at, and a verdict knows all of it."""
+    def told(given, words):
+        fake = FakeStages()
+        looked = lambda *inputs: SimpleNamespace(text="", warnings=words)
+        run_job(tmp_path / "OUT", given, "all", replace(fake.recipes(), preflight=looked))
+        return load_verdict(JobLayout(tmp_path / "OUT").verdict).warnings
+
+    silent = changed(spec, inputs={"preflight": False})
+    assert told(silent, ("odd",)) == ()
+    assert told(spec, ("odd",)) == ("odd",) == told(silent, ())          # nothing was corrected
+    (tmp_path / "project" / "half1.mrc").write_bytes(b"another map")
+    assert told(silent, ()) == ()

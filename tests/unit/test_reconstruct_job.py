@@ -9,6 +9,7 @@ import pytest
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import JobLayout, along_input_beside
 from refmotion_plugin.contract.results import JobResults
+from refmotion_plugin.contract.star import read_particles, read_tables, write_tables
 from refmotion_plugin.contract.verdict import GIVEN_IMAGES, INPUT_MOTION
 from refmotion_plugin.engine import cli
 from refmotion_plugin.engine.run import job, reconstruct, tasks
@@ -138,6 +139,23 @@ def test_the_command_compares_with_the_images_given_where_there_are_no_others(fi
     assert cli.main(["reconstruct", str(finished.layout.folder), "--device", "cpu", "--symmetry", "D2"]) == 0
     assert "(D2)" in capsys.readouterr().out
     assert cli.main(["reconstruct", str(finished.layout.folder), "--symmetry", "X"]) == 2 and "point group" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", ["none", "recenter", "premultiplied"])
+def test_images_that_are_centred_elsewhere_or_multiplied_already_are_not_compared_with(finished, tiny, tmp_path, change):
+    spec, star = finished.spec, finished.layout.particles()
+    table = read_particles(star).table
+    after = [(str(tmp_path / "polished.mrcs"), n) for n in range(len(table))]          # none along the input motion beside it
+    group = next(iter(read_particles(star).optics.values()))
+    if change == "recenter":
+        spec = spec.model_copy(update={"output": spec.output.model_copy(update={"recenter": True})})
+    if change == "premultiplied":
+        tables = read_tables(spec.references[0].particles)
+        tables["optics"] = tables["optics"].with_columns(rlnCtfDataAreCtfPremultiplied=["1"])
+        write_tables(tmp_path / "p.star", list(tables.values()))
+        spec = spec.model_copy(update={"references": [spec.references[0].model_copy(update={"particles": str(tmp_path / "p.star")})]})
+    found, what = reconstruct._before(after, table, reconstruct._geometry(group), spec, 0)
+    assert what == ("" if change != "none" else GIVEN_IMAGES) and (found is None) == (change != "none")
 
 
 def test_a_job_without_particles_has_nothing_to_reconstruct(tiny, tmp_path, capsys):

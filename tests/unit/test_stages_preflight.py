@@ -1,6 +1,7 @@
 """The look before the long run and the calibration, on movies and metadata that are turned round in every known way."""
 import logging
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -212,3 +213,36 @@ def test_frames_beyond_the_movie_are_refused(tiny):
     job = with_inputs(tiny.prepared, first_frame=3, last_frame=99)
     with pytest.raises(InputError, match="frames 3 to 99"):
         preflight.preflight(tiny.movies, tiny.of, job)
+
+
+def test_movies_are_added_for_a_reference_of_which_the_chosen_ones_have_too_few(tiny):
+    """Particles of the second one are in few movies, neither first nor last in the list."""
+    movies = [replace(tiny.movies[0], micrograph="m%03d" % i) for i in range(60)]
+    rare = {"m%03d" % i: 50 for i in range(20, 30)}
+    table = lambda movie: Sized(np.repeat([0, 1], [100, rare.get(movie.micrograph, 0)]))
+    turn, wanted = calibrate.in_turn(movies, table, 2)
+    chosen = [m.micrograph for m in turn[:wanted]]
+    assert chosen[:2] == ["m000", "m059"] and len(set(chosen)) == wanted == 2 + calibrate.TARGET_PARTICLES // 50 and set(chosen[2:]) <= set(rare)
+    assert calibrate.in_turn(movies, table)[1] == 2
+    few = {"m031": 3}
+    one = lambda movie: Sized(np.repeat([0, 1], [100, few.get(movie.micrograph, 0)]))
+    assert [m.micrograph for m in calibrate.in_turn(movies, one, 2)[0][2:3]] == ["m031"]
+
+
+class Sized(SimpleNamespace):
+    """A table of particles of which only the references matter."""
+
+    def __init__(self, reference):
+        super().__init__(reference=reference)
+
+    def __len__(self):
+        return len(self.reference)
+
+
+def test_a_reference_without_any_particle_looked_at_is_named(tiny, calibrated):
+    k = np.linspace(0.0, 0.1, 9)
+    sums = {"frequency": k, "cross": np.full((1, 9), 1e4), "power": np.full((1, 9), 1e4)}
+    found = calibrate._amplitude(sums, 0, tiny.prepared)            # fewer shells than the smoothing has taps
+    assert len(found.factor) == 9 and found.factor.max() == pytest.approx(1.0)
+    with pytest.raises(InputError, match="none of the movies that were tried for calibration and have particles of .*particles.star"):
+        calibrate._amplitude(dict(sums, cross=np.zeros((1, 9)), power=np.zeros((1, 9))), 0, tiny.prepared)

@@ -56,6 +56,13 @@ def test_the_b_factor_is_that_of_the_signal_lost():
     assert verdict.Spectrum(K, share).b_factor_A2(-0.02) < 0
 
 
+@pytest.mark.parametrize("won", [-0.5, -0.99, -1.02, -3.0])
+def test_trajectories_that_lose_all_that_was_seen_are_no_gain(won):
+    """Less than nothing is left of the log-likelihood, as noise has it: no B-factor explains that."""
+    finding, (b_factor, _) = verdict.judge_trajectories(movies(won, 0.01), SPECTRUM)
+    assert finding.word == NO_GAIN and b_factor < -20
+
+
 def test_movies_that_show_nothing_cannot_be_judged():
     finding, b_factor = verdict.judge_trajectories(movies(0.5, 1.0, start=0.001), SPECTRUM)
     assert finding.word == CANNOT_TELL and finding.gain is None and b_factor == (None, None)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from refmotion_plugin.contract.damage import exposure_amplitude
-from refmotion_plugin.contract.records import FccTable
+from refmotion_plugin.contract.records import DoseWeights, FccTable
 from refmotion_plugin.engine.dose import weights as w
 
 K = np.arange(97) / 320.0                           # up to 0.3 / A
@@ -289,3 +289,21 @@ def test_frames_of_other_length_do_not_make_weights_rise():
         moved = w.resample(found, 0, dose * (np.arange(int(36 / dose)) + 0.5), K)
         for column in moved.T:
             assert (np.diff(column[column.argmax():]) <= 1e-9).all()
+
+
+def test_a_group_without_data_does_not_ask_for_more_movies():
+    from refmotion_plugin.contract.weighting import snr_lost_to_errors
+    shape = (2, len(DOSES))
+    error = np.array([0.01, 0.5])[:, None] * np.ones(shape)
+    weights = DoseWeights(np.ones(shape + (len(K),)), K, DOSES, np.ones(shape), np.ones(shape), np.zeros(shape), error, "sum", "fit")
+    assert snr_lost_to_errors(weights, [0]) == pytest.approx(1e-4) and snr_lost_to_errors(weights) == pytest.approx(0.25) == snr_lost_to_errors(weights, [0, 1])
+
+
+def test_each_optics_group_is_fitted_beside_the_curve_of_its_own_voltage():
+    """Few particles give the standard curve: of 300 kV in one group, of 200 kV, where damage is faster, in the other."""
+    table = FccTable(K, DOSES, *[np.full((2, len(DOSES), len(K)), v) for v in (1e-9, 1.0, 1.0, 1e-6)])
+    found = w.fit_dose_weights(table, [300.0, 200.0])
+    for group, voltage in enumerate((300.0, 200.0)):
+        alone = w.fit_dose_weights(table, voltage)
+        np.testing.assert_array_equal(found.weight[group], alone.weight[group])
+    assert np.abs(found.weight[0] - found.weight[1]).max() > 0.01

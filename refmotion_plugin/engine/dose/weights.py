@@ -50,7 +50,7 @@ def fit_dose_weights(table: FccTable, voltage_kilovolt, low_resolution_angstrom=
                      highest_frequency_per_angstrom=None, normalisation="sum", others=()):
     """Dose weights per optics group from summed FCC tables.
 
-    ``others``: tables of movies with other frames, doses or shells; they share the curves through dose and frequency. The result
+    ``voltage_kilovolt`` of all groups or of each. ``others``: tables of movies with other frames, doses or shells; they share the curves through dose and frequency. The result
     has the frames and shells of ``table``.
 
     The fit uses shells from ``low_resolution_angstrom`` to ``high_frequency_per_angstrom`` (none: the table's last); the result's
@@ -63,10 +63,10 @@ def fit_dose_weights(table: FccTable, voltage_kilovolt, low_resolution_angstrom=
         band = (k > 0) & (k <= max(last, k[min(4, len(k) - 1)]))
     step = k[1] - k[0]
     axis = np.arange(int(round(max(k[-1], highest_frequency_per_angstrom or 0.0) / step)) + 1) * step
-    exposure = exposure_amplitude(table.dose_e_per_A2, axis, voltage_kilovolt)
     fits, weights = [], []
-    for group in range(len(table.cross)):
-        fit = _fit_group((table,) + tuple(others), group, k[band], voltage_kilovolt)
+    for group, voltage in enumerate(np.broadcast_to(voltage_kilovolt, len(table.cross)).tolist()):
+        exposure = exposure_amplitude(table.dose_e_per_A2, axis, voltage)
+        fit = _fit_group((table,) + tuple(others), group, k[band], voltage)
         known = np.minimum(axis, k[band][-1])       # beyond the fitted band only the exposure curve goes on
         relative = exposure ** fit.damage * fit.scale[:, None] * np.exp(-fit.b_factor_A2[:, None] * known ** 2 / 4.0)
         importance = np.zeros(len(axis))

@@ -31,12 +31,18 @@ def sample_halves(reference, coordinate):
     table = torch.view_as_real(reference.spectrum.permute(1, 2, 3, 0)).view(-1, 4)   # never a copy: it has gigabytes
     lower = coordinate.floor()
     part = coordinate - lower
-    x, y, z = lower.to(torch.int32).unbind(1)
+    kind = _index_type(len(table))
+    x, y, z = lower.to(kind).unbind(1)
     corner = ((z + index) * height + (y + index)) * width + x
     offsets = [a * height * width + b * width + c for a in (0, 1) for b in (0, 1) for c in (0, 1)]
-    rows = corner[..., None] + torch.tensor(offsets, dtype=torch.int32, device=corner.device)
+    rows = corner[..., None] + torch.tensor(offsets, dtype=kind, device=corner.device)
     bags = torch.nn.functional.embedding_bag(rows.view(-1, 8), table, per_sample_weights=_trilinear(part), mode="sum")
     return bags.view(coordinate.shape[0], coordinate.shape[2], 2, 2)
+
+
+def _index_type(rows):
+    """Of row numbers: half as many bytes, unless the spectra of a very large box have too many rows."""
+    return torch.int32 if rows < 2 ** 31 else torch.int64
 
 
 def _trilinear(part):

@@ -7,6 +7,8 @@ a run that was stopped, or done stage by stage, finds the same weights.
 import logging
 from dataclasses import replace
 
+import numpy as np
+
 from refmotion_plugin.contract import store
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import is_done, mark_done, read_object
@@ -67,11 +69,19 @@ def weigh_leaders(job, mark, aligned, align=None):
                 log.warning("%s; fitting them anew", error)
         if not again and keys:
             weights = job.recipes.fit_weights(gather_evidence(job.layout, keys).totals, job.prepared)
-            lost = snr_lost_to_errors(weights)
+            lost = snr_lost_to_errors(weights, _groups_with_particles(job) if len(weights.weight) > 1 else None)
             log.info("dose weights of %d movies: their errors cost %.2g of the signal-to-noise ratio", len(keys), lost)
             if lost <= tolerance or count == len(order):
                 return _write(job, weights, mark(keys), count, keys)
     return None
+
+
+def _groups_with_particles(job):
+    """Positions of the optics groups that particles of the job have: the table may list others, of which nothing will ever be known."""
+    found = set()
+    for table in job.inputs.particles.values():
+        found.update(np.unique(job.prepared.optics_index(table)).tolist())
+    return sorted(found)
 
 
 def _write(job, weights, mark, count, keys):

@@ -28,6 +28,7 @@ def preflight_and_calibrate(job, may_run):
     made_of = {} if job.spec.inputs.growing else {"particles": [particles_hash(s.table) for s in job.inputs.sets],
                                                   "movies": [file_stamp(m.movie_file) for m in job.inputs.movies]}
     mark = mark_of(job, "calibrate", hyperparameters=vars(job.prepared.hyperparameters), **made_of)
+    job.inputs_mark = mark
     if job.spec.inputs.preflight and may_run and not is_done(job.layout.preflight_done, mark):
         report = job.recipes.preflight(job.inputs.movies, job.inputs.particles_of, job.prepared)
         mark_done(job.layout.preflight_done, mark, text=report.text, warnings=list(report.warnings))

@@ -109,6 +109,8 @@ def _before(after, table, geometry, spec, reference):
     given = read_particles(path, reference, half_sets_from_order=spec.inputs.half_sets_from_order)
     if "rlnImageName" not in rows:
         return None, ""
+    if spec.output.recenter or any(group.ctf_premultiplied for group in given.optics.values()):
+        return None, ""         # these are centred elsewhere, or were multiplied by the CTF already
     same = same_particles(given.table, table)
     if same is None or any(_geometry(given.optics[int(g)]) != geometry for g in given.table.optics_group[same]):
         return None, ""

@@ -26,6 +26,7 @@ class Job:
     version: str
     prepared: object = None
     weights: object = None
+    inputs_mark: str = ""                                          # of the first look at the inputs and of the calibration
     align_marks: Dict[str, str] = field(default_factory=dict)
     failed: Dict[str, str] = field(default_factory=dict)          # key -> reason
 

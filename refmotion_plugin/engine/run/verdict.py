@@ -36,9 +36,10 @@ def gather_evidence(layout, keys):
     return Evidence(judged, totals, tuple([half[k] for k in order if k in half] for half in halves))
 
 
-def early_warnings(layout):
-    """What the first look at the inputs and the calibration found odd, sentences."""
-    return tuple(text for path in (layout.preflight_done, layout.calibrate_done) for text in read_object(path).get("warnings", ()))
+def early_warnings(layout, mark):
+    """What the first look at the inputs and the calibration found odd, sentences; ``mark`` of the inputs as they are now."""
+    markers = [read_object(path) for path in (layout.preflight_done, layout.calibrate_done)]
+    return tuple(text for marker in markers if marker.get("fingerprint") == mark for text in marker.get("warnings", ()))
 
 
 def say_verdict(layout):

@@ -19,11 +19,12 @@ def weigh_movies(job):
         _nothing_aligned(job)
     if job.spec.dose.weights_file is None:
         job.weights = fit_weights(job)
-    mark = mark_of(job, "weigh", tables=[job.align_marks[k] for k in keys], weights=content_hash(job.layout.weights))
+    warnings = early_warnings(job.layout, job.inputs_mark)
+    mark = mark_of(job, "weigh", tables=[job.align_marks[k] for k in keys], weights=content_hash(job.layout.weights), warnings=list(warnings))
     if not is_done(job.layout.weigh_done, mark, job.layout.weights, job.layout.fcc_total, job.layout.verdict):
         evidence = gather_evidence(job.layout, keys)
         store.save_fcc(job.layout.fcc_total, evidence.totals[0])
-        verdict = job.recipes.reach_verdict(evidence, store.load_weights(job.layout.weights), job.prepared, early_warnings(job.layout))
+        verdict = job.recipes.reach_verdict(evidence, store.load_weights(job.layout.weights), job.prepared, warnings)
         save_verdict(job.layout.verdict, verdict)
         mark_done(job.layout.weigh_done, mark, movies=len(keys))
     job.weights = store.load_weights(job.layout.weights)

@@ -54,6 +54,7 @@ class MovieView:
     own: torch.Tensor
     opposite: torch.Tensor
     dose_e_per_A2: np.ndarray
+    dose_per_frame_e_per_A2: float
     damage: torch.Tensor
 
     @functools.cached_property
@@ -88,7 +89,7 @@ def view_movie(movie, particles, prepared: Prepared, stack=None):
     dose = plan.dose_e_per_A2
     k = grid.shell_frequency_per_angstrom(dtype=torch.float64).numpy()
     damage = torch.from_numpy(exposure_amplitude(dose, k, movie.voltage_kilovolt)).to(prepared.device)
-    return MovieView(movie, particles, grid, spectra, cut.residual_yx_angstrom, initial, own, opposite, dose, damage)
+    return MovieView(movie, particles, grid, spectra, cut.residual_yx_angstrom, initial, own, opposite, dose, plan.dose_per_frame_e_per_A2, damage)
 
 
 _kept = []      # one view at most, and what it was made with: (view, spec, references)
@@ -139,7 +140,7 @@ def movie_unit(view: MovieView, noise):
     k = view.grid.shell_frequency_per_angstrom(noise.device, torch.float64)
     band = (k >= UNIT_BAND[0]) & (k <= UNIT_BAND[1])
     level = noise[band].mean() if bool(band.any()) else noise[1:].mean()
-    dose = view.movie.dose_per_frame_e_per_A2
+    dose = view.dose_per_frame_e_per_A2
     root = float((level * (dose if dose > 0 else 1.0)).clamp(min=1e-30).sqrt())
     return root * view.grid.pixel_angstrom ** 2 * view.grid.step_per_angstrom
 

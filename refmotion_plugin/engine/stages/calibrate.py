@@ -17,7 +17,7 @@ from .memory import within_memory
 from .prepared import Amplitude, Prepared
 
 TARGET_PARTICLES = 200
-MOST_MOVIES = 12
+MOST_MOVIES = 30
 MOST_FAULTS = 20            # movies tried in place of unusable ones
 SKIPPED_DOSE = 5.0          # e/A^2 at the start, when motion inside frames blurs the signal
 LOWEST_FREQUENCY = 1 / 150.0    # 1/A: below lie ice gradients
@@ -40,12 +40,28 @@ def choose_movies(movies, particles_of):
     return [filled[i] for i in chosen]
 
 
-def in_turn(movies, particles_of):
-    """The chosen movies, then the others with particles, so that an unusable one can be replaced. Also how many were chosen."""
+def in_turn(movies, particles_of, references=1):
+    """The chosen movies, then the others with particles, so that an unusable one can be replaced. Also how many were chosen.
+
+    With several ``references``, movies are added for those of which too few particles are in the chosen ones.
+    """
     chosen = choose_movies(movies, particles_of)
+    for reference in range(references if references > 1 else 0):
+        chosen += _with_more_of(reference, movies, particles_of, chosen)
     names = {m.micrograph for m in chosen}
     others = [m for m in movies if m.micrograph not in names and len(particles_of(m))]
     return chosen + others[:MOST_FAULTS], len(chosen)
+
+
+def _with_more_of(reference, movies, particles_of, chosen):
+    """Further movies, spread evenly, with particles of one reference, as far as the chosen ones have too few."""
+    count = lambda movie: int((particles_of(movie).reference == reference).sum())
+    names, missing = {m.micrograph for m in chosen}, TARGET_PARTICLES - sum(map(count, chosen))
+    others = [m for m in movies if m.micrograph not in names and count(m)]
+    if missing <= 0 or not others:
+        return []
+    wanted = int(np.clip(np.ceil(missing / np.median([count(m) for m in others])), 1, min(MOST_MOVIES, len(others))))
+    return [others[i] for i in np.unique(np.linspace(0, len(others) - 1, wanted).round().astype(int))]
 
 
 def calibrate(movies, particles_of, prepared: Prepared):
@@ -54,7 +70,7 @@ def calibrate(movies, particles_of, prepared: Prepared):
     Movies that cannot be read are replaced, with a log line. Raises InputError when none of the movies tried can be used or a reference correlates with none of its particles.
     """
     sums, rigid, halves, faults, used = None, None, None, [], 0
-    turn, wanted = in_turn(movies, particles_of)
+    turn, wanted = in_turn(movies, particles_of, len(prepared.references))
     for movie in turn[:wanted][::-1] + turn[wanted:]:      # backwards: the one that was looked at last is still decoded, as the first will be
         if used == wanted:
             break
@@ -138,8 +154,11 @@ def _amplitude(sums, index, prepared: Prepared):
     k = sums["frequency"]
     inside = k >= LOWEST_FREQUENCY
     cross, power = np.where(inside, sums["cross"][index], 0.0), np.where(inside, sums["power"][index], 0.0)
+    if not power.any():
+        raise InputError("none of the movies that were tried for calibration and have particles of %s could be used: see the movies' reasons in the log"
+                         % prepared.spec.references[index].particles)
     taps = np.exp(-0.5 * (np.arange(-6, 7) / SMOOTHING_SHELLS) ** 2)
-    smooth = lambda values: np.convolve(values, taps, mode="same")
+    smooth = lambda values: np.convolve(np.pad(values, len(taps) // 2), taps, mode="valid")      # of few shells "same" would make more
     error = 1.0 / np.sqrt(np.maximum(smooth(power), 1e-30) * taps.sum() / (taps ** 2).sum())
     factor = np.where(power > 0, smooth(cross) / np.maximum(smooth(power), 1e-30), 0.0)
     weak = np.flatnonzero(inside & (k > SCALE_BAND[0]) & (factor < SIGNIFICANT * error))

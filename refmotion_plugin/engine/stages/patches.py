@@ -21,13 +21,14 @@ class FramePlan:
     """The frames of one movie that a job uses.
 
     ``first``, ``last``: 0-based half-open among the frames as they are read; ``upstream`` (F,): the same moments as frame
-    indices of the upstream alignment, where its shifts are known; ``dose_e_per_A2`` (F,) at mid-frame.
+    indices of the upstream alignment, where its shifts are known; ``dose_e_per_A2`` (F,) at mid-frame, ``dose_per_frame_e_per_A2`` of each.
     """
 
     first: int
     last: int
     upstream: np.ndarray
     dose_e_per_A2: np.ndarray
+    dose_per_frame_e_per_A2: float
 
     def __len__(self):
         return self.last - self.first
@@ -48,7 +49,7 @@ def plan_frames(movie: MovieMetadata, inputs):
     index = np.arange(inputs.first_frame - 1, last)
     dose = conventions.dose_at_mid_frame(len(index), movie.dose_per_frame_e_per_A2 * ratio, movie.pre_exposure_e_per_A2,
                                          movie.start_frame - 1 + index[0])
-    return FramePlan(int(index[0]), last, (index + 0.5) * ratio - 0.5, dose)
+    return FramePlan(int(index[0]), last, (index + 0.5) * ratio - 0.5, dose, movie.dose_per_frame_e_per_A2 * ratio)
 
 
 def _fraction_ratio(movie, inputs):

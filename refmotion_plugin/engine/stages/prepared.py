@@ -90,6 +90,11 @@ class Prepared:
                 found.setdefault((number, _microscope(groups[number])), None)
         return sorted(found, key=lambda pair: pair[0])
 
+    @property
+    def voltages_kilovolt(self):
+        """Acceleration voltage of each of the :attr:`optics_groups`."""
+        return [microscope.voltage_kilovolt for _, microscope in self.optics_groups]
+
     def optics_index(self, particles: ParticleTable):
         """Position of each particle's optics group on the group axis, int64 (P,)."""
         place = {key: i for i, key in enumerate(self.optics_groups)}

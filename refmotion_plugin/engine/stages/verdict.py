@@ -20,6 +20,7 @@ from .weigh import fit_weights, last_signal
 
 CERTAIN = 2.0               # standard errors above which a gain is one
 NEGLIGIBLE_B_A2 = 2.0       # of the B-factor: a twentieth of the particles at 4 A
+LEAST_GAIN = -0.99          # of the log-likelihood: where nothing or less than nothing is left of it, no B-factor says how much was lost
 NEGLIGIBLE_GAIN = 0.01      # of the signal-to-noise ratio (amplitude): a fiftieth of the particles
 
 
@@ -56,7 +57,7 @@ class Spectrum:
 
     def b_factor_A2(self, gain):
         """The B-factor whose removal multiplies the log-likelihood by 1 + gain: sum share exp(-B k^2 / 4) = 1 / (1 + gain)."""
-        decay = self.frequency_per_angstrom ** 2 / 4.0
+        decay, gain = self.frequency_per_angstrom ** 2 / 4.0, max(gain, LEAST_GAIN)
         low, high = -1e4, 1e4
         for _ in range(60):
             middle = 0.5 * (low + high)
@@ -71,8 +72,8 @@ def seen_spectrum(table, prepared: Prepared):
     if prepared.amplitudes is None:
         return Spectrum(k, np.full(len(k), 1.0 / len(k)))
     factor = np.mean([np.interp(k, a.frequency_per_angstrom, a.factor, right=0.0) for a in prepared.amplitudes], axis=0)
-    damage = exposure_amplitude(table.dose_e_per_A2, k, _voltage(prepared))
-    value = np.maximum((table.cross.sum(0) * damage).sum(0) * factor, 0.0)
+    damage = np.stack([exposure_amplitude(table.dose_e_per_A2, k, voltage) for voltage in prepared.voltages_kilovolt])
+    value = np.maximum((table.cross * damage).sum((0, 1)) * factor, 0.0)
     return Spectrum(k, value / max(value.sum(), 1e-300))
 
 
@@ -128,9 +129,9 @@ def _held_out_pairs(evidence, weights, prepared):
 def _against_both(table, found, prepared):
     k, dose = table.frequency_per_angstrom, table.dose_e_per_A2
     band = (k >= 1.0 / prepared.spec.dose.fit_low_resolution_angstrom) & (k <= last_signal(table, prepared))
-    standard = exposure_amplitude(dose, k, _voltage(prepared))
     totals = [WeightScore(), WeightScore()]
-    for group in range(len(table.cross)):
+    for group, voltage in enumerate(prepared.voltages_kilovolt):
+        standard = exposure_amplitude(dose, k, voltage)
         mine = resample(found, group if len(found.weight) > 1 else 0, dose, k)
         for i, other in enumerate((standard, np.ones_like(standard))):
             totals[i] += score_weights(table, group, mine, other, band)
@@ -190,7 +191,3 @@ def _sentence(word, trajectories, fitted, b_factor, resolution, warnings):
     if resolution is not None and word == GAIN:
         text += "; expected resolution %.2f → %.2f ± %.2f Å" % (resolution.before, resolution.after, resolution.error)
     return text + "."
-
-
-def _voltage(prepared: Prepared):
-    return next(iter(prepared.optics[0].values())).voltage_kilovolt

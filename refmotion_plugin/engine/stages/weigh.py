@@ -29,12 +29,11 @@ def sum_tables(tables):
 def fit_weights(tables, prepared: Prepared, voltage_kilovolt=None, highest_frequency_per_angstrom=None):
     """Empirical dose weights from the FCC tables of all movies, per optics group.
 
-    ``voltage_kilovolt``: none takes the first optics group's; ``highest_frequency_per_angstrom``: none goes on to Nyquist of the
+    ``voltage_kilovolt``: none takes each optics group's; ``highest_frequency_per_angstrom``: none goes on to Nyquist of the
     finest movie pixel that 1 / (2 A) allows. Returns :class:`DoseWeights`.
     """
     total, *others = sum_tables(tables)
-    first = next(iter(prepared.optics[0].values()))
-    voltage = first.voltage_kilovolt if voltage_kilovolt is None else voltage_kilovolt
+    voltage = prepared.voltages_kilovolt if voltage_kilovolt is None else voltage_kilovolt
     dose_spec = prepared.spec.dose
     highest = highest_frequency_per_angstrom or 1.0
     return fit_dose_weights(total, voltage, dose_spec.fit_low_resolution_angstrom, last_signal(total, prepared), highest,
