@@ -52,9 +52,9 @@ class AverageMoviesViewer(ProtocolViewer):
         given = self.protocol.inputDoseWeights.get()
         if given is None:
             return [self.infoMessage("No measured weights were given: the standard exposure curve of Grant and Grigorieff was used.", "Dose weights")]
+        movies = self.protocol.inputMovies.get()
         try:
-            return weights_windows(load_weights(given.getFileName()), self.protocol.inputMovies.get().getAcquisition().getVoltage(), self.getTkRoot(),
-                                   self.protocol.getObjLabel())
+            return weights_windows(load_weights(given.getFileName()), movies and movies.getAcquisition().getVoltage(), self.getTkRoot(), self.protocol.getObjLabel())
         except InputError as error:
             return [self.errorMessage(str(error), "Nothing to show")]
 

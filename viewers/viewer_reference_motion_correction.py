@@ -138,14 +138,13 @@ class ReferenceMotionCorrectionViewer(ProtocolViewer):
             return self._not_yet("The run has no results yet")
         folder, files, faults = self.protocol._getExtraPath("figures"), [], []
         for entry in catalogue.job_figures(self._results()):
+            path = os.path.join(folder, "%s.%s" % (entry.name, FORMATS[self.saveFormat.get()]))
             try:
                 figure = entry.draw()
-            except InputError as error:
-                faults.append("%s: %s" % (entry.title, error))
-                continue
-            if figure is not None:
-                path = os.path.join(folder, "%s.%s" % (entry.name, FORMATS[self.saveFormat.get()]))
-                files += [save_figure(figure, path)] + (save_data(figure, path) if self.saveData.get() else [])
+                if figure is not None:
+                    files += [save_figure(figure, path)] + (save_data(figure, path) if self.saveData.get() else [])
+            except Exception as error:      # told below: the others are wanted nevertheless
+                faults.append("%s: %s" % (entry.title, error if isinstance(error, InputError) else repr(error)))
         return [SavedView(folder, files)] + ([self.errorMessage("\n".join(faults), "Plots that could not be drawn")] if faults else [])
 
     # --------------------------- helpers -------------------------------------

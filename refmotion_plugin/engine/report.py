@@ -103,19 +103,19 @@ def _flat(data, prefix=""):
 def _draw(results, entry, extension, with_data):
     """Write one figure's files; what the page shows of it, or None if there is nothing to show."""
     shown = {"title": entry.title, "text": entry.text, "png": None, "fault": None}
+    path = results.layout.figures / (entry.name + ".png")
     try:
         figure = entry.draw()
+        if figure is None:
+            return None
+        save_figure(figure, path, PAGE_DOTS_PER_INCH)
+        if extension != "png":
+            save_figure(figure, path.with_suffix("." + extension))
+        if with_data:
+            save_data(figure, path)
     except InputError as error:
         return dict(shown, fault=str(error))
     except Exception as error:      # the particles are written: what a figure meets must not make a failure of the job
         log.exception("figure %s cannot be drawn", entry.name)
         return dict(shown, fault="This figure cannot be drawn (%s: %s); the full text is in the log." % (type(error).__name__, str(error).split("\n")[0]))
-    if figure is None:
-        return None
-    path = results.layout.figures / (entry.name + ".png")
-    save_figure(figure, path, PAGE_DOTS_PER_INCH)
-    if extension != "png":
-        save_figure(figure, path.with_suffix("." + extension))
-    if with_data:
-        save_data(figure, path)
     return dict(shown, png=base64.b64encode(path.read_bytes()).decode("ascii"))

@@ -19,6 +19,7 @@ from refmotion_plugin.engine import cli
 from refmotion_plugin.engine.options import average_spec
 from refmotion_plugin.engine.run import average_movie
 from refmotion_plugin.engine.run.average_tasks import given_weights
+from refmotion_plugin.engine.movies.stack import load_movie
 from refmotion_plugin.engine.run.inputs import MovieCatalogue
 from refmotion_plugin.engine.stages import budget
 
@@ -165,8 +166,21 @@ def test_weights_by_frame_are_for_the_frames_that_are_averaged(movies, tmp_path,
     assert average(out, movies, "--first-frame", "3", "--dose-weights", file) == 0
     assert average(out, movies, "--dose-weights", file) == cli.EXIT_INPUT
     assert "3 frames" in capsys.readouterr().err
+    write_movie(tmp_path, "a", np.ones((9, 40, 48)), np.zeros((9, 2)))         # another kind, first in the list
+    np.testing.assert_allclose(given_weights(MovieCatalogue(movies), build(first_frame=3)).dose_e_per_A2, DOSE * (np.arange(2, 5) + 0.5))
     with pytest.raises(InputError, match="no movie can be read.*frames 9 to 5"):
         given_weights(catalogue, build(first_frame=9))
+
+
+def test_a_marker_of_an_average_does_not_outlive_the_first_image_that_is_replaced(movies, tmp_path, monkeypatch):
+    out = tmp_path / "OUT"
+    assert average(out, movies) == 0
+    monkeypatch.setattr(average_movie, "write_mrc", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        average_movie._average(SimpleNamespace(movie=MovieCatalogue(movies).get(0), group=0, name="a"), SimpleNamespace(
+            layout=AverageLayout(out), run=None, device="cpu", weights=None, spec=AverageSpec.build({"inputs": {"movies": str(movies)}})),
+            load_movie(MovieCatalogue(movies).get(0), AverageSpec.build({"inputs": {"movies": str(movies)}}).inputs))
+    assert not AverageLayout(out).done(MovieCatalogue(movies).get(0).key, "average").exists()
 
 
 def test_a_subset_of_movies_takes_the_weights_of_its_own_group(movies, tmp_path):

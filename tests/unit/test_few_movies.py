@@ -22,7 +22,7 @@ def test_a_job_of_few_movies_on_a_large_gpu_has_no_workers(tmp_path, monkeypatch
     monkeypatch.setattr(budget, "FEW_MOVIES", few)
     monkeypatch.setattr(budget.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(budget.torch.cuda, "mem_get_info", lambda device: (79 * gib, 80 * gib))
-    monkeypatch.setattr(job, "choose_devices", lambda name: ["cuda:0"])
+    monkeypatch.setattr(job, "devices_here", lambda compute: ["cuda:0"])
     monkeypatch.setattr(job, "describe", lambda devices, threads: "a pretended GPU")
 
     def stop(started, wanted, in_one_decode):

@@ -146,3 +146,26 @@ def test_warnings_are_those_of_the_inputs_as_they_are(tmp_path, spec):
     assert told(spec, ("odd",)) == ("odd",) == told(silent, ())          # nothing was corrected
     (tmp_path / "project" / "half1.mrc").write_bytes(b"another map")
     assert told(silent, ()) == ()
+
+
+def test_a_verdict_that_cannot_be_read_is_reached_anew(tmp_path, spec):
+    go(tmp_path, spec)
+    path = JobLayout(tmp_path / "OUT").verdict
+    path.write_text("{")
+    fake, outcome = go(tmp_path, changed(spec, output={"box_px": 64}))
+    assert outcome.particles_written == 6 and fake.count("reach_verdict") == 1 and load_verdict(path).text
+
+
+def test_sums_of_another_run_that_was_stopped_are_not_left_beside_this_ones_verdict(tmp_path, spec):
+    go(tmp_path, spec)
+    fake = FakeStages()
+    stopped = replace(fake.recipes(), reach_verdict=lambda *of: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run_job(tmp_path / "OUT", changed(spec, alignment={"passes": 1}), "all", stopped)
+    assert go(tmp_path, spec)[0].count("reach_verdict") == 1
+
+
+def test_amplitudes_that_were_replaced_are_made_anew(tmp_path, spec):
+    go(tmp_path, spec)
+    JobLayout(tmp_path / "OUT").amplitudes.write_text("another run's")
+    assert go(tmp_path, spec)[0].count("calibrate") == 1

@@ -417,8 +417,12 @@ def test_the_job_of_workers_elsewhere_needs_no_gpu_of_its_own(monkeypatch):
 
     for compute in ({"scheduler": "tcp://a:1"}, {"cluster": "c.json"}):
         assert here(False, **compute) == (["cpu"], None) and here(True, **compute) == (["cuda:0"], "cuda:1")
+    assert here(True, scheduler="tcp://a:1", device="cuda:5") == (["cpu"], None)            # workers have more of them
+    assert here(True, scheduler="tcp://a:1", slicing_device="cuda:7") == (["cuda:0"], None)
     with pytest.raises(InputError, match="no GPU"):
         here(False)
+    with pytest.raises(InputError, match="not known"):
+        here(False, scheduler="tcp://a:1", device="cuda:x")
     assert choose_workers(ComputeSpec(device="cuda:0", scheduler="tcp://a:1"), ["cpu"], 4).device == "cuda"
 
 

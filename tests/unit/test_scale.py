@@ -77,5 +77,5 @@ def test_movies_after_one_that_tells_enough_are_not_scanned(tiny, monkeypatch):
 def test_the_verdict_hears_of_it(tmp_path):
     layout = JobLayout(tmp_path)
     mark_done(layout.preflight_done, "a", warnings=["the voxel size"])
-    mark_done(layout.calibrate_done, "b", warnings=["the half-sets"])
-    assert early_warnings(layout) == ("the voxel size", "the half-sets")
+    mark_done(layout.calibrate_done, "a", warnings=["the half-sets"])
+    assert early_warnings(layout, "a") == ("the voxel size", "the half-sets") and early_warnings(layout, "b") == ()

@@ -142,7 +142,7 @@ def low_half_spectrum(images, kept_px):
     Where more than half are kept, both axes at once take less time: columns alone are copied to transform them, and copied back.
     """
     if 2 * kept_px > images.shape[-1]:
-        return crop_half_spectrum(torch.fft.rfft2(images), kept_px)
+        return crop_half_spectrum(as_of_several(torch.fft.rfft2, images), kept_px)
     columns = torch.fft.rfft(images)[..., :kept_px // 2 + 1]
     return _crop_rows(as_of_several(functools.partial(torch.fft.fft, dim=-2), columns), kept_px)
 

@@ -80,6 +80,7 @@ def average_task(task, place, load_stack):
 def _average(task, place, stack):
     averaged = average_movie(task.movie, place.spec, stack, place.device, place.weights, task.group)
     check_run(place.layout, place.run)
+    place.layout.done(task.movie.key, AVERAGE_STAGE).unlink(missing_ok=True)       # before the first file: it speaks of those that are replaced now
     for kind, image in averaged.images.items():
         write_mrc(place.layout.micrograph(task.name, kind), image, averaged.pixel_angstrom, place.spec.output.float16)
     write_movie_metadata(place.layout.metadata(task.name), task.source, str(place.layout.micrograph(task.name, "weighted")),

@@ -33,22 +33,26 @@ class AverageTask:
 
 
 def given_weights(catalogue, spec):
-    """Measured weights, or None for the standard curve. Files without doses or frequencies get those of the first movie that can be read and
-    has the frames that are asked for.
+    """Measured weights, or None for the standard curve. Files without doses or frequencies get those of the first movie of which as many frames
+    are averaged.
 
-    Raises InputError if there is none, or the file has another number of frames.
+    Raises InputError if there is none.
     """
-    path, faults = spec.dose.weights_file, []
+    path, faults, misfit, tried = spec.dose.weights_file, [], None, set()
     if path is None:
         return None
     for movie in filter(None, map(catalogue.get, range(len(catalogue.names)))):
         try:
             doses = plan_frames(movie, spec.inputs).dose_e_per_A2
+            if len(doses) in tried:
+                continue
+            tried.add(len(doses))
+            return read_weights(path, doses, spec.dose.weights_pixel_angstrom or movie.original_pixel_angstrom, "power")
         except MovieError as error:
             faults.append(str(error))
-            continue
-        return read_weights(path, doses, spec.dose.weights_pixel_angstrom or movie.original_pixel_angstrom, "power")
-    raise InputError("no movie can be read; the first reason: %s" % (faults + list(catalogue.faults.values()))[0])
+        except InputError as error:         # of another number of frames, or of no use with any movie
+            misfit = misfit or error
+    raise misfit or InputError("no movie can be read; the first reason: %s" % (faults + list(catalogue.faults.values()))[0])
 
 
 def average_tasks(catalogue, spec, weights):

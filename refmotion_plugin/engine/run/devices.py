@@ -3,6 +3,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import re
 
 import torch
 
@@ -34,18 +35,24 @@ def choose_devices(name):
 
 
 def devices_here(compute):
-    """Devices of this process for a ComputeSpec: the CPU where workers elsewhere have the GPUs that were asked for and this machine has none."""
-    elsewhere = compute.scheduler or compute.cluster
-    if elsewhere and compute.device.strip().lower().startswith("cuda") and not torch.cuda.is_available():
-        return ["cpu"]
-    return choose_devices(compute.device)
+    """Devices of this process for a ComputeSpec: the CPU where workers elsewhere have the GPUs that were asked for and this machine has not."""
+    return ["cpu"] if _only_elsewhere(compute.device, compute) else choose_devices(compute.device)
 
 
 def spec_here(spec, devices):
-    """The job's parameters for this process, which works on ``devices``: without the GPU of the references that only workers elsewhere have."""
-    if devices != ["cpu"] or not (spec.compute.scheduler or spec.compute.cluster):
+    """The job's parameters for this process, which works on ``devices``: without the GPU of the references if only workers elsewhere have it."""
+    slicing = spec.compute.slicing_device
+    workers_elsewhere = spec.compute.scheduler or spec.compute.cluster
+    if not slicing or not (_only_elsewhere(slicing, spec.compute) or workers_elsewhere and devices == ["cpu"]):
         return spec
     return spec.model_copy(update={"compute": spec.compute.model_copy(update={"slicing_device": None})})
+
+
+def _only_elsewhere(name, compute):
+    """Whether a name of GPUs is meant for workers of a scheduler or a cluster, since this machine has not so many."""
+    numbers = re.findall(r"cuda(?::(\d+))?(?=\s*,|\s*$)", name.strip().lower())
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return bool((compute.scheduler or compute.cluster) and numbers and max(int(n or 0) for n in numbers) >= count)
 
 
 def _check(device, asked):

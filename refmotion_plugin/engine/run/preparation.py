@@ -34,9 +34,9 @@ def preflight_and_calibrate(job, may_run):
         mark_done(job.layout.preflight_done, mark, text=report.text, warnings=list(report.warnings))
     if job.spec.motion_prior.rigid:
         return
-    if may_run and not is_done(job.layout.calibrate_done, mark, job.layout.amplitudes):
+    if may_run and not is_done(job.layout.calibrate_done, mark, made=job.layout.amplitudes):
         job.prepared = job.recipes.calibrate(job.inputs.movies, job.inputs.particles_of, job.prepared)
         job.recipes.save_amplitudes(job.layout.amplitudes, job.prepared.amplitudes)
-        mark_done(job.layout.calibrate_done, mark, warnings=list(job.prepared.warnings))
+        mark_done(job.layout.calibrate_done, mark, job.layout.amplitudes, warnings=list(job.prepared.warnings))
     elif job.layout.amplitudes.exists():
         job.prepared = job.prepared.with_amplitudes(job.recipes.load_amplitudes(job.layout.amplitudes))

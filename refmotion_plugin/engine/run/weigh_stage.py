@@ -4,7 +4,7 @@ import functools
 from refmotion_plugin.contract import store
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import content_hash, is_done, mark_done
-from refmotion_plugin.contract.verdict import save_verdict
+from refmotion_plugin.contract.verdict import load_verdict, save_verdict
 
 from . import outputs
 from .leaders import weigh_leaders
@@ -21,14 +21,23 @@ def weigh_movies(job):
         job.weights = fit_weights(job)
     warnings = early_warnings(job.layout, job.inputs_mark)
     mark = mark_of(job, "weigh", tables=[job.align_marks[k] for k in keys], weights=content_hash(job.layout.weights), warnings=list(warnings))
-    if not is_done(job.layout.weigh_done, mark, job.layout.weights, job.layout.fcc_total, job.layout.verdict):
+    if not is_done(job.layout.weigh_done, mark, job.layout.weights, job.layout.fcc_total) or not _is_whole(job.layout.verdict):
         evidence = gather_evidence(job.layout, keys)
+        job.layout.weigh_done.unlink(missing_ok=True)
         store.save_fcc(job.layout.fcc_total, evidence.totals[0])
         verdict = job.recipes.reach_verdict(evidence, store.load_weights(job.layout.weights), job.prepared, warnings)
         save_verdict(job.layout.verdict, verdict)
         mark_done(job.layout.weigh_done, mark, movies=len(keys))
     job.weights = store.load_weights(job.layout.weights)
     outputs.write_bfactors(job.layout, job.weights)
+
+
+def _is_whole(verdict):
+    """Whether there is a verdict that can be read; one that cannot is reached anew."""
+    try:
+        return verdict.exists() and load_verdict(verdict) is not None
+    except InputError:
+        return False
 
 
 def fit_weights(job, align=None):
