@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from io import StringIO
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 import emtable
 import numpy as np

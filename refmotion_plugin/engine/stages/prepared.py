@@ -15,7 +15,6 @@ from refmotion_plugin.contract.records import Hyperparameters, OpticsGroup, Part
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, JobSpec, relion_prior
 
 from ..maths.fourier import FourierGrid, good_fft_size
-from ..optics.reference import Reference
 from ..optics.volumes import load_reference
 from .budget import Budget, find_budget
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refmotion_plugin.contract.damage import exposure_amplitude
-from refmotion_plugin.contract.verdict import CANNOT_TELL, GAIN, NO_GAIN, NOT_JUDGED, WRONG, Change, Finding, Verdict
+from refmotion_plugin.contract.verdict import CANNOT_TELL, GAIN, NO_GAIN, NOT_JUDGED, WRONG, Finding, Verdict
 from refmotion_plugin.contract.weighting import resample
 
 from ..dose.gain import WeightScore, score_weights
