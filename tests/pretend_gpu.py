@@ -152,7 +152,7 @@ def cuda_functions(gpu):
     total = 16 * 2 ** 30 if gpu.capacity == float("inf") else int(gpu.capacity)
     return dict(is_available=lambda: True, device_count=lambda: 1, get_device_name=lambda device=None: "a pretended GPU",
                 mem_get_info=lambda device=None: (total, total), empty_cache=lambda: None, Stream=_Stream, Event=_Event,
-                current_stream=lambda device=None: _Stream(), stream=lambda stream: contextlib.nullcontext(),
+                current_stream=lambda device=None: _Stream(), stream=lambda stream: contextlib.nullcontext(), device=lambda device: contextlib.nullcontext(),
                 synchronize=lambda device=None: None, cudart=lambda: gpu.runtime)
 
 

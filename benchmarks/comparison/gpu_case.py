@@ -117,7 +117,7 @@ class Camera:
         return "\n\n".join(f"{name}: {text}" for name, text in zip(("align", "polish"), texts))
 
     def _decode(self):
-        return load_movie(self.movie, self.job.spec.inputs, threads=self.threads, pin=self.device.type == "cuda")
+        return load_movie(self.movie, self.job.spec.inputs, threads=self.threads, pin=self.device if self.device.type == "cuda" else None)
 
     def _first_of(self, count):
         """The first particles of a movie: those of the list with so many in each."""

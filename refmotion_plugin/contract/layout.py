@@ -102,8 +102,8 @@ def _suffix(reference, n_references):
 
 
 @contextlib.contextmanager
-def atomic_path(path):
-    """Give a temporary path in the folder of ``path``; after the block it is synced to disk and renamed to ``path``.
+def atomic_path(path, lasting=True):
+    """Give a temporary path in the folder of ``path``; after the block it is synced to disk, if it is to survive a power cut, and renamed to ``path``.
 
     On an error nothing is left behind and an earlier file stays as it was. Raises InputError when the disk is full or
     the folder cannot be written.
@@ -112,10 +112,12 @@ def atomic_path(path):
     name = _temporary_beside(path)
     try:
         yield Path(name)
-        _sync(name)
+        if lasting:
+            _sync(name)
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, str(path))
-        _sync(str(path.parent))
+        if lasting:
+            _sync(str(path.parent))
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
@@ -167,9 +169,9 @@ def remove_leftovers(folder):
 
 
 @contextlib.contextmanager
-def atomic_write(path, mode="wb"):
-    """Open file for writing that becomes ``path`` only when the block ends without an error."""
-    with atomic_path(path) as temporary:
+def atomic_write(path, mode="wb", lasting=True):
+    """Open file for writing that becomes ``path`` only when the block ends without an error; ``lasting`` as for :func:`atomic_path`."""
+    with atomic_path(path, lasting) as temporary:
         with open(str(temporary), mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
 
@@ -188,9 +190,9 @@ def located(path, beside, other_than=None):
     return path
 
 
-def write_json(path, data):
-    """Write ``data`` as indented JSON, atomically."""
-    with atomic_write(path, "w") as file:
+def write_json(path, data, lasting=True):
+    """Write ``data`` as indented JSON, atomically; ``lasting`` as for :func:`atomic_path`."""
+    with atomic_write(path, "w", lasting) as file:
         json.dump(data, file, indent=2)
         file.write("\n")
 

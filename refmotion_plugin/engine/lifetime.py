@@ -6,9 +6,11 @@ at the end, costs more than half a second each, as much as a movie.
 import atexit
 import contextlib
 import ctypes
+import faulthandler
 import gc
 import os
 import resource
+import signal
 import sys
 
 from refmotion_plugin.contract.errors import InputError
@@ -24,6 +26,12 @@ def share_one_heap():
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").mallopt(M_ARENA_MAX, 1)
+
+
+def tell_where_on_request():
+    """The signal USR1 makes this process write to its standard error where each of its threads is, and go on: what stands still can be asked."""
+    with contextlib.suppress(AttributeError, ValueError, OSError):          # no such signal, or no file behind standard error
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
 
 
 def keep_blas_single():

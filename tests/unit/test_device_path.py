@@ -110,7 +110,9 @@ def test_frames_go_up_once_from_pinned_memory_and_stay_if_there_is_room(tiny, ca
         sent.clear()
         align.align_movie(movie, particles, tight, stack=load.load_stack(tiny.movies[0], job))
         assert len(sent) > 16
-        del stack
+        uploaders = [upload.Uploader(s.frames, job.device) for s in (stack, load.load_stack(tiny.movies[1], job))]
+        assert uploaders[0].stream is uploaders[1].stream           # else what one movie's frees, torch keeps from the next
+        del stack, uploaders
         buffers._spare.clear()
         assert len(gpu.runtime.pinned) < 2
 

@@ -1,11 +1,13 @@
 """Where tasks run: the next movie is decoded ahead but never more than one, faults stay with their movie."""
 import contextlib
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -444,3 +446,51 @@ def test_workers_that_cannot_be_sent_home_do_not_hide_why_a_run_ended(caplog):
         crew._stack.callback(gone)
         raise InputError("the reason")
     assert "workers could not be sent home (the scheduler is gone)" in caplog.text
+
+
+def test_a_movie_that_takes_long_at_a_living_worker_is_named(monkeypatch, caplog):
+    """A worker that stands still in a driver answers its scheduler as if nothing were."""
+    now = [1000.0]
+    monkeypatch.setattr("refmotion_plugin.engine.run.watch.time", SimpleNamespace(monotonic=lambda: now[0]))
+    watch = Watch(Crew(Workers("cpu", 1, ("cpu", "cpu"))))
+    slow, quick = (SimpleNamespace(movie=SimpleNamespace(key=name, micrograph="M/%s.mrc" % name)) for name in ("slow", "quick"))
+    watch.begins(slow)
+    now[0] += 950
+    watch.begins(quick)
+    for _ in range(3):
+        watch.at_work([(slow, "tcp://a:1"), (quick, "tcp://a:2")])
+        now[0] += 5
+    lines = [r.getMessage() for r in caplog.records]
+    assert len(lines) == 1 and "not done yet: M/slow.mrc at tcp://a:1 for 16 min" in lines[0] and "quick" not in lines[0]
+
+
+def test_a_process_says_where_it_stands_when_asked():
+    code = ("import os, signal\nfrom refmotion_plugin.engine.lifetime import tell_where_on_request\n\ndef standing():\n    os.kill(os.getpid(), signal.SIGUSR1)\n\n"
+            "tell_where_on_request()\nstanding()\nprint('went on')")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "went on\n" and "in standing" in done.stderr and done.returncode == 0
+
+
+def test_a_failed_movie_holds_no_memory_beside_the_next_one(tmp_path):
+    """Functions that the error passed through are emptied, its text and its lines are kept."""
+    class Stack:
+        """Something large."""
+
+    def align(movie, particles, prepared, stack=None):
+        large = stack
+        try:
+            raise OSError("inside")
+        except OSError:
+            raise MovieError("no good %s" % type(large).__name__)
+
+    stacks = [Stack()]
+    alive = weakref.ref(stacks[0])
+    place = Workplace(SimpleNamespace(align_movie=align), SimpleNamespace(spec=None), JobLayout(tmp_path), 1)
+    task = MovieTask(SimpleNamespace(key="a", micrograph="M/a.mrc"), None, "mark")
+    gc.disable()
+    try:
+        finish = tasks_module.begin_task(task, place, stacks.pop)
+        assert alive() is None
+        assert finish().stages == {"align": "no good Stack"}
+    finally:
+        gc.enable()

@@ -1,8 +1,13 @@
 """Blocks of memory that are used again."""
+import contextlib
 import gc
+import logging
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from refmotion_plugin.engine.movies import buffers
 from refmotion_plugin.engine.movies.buffers import block_array
@@ -54,3 +59,23 @@ def test_spare_blocks_are_freed_on_request():
     assert buffers._spare["frames"].address == place
     release("cpu")
     assert not buffers._spare and (held == 7).all()         # what is in use stays
+
+
+def test_pinning_is_asked_by_a_thread_of_its_own_on_the_gpu_that_copies(monkeypatch, caplog):
+    """CUDA keeps what it refused as the asking thread's last error, and makes a context on whatever GPU is that thread's."""
+    asked, current = [], []
+
+    @contextlib.contextmanager
+    def device(which):
+        current.append(which)
+        yield
+        current.pop()
+
+    runtime = SimpleNamespace(cudaHostRegister=lambda *of: asked.append((threading.get_ident(), list(current))) or 2, cudaHostUnregister=lambda address: 0)
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
+    monkeypatch.setattr(torch.cuda, "device", device)
+    with caplog.at_level(logging.INFO):
+        array = block_array((77, 1000), np.uint8, "a pinned purpose", torch.device("cuda:1"))
+    assert array.shape == (77, 1000) and "error [2]" in caplog.text
+    (thread, devices), = asked
+    assert thread != threading.get_ident() and devices == [torch.device("cuda:1")]

@@ -3,12 +3,15 @@ import errno
 import subprocess
 import sys
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 
 from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.engine.movies import patience
 from refmotion_plugin.engine.movies.patience import hanging, patiently
+from refmotion_plugin.engine.run.executor import run_here
 
 
 @pytest.fixture(autouse=True)
@@ -104,3 +107,26 @@ sys.exit(main(["status", "x"]))
 def test_the_program_ends_although_a_reading_hangs():
     done = subprocess.run([sys.executable, "-c", HUNG], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "could not be read within 0.1 s" in done.stderr
+
+
+def test_a_reading_that_hangs_is_given_up_when_the_run_ends(tmp_path):
+    """Ctrl-C, or a polite kill: the thread that decodes ahead may wait for a file system that never answers."""
+    release, begun = threading.Event(), threading.Event()
+
+    def hang():
+        begun.set()
+        release.wait(60)
+
+    place = SimpleNamespace(load=lambda task: "stack" if task == 1 else patience.patiently(hang, 50, "movie two"), room_ahead=lambda task: True)
+
+    def stopped(task, place, load_stack):
+        load_stack()
+        assert begun.wait(10)
+        raise KeyboardInterrupt
+
+    before, start = patience.hanging(), time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(run_here([1, 2], place, begin=stopped))
+    assert time.monotonic() - start < 20 and patience.hanging() == before + 1
+    release.set()
+    assert patience.patiently(lambda: "read", 5, "movie three") == "read"        # the next run reads again

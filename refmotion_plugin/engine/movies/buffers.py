@@ -14,16 +14,17 @@ import torch
 LARGEST_EXCESS = 1.5    # a spare block may be this many times larger than what is asked for
 
 log = logging.getLogger(__name__)
-_spare, _lock = {}, threading.Lock()      # purpose -> the one block that is kept while not in use
+_spare = {}                 # purpose -> the one block that is kept while not in use
+_lock = threading.RLock()   # the garbage collector may give a block back while the thread that it runs in holds it
 
 
 class Block:
-    """Anonymous memory; ``pinned``: its pages stay where they are, so that a GPU copies from them without the host's help."""
+    """Anonymous memory; ``pinned``: its pages stay where they are, so that the GPU ``pin`` copies from them without the host's help."""
 
-    def __init__(self, size, pin=False):
+    def __init__(self, size, pin=None):
         self.size, self.memory = size, mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.address = np.frombuffer(self.memory, np.uint8).ctypes.data
-        self.pinned = pin and _register(self.address, size)
+        self.pinned = pin is not None and _register(self.address, size, pin)
 
     def __del__(self):
         if getattr(self, "pinned", False):
@@ -31,10 +32,10 @@ class Block:
                 torch.cuda.cudart().cudaHostUnregister(self.address)
 
 
-def block_array(shape, dtype, purpose, pin=False):
+def block_array(shape, dtype, purpose, pin=None):
     """An array (uninitialised) in a block of its own, which is used again for the same purpose when the array and its views are gone.
 
-    ``pin``: for copies to a GPU; where that is refused, copies are slower and nothing else. Raises MemoryError.
+    ``pin``: the GPU that copies from or to it; where that is refused, copies are slower and nothing else. Raises MemoryError.
     """
     dtype = np.dtype(dtype)
     count = int(np.prod(shape, dtype=np.int64))
@@ -69,9 +70,17 @@ def free_blocks():
         _spare.clear()
 
 
-def _register(address, size):
-    """Whether CUDA accepts the memory as pinned."""
-    code = int(torch.cuda.cudart().cudaHostRegister(address, size, 0))
-    if code:
-        log.info("CUDA does not pin %d bytes (error %d): frames are copied to the GPU more slowly", size, code)
-    return code == 0
+def _register(address, size, device):
+    """Whether CUDA accepts the memory as pinned. Asked by a thread of its own: CUDA keeps what it refuses as the thread's last error, which torch would take for that of its next operation."""
+    codes = []
+
+    def ask():
+        with torch.cuda.device(device):         # else a context would be made on the first GPU, whoever has that
+            codes.append(int(torch.cuda.cudart().cudaHostRegister(address, size, 0)))
+
+    thread = threading.Thread(target=ask, name="pin")
+    thread.start()
+    thread.join()
+    if codes != [0]:
+        log.info("CUDA does not pin %d bytes (error %s): frames are copied to the GPU more slowly", size, codes)
+    return codes == [0]

@@ -86,7 +86,7 @@ class Gather:
         self.size, self.held, self.corner_yx = size, held.to(device), corner_yx.to(device)
         frame, self.row = torch.nonzero((held != corner_yx).any(-1).T).unbind(-1)       # of patches that stick out, frame after frame
         self.first = torch.searchsorted(frame, torch.arange(corner_yx.shape[1] + 1)).tolist()
-        self.row_there = self.row.to(device)
+        self.row_there, self.last_yx = self.row.to(device), (shape - 1).to(device)
 
     def __call__(self, frame, f, part):
         """Patches (p, size, size) of frame number ``f``, (H, W), and the particles of the slice ``part``."""
@@ -103,8 +103,7 @@ class Gather:
     def _filled(self, frame, corner_yx, kind):
         """Those that stick out: inside as it is, its mean outside, that of the frame where nothing is inside."""
         place = corner_yx[:, None] + torch.arange(self.size, device=frame.device)[:, None]          # (k, size, yx)
-        limit = torch.tensor(frame.shape, device=frame.device) - 1
-        held = torch.minimum(place.clamp(min=0), limit)
+        held = torch.minimum(place.clamp(min=0), self.last_yx)
         inside = (held == place).unbind(-1)
         inside = (inside[0][:, :, None] & inside[1][:, None, :]).to(kind)
         values = frame[held[:, :, None, 0], held[:, None, :, 1]].to(kind) * inside

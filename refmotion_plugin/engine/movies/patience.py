@@ -3,6 +3,7 @@
 A thread that hangs in the kernel cannot be ended. It is left behind, its result is dropped, and :func:`hanging` counts such threads,
 so that the program can leave without waiting for them.
 """
+import contextlib
 import errno
 import logging
 import threading
@@ -16,7 +17,20 @@ TRIES = 2
 PAUSE_SECONDS = 5.0         # before a file system that stumbled is asked again
 STUMBLES = {getattr(errno, name) for name in ("EIO", "ESTALE", "ETIMEDOUT", "EAGAIN", "EREMOTEIO", "ECONNRESET", "ECONNABORTED", "EHOSTDOWN", "EHOSTUNREACH", "ENOTCONN", "ESHUTDOWN")}
 
+LOOK_SECONDS = 0.5          # how often a thread that waits for a reading looks whether it still shall
+
 _left = []                  # threads of readings that were given up
+_stopping = threading.Event()
+
+
+@contextlib.contextmanager
+def readings_given_up():
+    """Meanwhile readings that are under way are given up, in whatever thread: nobody will want what they bring."""
+    _stopping.set()
+    try:
+        yield
+    finally:
+        _stopping.clear()
 
 
 def hanging():
@@ -68,9 +82,13 @@ def _within(read, seconds, what):
 
     thread = threading.Thread(target=run, name="read " + what, daemon=True)
     thread.start()
-    thread.join(seconds)
+    end = time.monotonic() + seconds
+    while thread.is_alive() and time.monotonic() < end and not _stopping.is_set():
+        thread.join(min(LOOK_SECONDS, max(0.0, end - time.monotonic())))
     if not answer:
         _left.append(thread)
+        if _stopping.is_set():
+            raise MovieError("%s is not read any more: the run ends" % what)
         raise _GivenUp
     value, error = answer.pop()
     if error is not None:

@@ -130,7 +130,7 @@ class MovieStack:
         return self._on_device[device, name]
 
 
-def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.inf, frame_timeout=0, pin=False,
+def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.inf, frame_timeout=0, pin=None,
                scratch=None, needed_again=False):
     """Decode a movie once and prepare its correction.
 
@@ -142,7 +142,7 @@ def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.i
     known_bad_yx : ``bad_yx`` of an earlier load of the same movie with the same inputs, which saves looking for them again.
     held_bytes : a movie that decodes to more is not held: its frames are decoded whenever they are asked for,
         each given up after ``frame_timeout`` seconds (0: never).
-    pin : keep held frames in memory that a GPU copies from without the host's help.
+    pin : GPU (torch.device) for which held frames are kept in memory that it copies from without the host's help.
     scratch : :class:`Scratch` for the frames of a movie that is not held, or of one that is ``needed_again`` later; where it has no room,
         and with none, the movie is held or decoded anew.
 
@@ -254,7 +254,7 @@ def _unique(yx, shape_yx):
     return np.stack(np.divmod(flat, shape_yx[1]), axis=1).astype(np.int64)
 
 
-def _decode(reader, first, n_frames, upside_down, threads, pin=False):
+def _decode(reader, first, n_frames, upside_down, threads, pin=None):
     """Frames (frame, H, W) in memory."""
     stack = block_array((n_frames,) + reader.shape_yx, reader.dtype, "decoded movies", pin)
     threads = threads if reader.concurrent else 1

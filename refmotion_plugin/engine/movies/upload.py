@@ -1,12 +1,20 @@
 """Frames on their way to a GPU: the next one is copied while this one is worked on; they stay there if there is room."""
+import functools
+
 import torch
 
 
+@functools.lru_cache(maxsize=None)
+def _copying(stream, device):
+    """The one stream that copies to a device: what another has freed torch gives to none, so a stream for each movie would leave memory dead."""
+    return stream(device)
+
+
 class Uploader:
-    """Frames of a movie in their narrow type on ``device``, copied by a stream of their own."""
+    """Frames of a movie in their narrow type on ``device``, copied by a stream of their own, which all movies share."""
 
     def __init__(self, frames, device):
-        self.frames, self.device, self.stream = frames, device, torch.cuda.Stream(device)
+        self.frames, self.device, self.stream = frames, device, _copying(torch.cuda.Stream, torch.device(device))
         self.coming = {}        # frame -> (tensor, event of its arrival); one at most, or as many as may stay
         self.kept, self.room = {}, 0        # frames that stay on the device, of at most so many bytes
 

@@ -15,6 +15,8 @@ import refmotion_plugin
 from refmotion_plugin.contract.errors import InputError
 
 from ..exhausted import memory_ran_out
+from ..lifetime import tell_where_on_request
+from ..movies.patience import readings_given_up
 from .tasks import TaskResult, begin_task, run_task
 from .waiting import WaitingTasks
 from .watch import Watch
@@ -52,7 +54,8 @@ def run_here(tasks, place, ahead=True, begin=begin_task, stand_back=False):
             if writing is not None:
                 yield writing.result()
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            with readings_given_up():
+                pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _give_way():
@@ -104,12 +107,14 @@ def _one_per_worker(client, waiting, call, crew):
             for address in [a for a in addresses if a not in busy][:len(waiting)]:
                 task = waiting.take(address)
                 running[client.submit(call, task, pure=False, workers=[address], allow_other_workers=True)] = task, address
+                watch.begins(task)
             if not running:
                 _pause(client)
                 continue
             try:
                 done = wait(list(running), timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED").done
             except TimeoutError:
+                watch.at_work(running.values())
                 continue
             for future in done:
                 task, crew.worked_at[task.movie.key] = running.pop(future)
@@ -187,6 +192,7 @@ def _on_worker(made_of, home, make_place, work, task):
     if made_of not in _PLACES:
         _PLACES.clear()
         _settle(*home)
+        log.info("worker process %d on %s prepares the job", os.getpid(), socket.gethostname())
         _PLACES[made_of] = make_place()
     place = _PLACES[made_of]
     return work(task, place, lambda: place.load(task))
@@ -194,6 +200,8 @@ def _on_worker(made_of, home, make_place, work, task):
 
 def _settle(folder, version):
     """Be where the job is, since paths in STAR files start there, and be the same program."""
+    logging.getLogger("refmotion_plugin").setLevel(logging.INFO)        # sent to the job's log
+    tell_where_on_request()
     if refmotion_plugin.__version__ != version:
         raise InputError("the worker on %s has refmotion_plugin %s and the job %s: install the same version"
                          % (socket.gethostname(), refmotion_plugin.__version__, version))

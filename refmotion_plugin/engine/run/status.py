@@ -80,7 +80,7 @@ class StatusLog:
                             self.unit))
 
     def _tell(self, progress):
-        write_json(self.layout.progress, asdict(progress))
+        write_json(self.layout.progress, asdict(progress), lasting=False)        # of what goes on now: the thread that feeds a GPU does not wait for the disk
         log.info(progress.line())
         if self.listener:
             self.listener(progress)

@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import time
+import traceback
 from dataclasses import dataclass, field, fields, replace
 from typing import Dict, Optional
 
@@ -91,8 +92,16 @@ def begin_task(task, place, load_stack):
             stage = "polish"
             writes.append((stage, _polish(task, place, stack, trajectories)))
     except Exception as error:
-        fault = stage, error
+        fault, stack, trajectories = (stage, error), None, None
+        _empty_frames(error)
     return functools.partial(_finish, task, place, start, writes, fault)
+
+
+def _empty_frames(error):
+    """Functions that an error passed through hold decoded movies and more, which the next movie has not been planned beside; their lines are kept."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def _finish(task, place, start, writes, fault):

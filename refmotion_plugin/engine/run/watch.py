@@ -5,6 +5,7 @@ import time
 from refmotion_plugin.contract.errors import InputError
 
 SAY_SECONDS = 60            # between two lines in the log
+SLOW_SECONDS = 900.0        # of one movie at one worker, after which it is named
 
 log = logging.getLogger(__name__)
 
@@ -13,7 +14,7 @@ class Watch:
     """How long a run has had no worker at all, whether or not tasks wait with the scheduler for one to come."""
 
     def __init__(self, crew):
-        self.crew, self.alone_since, self._said = crew, None, {}
+        self.crew, self.alone_since, self._said, self._begun = crew, None, {}, {}
 
     def look(self, count):
         """There are ``count`` workers now. Raises InputError when there was none for too long."""
@@ -30,8 +31,20 @@ class Watch:
             raise InputError(_no_worker(workers))
         self._say(now, logging.INFO, "waiting for a worker: %s", workers.line())
 
-    def _say(self, now, level, text, *values):
-        if now - self._said.get(text, -SAY_SECONDS) >= SAY_SECONDS:
+    def begins(self, task):
+        """A task is given to a worker."""
+        self._begun[task.movie.key] = time.monotonic()
+
+    def at_work(self, running):
+        """Nothing ended for a while; ``running`` (task, address) each. A worker that stands still in a driver or a file system lives on: who takes long is named."""
+        now = time.monotonic()
+        slow = ["%s at %s for %.0f min" % (task.movie.micrograph, address, (now - self._begun[task.movie.key]) / 60)
+                for task, address in running if now - self._begun[task.movie.key] >= SLOW_SECONDS]
+        if slow:
+            self._say(now, logging.WARNING, "not done yet: %s (kill -USR1 of a worker process makes it write what it is at to its standard error)", "; ".join(slow), seconds=SLOW_SECONDS)
+
+    def _say(self, now, level, text, *values, seconds=SAY_SECONDS):
+        if now - self._said.get(text, -seconds) >= seconds:
             log.log(level, text, *values)
             self._said[text] = now
 

@@ -1,4 +1,5 @@
 """Worker processes: of this machine, bound to its devices; of a Dask scheduler that runs already; or jobs of a SLURM cluster."""
+import asyncio
 import contextlib
 import logging
 import os
@@ -16,10 +17,12 @@ log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 30
 START_TRIES = 2
+START_SECONDS = 300.0               # of a worker process, whose imports may come from a slow file system
 LOCAL_PATIENCE_SECONDS = 600.0      # without any worker of this machine, where none waits in a queue
 DASK_SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,                                        # the executor counts deaths and tries again
     "distributed.comm.timeouts.connect": "%d s" % CONNECT_SECONDS,
+    "distributed.diagnostics.nvml": False,                                              # a driver that hangs would stop scheduler and workers
     "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "error"}           # workers come and go without a word
 
 
@@ -167,7 +170,7 @@ def _started(workers):
     for last in [False] * (START_TRIES - 1) + [True]:
         try:
             return _local(workers)
-        except RuntimeError as error:
+        except (RuntimeError, TimeoutError, asyncio.TimeoutError) as error:
             reason = error.__cause__ or error
             if last:
                 raise InputError("worker processes cannot be started (%s): memory may have run out, try fewer with --workers, or give the same "
@@ -178,7 +181,7 @@ def _started(workers):
 def _local(workers):
     """One single-threaded worker process per device; they end when this process does, however it ends."""
     from dask.distributed import Nanny, Scheduler, SpecCluster
-    options = dict(nthreads=1, memory_limit=0, dashboard=False)      # no limit: dask would kill workers, movies are large
+    options = dict(nthreads=1, memory_limit=0, dashboard=False, death_timeout=START_SECONDS)      # no limit: dask would kill workers, movies are large
     specs = {i: {"cls": Nanny, "options": dict(options, env=environment_of(device, os.environ, workers.slicing))}
              for i, device in enumerate(workers.local)}
     scheduler = {"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1", "port": 0}}

@@ -73,7 +73,7 @@ def _load(movie, prepared, known_bad, held_bytes, needed_again):
 
     def load(most):
         return patiently(lambda: load_movie(movie, prepared.spec.inputs, threads=prepared.threads, known_bad_yx=known_bad, held_bytes=most,
-                                            frame_timeout=timeout, pin=prepared.device.type == "cuda", scratch=scratch,
+                                            frame_timeout=timeout, pin=prepared.device if prepared.device.type == "cuda" else None, scratch=scratch,
                                             needed_again=needed_again), timeout, "movie " + movie.movie_file)
 
     try:

@@ -92,7 +92,7 @@ def _finish(total, grid, radius, images, few):
 
 def _host_images(count, size, device):
     """Float32 (count, size, size) on the host; pinned if they come from a GPU, which is many times faster."""
-    return torch.from_numpy(block_array((count, size, size), np.float32, "polished images", device.type == "cuda"))
+    return torch.from_numpy(block_array((count, size, size), np.float32, "polished images", device if device.type == "cuda" else None))
 
 
 def recentering_yx_px(particles, movie_pixel_angstrom):
