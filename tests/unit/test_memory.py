@@ -11,7 +11,7 @@ from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.contract.spec import ComputeSpec
 from refmotion_plugin.engine.maths.lanes import SHARED
 from refmotion_plugin.engine.run.workers import choose_workers
-from refmotion_plugin.engine.stages import align, budget, load, memory, patches, polish
+from refmotion_plugin.engine.stages import align, budget, load, memory, patches, polish, prepared
 from refmotion_plugin.engine.stages.budget import GIB, Budget
 from refmotion_plugin.engine.stages.memory import Load, plan_memory
 
@@ -265,3 +265,11 @@ def test_copies_on_a_device_end_with_the_stage_while_frames_wait_on_disk(tiny):
         seen[-1]._on_device["gain"] = object()
     assert all(stack.frames is seen[0].frames and load.on_disk(stack) and list(stack._on_device) == ["gain"] for stack in seen)
     assert len({id(stack._on_device["gain"]) for stack in seen}) == 3 and not load._kept
+
+
+def test_references_are_part_of_what_a_gpu_has_for_a_job():
+    there = lambda device: SimpleNamespace(spectrum=torch.zeros((2, 5, 5, 3), dtype=torch.complex64, device=device))
+    whole = Budget(host=8 * GIB, device=10000)
+    assert prepared._without((there("meta"), there("cpu")), whole, torch.device("meta")).device == 10000 - 2 * 5 * 5 * 3 * 8
+    assert prepared._without((there("meta"),) * 20, whole, torch.device("meta")).device == 0
+    assert prepared._without((there("cpu"),), replace(whole, device=None), torch.device("cpu")).device is None

@@ -121,7 +121,15 @@ def prepare(spec: JobSpec, particle_sets, device, threads=1, processes=1):
             raise InputError("half-maps %s and %s do not correlate within the mask: they look like noise or belong to different "
                              "maps; give the two half-maps of one refinement" % (part.half1, part.half2))
     return Prepared(spec, references, tuple(s.optics for s in particle_sets), choose_hyperparameters(spec), device, threads,
-                    budget=budget.measured())
+                    budget=_without(references, budget.measured(), device))
+
+
+def _without(references, budget, device):
+    """The budget less what the references take of the GPU that movies are worked on with."""
+    if budget.device is None:
+        return budget
+    held = sum(r.spectrum.numel() * r.spectrum.element_size() for r in references if r.spectrum.device == device)
+    return replace(budget, device=max(0, budget.device - held))
 
 
 def choose_hyperparameters(spec: JobSpec):
