@@ -30,7 +30,7 @@ def share_one_heap():
 
 def tell_where_on_request():
     """The signal USR1 makes this process write to its standard error where each of its threads is, and go on: what stands still can be asked."""
-    with contextlib.suppress(AttributeError, ValueError, OSError):          # no such signal, or no file behind standard error
+    with contextlib.suppress(AttributeError, ValueError, OSError, RuntimeError):          # no such signal, or no file behind standard error
         faulthandler.register(signal.SIGUSR1, all_threads=True)
 
 

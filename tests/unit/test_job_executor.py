@@ -494,3 +494,12 @@ def test_a_failed_movie_holds_no_memory_beside_the_next_one(tmp_path):
         assert finish().stages == {"align": "no good Stack"}
     finally:
         gc.enable()
+
+
+def test_workers_that_do_not_come_up_in_time_end_the_run_with_a_sentence(monkeypatch, caplog):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("refmotion_plugin.engine.run.workers.START_SECONDS", 0.3)          # less than an interpreter with dask takes
+    start = time.monotonic()
+    with pytest.raises(InputError, match="worker processes cannot be started"):
+        _started(Workers("cpu", 1, ("cpu",)))
+    assert "starting them once more" in caplog.text and time.monotonic() - start < 60

@@ -267,9 +267,10 @@ def test_copies_on_a_device_end_with_the_stage_while_frames_wait_on_disk(tiny):
     assert len({id(stack._on_device["gain"]) for stack in seen}) == 3 and not load._kept
 
 
-def test_references_are_part_of_what_a_gpu_has_for_a_job():
+def test_references_are_part_of_what_a_gpu_has_for_a_job(caplog):
     there = lambda device: SimpleNamespace(spectrum=torch.zeros((2, 5, 5, 3), dtype=torch.complex64, device=device))
     whole = Budget(host=8 * GIB, device=10000)
     assert prepared._without((there("meta"), there("cpu")), whole, torch.device("meta")).device == 10000 - 2 * 5 * 5 * 3 * 8
-    assert prepared._without((there("meta"),) * 20, whole, torch.device("meta")).device == 0
+    assert not caplog.records and prepared._without((there("meta"),) * 20, whole, torch.device("meta")).device == 0
+    assert "--slicing-device" in caplog.text
     assert prepared._without((there("cpu"),), replace(whole, device=None), torch.device("cpu")).device is None

@@ -111,10 +111,10 @@ def _one_per_worker(client, waiting, call, crew):
             if not running:
                 _pause(client)
                 continue
+            watch.at_work(running.values())
             try:
                 done = wait(list(running), timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED").done
             except TimeoutError:
-                watch.at_work(running.values())
                 continue
             for future in done:
                 task, crew.worked_at[task.movie.key] = running.pop(future)
@@ -192,10 +192,16 @@ def _on_worker(made_of, home, make_place, work, task):
     if made_of not in _PLACES:
         _PLACES.clear()
         _settle(*home)
-        log.info("worker process %d on %s prepares the job", os.getpid(), socket.gethostname())
+        log.info("worker %s, process %d on %s, prepares the job", _own_address(), os.getpid(), socket.gethostname())
         _PLACES[made_of] = make_place()
     place = _PLACES[made_of]
     return work(task, place, lambda: place.load(task))
+
+
+def _own_address():
+    """By which the scheduler, and the log, know this worker."""
+    from distributed import get_worker
+    return get_worker().address
 
 
 def _settle(folder, version):

@@ -36,12 +36,12 @@ class Watch:
         self._begun[task.movie.key] = time.monotonic()
 
     def at_work(self, running):
-        """Nothing ended for a while; ``running`` (task, address) each. A worker that stands still in a driver or a file system lives on: who takes long is named."""
+        """``running`` (task, address) each. A worker that stands still in a driver or a file system lives on: who takes long is named."""
         now = time.monotonic()
         slow = ["%s at %s for %.0f min" % (task.movie.micrograph, address, (now - self._begun[task.movie.key]) / 60)
                 for task, address in running if now - self._begun[task.movie.key] >= SLOW_SECONDS]
         if slow:
-            self._say(now, logging.WARNING, "not done yet: %s (kill -USR1 of a worker process makes it write what it is at to its standard error)", "; ".join(slow), seconds=SLOW_SECONDS)
+            self._say(now, logging.WARNING, "not done yet: %s (kill -USR1 of its process, which the log named when it prepared the job, makes it write what it is at to its standard error)", "; ".join(slow), seconds=SLOW_SECONDS)
 
     def _say(self, now, level, text, *values, seconds=SAY_SECONDS):
         if now - self._said.get(text, -seconds) >= seconds:

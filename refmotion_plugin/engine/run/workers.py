@@ -170,8 +170,8 @@ def _started(workers):
     for last in [False] * (START_TRIES - 1) + [True]:
         try:
             return _local(workers)
-        except (RuntimeError, TimeoutError, asyncio.TimeoutError) as error:
-            reason = error.__cause__ or error
+        except (RuntimeError, TimeoutError, asyncio.TimeoutError, AssertionError) as error:       # the last: dask's, of a worker that took too long
+            reason = error.__cause__ or error.__context__ or error
             if last:
                 raise InputError("worker processes cannot be started (%s): memory may have run out, try fewer with --workers, or give the same "
                                  "command again" % (str(reason) or type(reason).__name__)) from error

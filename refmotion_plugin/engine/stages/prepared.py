@@ -1,5 +1,6 @@
 """What every movie of a job shares: parameters, references, optics, prior and the references' calibrated amplitude."""
 import json
+import logging
 import math
 from dataclasses import dataclass, replace
 from typing import Optional
@@ -16,7 +17,9 @@ from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, JobSpec, rel
 
 from ..maths.fourier import FourierGrid, good_fft_size
 from ..optics.volumes import load_reference
-from .budget import Budget, find_budget
+from .budget import GIB, Budget, find_budget
+
+log = logging.getLogger(__name__)
 
 FINEST_BAND_SHARE = 0.95    # of Nyquist of the movie: the outermost shells are incomplete
 
@@ -129,6 +132,9 @@ def _without(references, budget, device):
     if budget.device is None:
         return budget
     held = sum(r.spectrum.numel() * r.spectrum.element_size() for r in references if r.spectrum.device == device)
+    if held >= budget.device:
+        log.warning("references take %.2f GiB of the GPU, all that the job may use of it: particles are done one by one, give more with --gpu-memory or another GPU "
+                    "for the references with --slicing-device", held / GIB)
     return replace(budget, device=max(0, budget.device - held))
 
 
