@@ -454,11 +454,9 @@ def test_a_movie_that_takes_long_at_a_living_worker_is_named(monkeypatch, caplog
     monkeypatch.setattr("refmotion_plugin.engine.run.watch.time", SimpleNamespace(monotonic=lambda: now[0]))
     watch = Watch(Crew(Workers("cpu", 1, ("cpu", "cpu"))))
     slow, quick = (SimpleNamespace(movie=SimpleNamespace(key=name, micrograph="M/%s.mrc" % name)) for name in ("slow", "quick"))
-    watch.begins(slow)
     now[0] += 950
-    watch.begins(quick)
     for _ in range(3):
-        watch.at_work([(slow, "tcp://a:1"), (quick, "tcp://a:2")])
+        watch.at_work([(slow, "tcp://a:1", 1000.0), (quick, "tcp://a:2", 1950.0)])
         now[0] += 5
     lines = [r.getMessage() for r in caplog.records]
     assert len(lines) == 1 and "not done yet: M/slow.mrc at tcp://a:1 for 16 min" in lines[0] and "quick" not in lines[0]

@@ -13,7 +13,7 @@ def slice_coordinates(reference, rotation, frequency_xy):
     was taken, so that the imaginary part changes sign, else 1.
     """
     inverse = torch.as_tensor(np.asarray(rotation), dtype=torch.float64, device=frequency_xy.device).transpose(1, 2)
-    samples = (frequency_xy / reference.step_per_angstrom).to(torch.float32).T.contiguous()      # as columns the product takes twenty times as long
+    samples = (frequency_xy / reference.step_per_angstrom).to(torch.float32).T.contiguous()      # a product with columns of two numbers takes far longer
     coordinate = inverse[:, :, :2].to(torch.float32) @ samples
     sign = torch.where(coordinate[:, 0] < 0, -1.0, 1.0)
     coordinate *= sign[:, None]

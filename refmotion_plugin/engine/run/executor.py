@@ -8,6 +8,7 @@ import pickle
 import socket
 import sys
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -98,16 +99,15 @@ def run_on_workers(tasks, crew, make_place, work=run_task):
 def _one_per_worker(client, waiting, call, crew):
     """One task under way at each worker: dask blames the death of a worker on all tasks it was given, and so do we on its one."""
     from dask.distributed import TimeoutError, wait
-    running, deaths, watch = {}, Counter(), Watch(crew)      # running: future -> (task, address)
+    running, deaths, watch = {}, Counter(), Watch(crew)      # running: future -> (task, address, since when)
     try:
         while waiting or running:
             addresses = _addresses(client)
             watch.look(len(addresses))
-            busy = {address for _, address in running.values()}
+            busy = {address for _, address, _ in running.values()}
             for address in [a for a in addresses if a not in busy][:len(waiting)]:
                 task = waiting.take(address)
-                running[client.submit(call, task, pure=False, workers=[address], allow_other_workers=True)] = task, address
-                watch.begins(task)
+                running[client.submit(call, task, pure=False, workers=[address], allow_other_workers=True)] = task, address, time.monotonic()
             if not running:
                 _pause(client)
                 continue
@@ -117,7 +117,7 @@ def _one_per_worker(client, waiting, call, crew):
             except TimeoutError:
                 continue
             for future in done:
-                task, crew.worked_at[task.movie.key] = running.pop(future)
+                task, crew.worked_at[task.movie.key], _ = running.pop(future)
                 if _to_be_tried_again(task, future, deaths):
                     waiting.put_back(task)
                 else:

@@ -14,7 +14,7 @@ class Watch:
     """How long a run has had no worker at all, whether or not tasks wait with the scheduler for one to come."""
 
     def __init__(self, crew):
-        self.crew, self.alone_since, self._said, self._begun = crew, None, {}, {}
+        self.crew, self.alone_since, self._said = crew, None, {}
 
     def look(self, count):
         """There are ``count`` workers now. Raises InputError when there was none for too long."""
@@ -31,15 +31,10 @@ class Watch:
             raise InputError(_no_worker(workers))
         self._say(now, logging.INFO, "waiting for a worker: %s", workers.line())
 
-    def begins(self, task):
-        """A task is given to a worker."""
-        self._begun[task.movie.key] = time.monotonic()
-
     def at_work(self, running):
-        """``running`` (task, address) each. A worker that stands still in a driver or a file system lives on: who takes long is named."""
+        """``running`` (task, address, since when) each. A worker that stands still in a driver or a file system lives on: who takes long is named."""
         now = time.monotonic()
-        slow = ["%s at %s for %.0f min" % (task.movie.micrograph, address, (now - self._begun[task.movie.key]) / 60)
-                for task, address in running if now - self._begun[task.movie.key] >= SLOW_SECONDS]
+        slow = ["%s at %s for %.0f min" % (task.movie.micrograph, address, (now - since) / 60) for task, address, since in running if now - since >= SLOW_SECONDS]
         if slow:
             self._say(now, logging.WARNING, "not done yet: %s (kill -USR1 of its process, which the log named when it prepared the job, makes it write what it is at to its standard error)", "; ".join(slow), seconds=SLOW_SECONDS)
 
