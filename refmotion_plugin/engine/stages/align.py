@@ -131,12 +131,14 @@ def predictions(particles, prepared: Prepared, grid: FourierGrid):
     return pair
 
 
-def movie_unit(view: MovieView, noise):
+def movie_unit(view: MovieView):
     """What signal amplitudes of a movie are proportional to: noise in a mid band times the root of the dose per frame.
 
     Scaling all counts by c scales it by c; more dose per frame scales signal by the dose and noise by its root; predictions are
     sums over pixels and grow as 1 / pixel^2. So amplitudes in this unit agree between movies of other gains, dose rates and pixels.
+    The noise is that with the signal in it, which is known before amplitudes are: S(k) is measured and used in one unit.
     """
+    noise = movie_noise(view)
     k = view.grid.shell_frequency_per_angstrom(noise.device, torch.float64)
     band = (k >= UNIT_BAND[0]) & (k <= UNIT_BAND[1])
     level = noise[band].mean() if bool(band.any()) else noise[1:].mean()
@@ -183,7 +185,7 @@ def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared, passes=N
     ``passes``: none takes the job's; ``band_per_angstrom`` where the components end, none: where the band ends. Returns the :class:`Fit` and the :class:`SignalModel` without blur.
     """
     passes = prepared.spec.alignment.passes if passes is None else passes
-    template, power = scaled_prediction(view, amplitudes, movie_unit(view, movie_noise(view)))
+    template, power = scaled_prediction(view, amplitudes, movie_unit(view))
     band = band_per_angstrom or prepared.band_per_angstrom(view.grid.pixel_angstrom)
     model = SignalModel(view.grid, template, band_indicator(view, prepared, band), view.damage, movie_noise(view, power),
                         power=power_per_shell(template, view.grid))
@@ -231,7 +233,7 @@ def align_movie(movie, particles, prepared: Prepared, stack=None):
         deviation, sd = fit.deviation[0].cpu().numpy(), fit.sd[0].cpu().numpy()
         notes = {"stop_reason": fit.reason[0], "iterations": int(fit.iterations[0]), "strength": fit.strength}
         noise = model.noise
-        comparison = Judge(view, fit, model, prepared.amplitudes, movie_unit(view, movie_noise(view)))
+        comparison = Judge(view, fit, model, prepared.amplitudes, movie_unit(view))
     if not np.isfinite(deviation).all():
         raise MovieError("the fit of %s gave values that are not finite: check its frames and gain" % movie.micrograph)
     fcc = judge(view, deviation, noise, optics_index(particles, prepared), len(prepared.optics_groups), comparison)
@@ -257,6 +259,6 @@ def judge(view: MovieView, deviation, noise, group, n_groups, watch=None):
     offset = view.residual_yx_angstrom + torch.as_tensor(deviation, dtype=torch.float64, device=view.own.device)
     table = fcc_sums(view.spectra, view.opposite, offset / view.grid.pixel_angstrom, group, n_groups,
                      view.grid, view.dose_e_per_A2, watch)
-    weight, unit = 1.0 / noise.clamp(min=1e-30).cpu().numpy(), movie_unit(view, noise)      # noise is one number per shell
+    weight, unit = 1.0 / noise.clamp(min=1e-30).cpu().numpy(), movie_unit(view)     # noise is one number per shell
     return replace(table, cross=table.cross * weight * unit, power_movie=table.power_movie * weight,
                    power_reference=table.power_reference * weight * unit ** 2)

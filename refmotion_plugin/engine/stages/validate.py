@@ -16,7 +16,7 @@ from ..motion.evidence import measure
 from ..motion.fit import fit_trajectories
 from ..motion.model import SignalModel, motion_inside_frames
 from ..motion.prior import build_prior
-from .align import band_indicator, estimate_deviation, movie_noise, movie_unit, scaled_prediction, view_movie
+from .align import band_indicator, estimate_deviation, movie_unit, scaled_prediction, view_movie
 from .memory import within_memory
 from .prepared import Prepared
 from .spill import Spill
@@ -67,22 +67,21 @@ def prepare_tuning(movie, particles, prepared: Prepared):
     """Decode a movie and make both sets of maps, with the blur inside frames of a first full fit. MovieError as in alignment."""
     view = view_movie(movie, particles, prepared)
     first, model = estimate_deviation(view, prepared.amplitudes, prepared)
-    noise = movie_noise(view)
-    unit = movie_unit(view, noise)
+    unit = movie_unit(view)
     own, _ = scaled_prediction(view, prepared.amplitudes, unit)
     opposite, _ = scaled_prediction(replace(view, own=view.opposite), prepared.amplitudes, unit)
     k_cut, k_max = split_frequency(prepared, view.grid.pixel_angstrom)
-    k = view.grid.shell_frequency_per_angstrom(noise.device, torch.float64)
+    k = view.grid.shell_frequency_per_angstrom(prepared.device, torch.float64)
     band = band_indicator(view, prepared)
-    initial = torch.from_numpy(view.initial_yx_angstrom).to(noise.device)
+    initial = torch.from_numpy(view.initial_yx_angstrom).to(prepared.device)
     blur = motion_inside_frames(initial + first.deviation[0])
     radius = prepared.spec.alignment.search_radius_angstrom
     maps = []
     for template, inside, limit in ((own, k <= k_cut, k_cut), (opposite, k > k_cut, k_max)):
         part = SignalModel(view.grid, template, band * inside, model.damage, model.noise, blur)
         maps.append(correlation_maps(view.spectra, part, Window.covering(radius, limit), view.residual_yx_angstrom))
-    position = torch.from_numpy(particles.position_yx_angstrom).to(noise.device)
-    dose = torch.from_numpy(view.dose_e_per_A2).to(noise.device)
+    position = torch.from_numpy(particles.position_yx_angstrom).to(prepared.device)
+    dose = torch.from_numpy(view.dose_e_per_A2).to(prepared.device)
     return TuningMovie(movie.micrograph, maps[0], maps[1], position, dose, initial.mean(0))
 
 
