@@ -19,6 +19,8 @@ from comparison.project import Journal, Project  # noqa: E402
 from comparison.references import HALVES  # noqa: E402
 from comparison.report import write_results  # noqa: E402
 
+SEED = 7        # of simulations, unless another is asked for
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one case; returns the exit code."""
@@ -38,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         _common(case)
         if name == "compare":
             case.add_argument("--parts", default=",".join(compare.PARTS), help="what to do, of %(default)s")
-            case.add_argument("--grid-movies", type=int, default=4, help="movies RELION's sigmas are chosen on (default %(default)s)")
+            case.add_argument("--grid-movies", type=int, default=compare.GRID_MOVIES, help="movies RELION's sigmas are chosen on (default %(default)s)")
             case.add_argument("--sigmas", type=float, nargs=3, help="RELION's sigmas for the full run instead of the grid's best")
             case.add_argument("--repeats", type=int, default=1, help="full runs of each program, alternately")
         if name in ("compare", "no-motion"):
@@ -53,20 +55,26 @@ def _common(case: argparse.ArgumentParser) -> None:
     case.add_argument("out", type=Path, metavar="OUT", help="working folder; the same command goes on where it was stopped")
     case.add_argument("--data", type=Path, metavar="DIR", help="simulated data set to use; none: OUT/data is made")
     case.add_argument("--movies", type=int, help="movies to simulate")
-    case.add_argument("--seed", type=int, default=7, help="seed of the simulation (default %(default)s)")
+    case.add_argument("--seed", type=int, help=f"seed of the simulation (default {SEED})")
     case.add_argument("--threads", type=int, default=2, help="threads of both programs (default %(default)s)")
     case.add_argument("--redo", nargs="+", default=[], metavar="STEP", help="steps to do again: reference grid relion ours floor maps …")
     case.add_argument("--option", action="append", default=[], metavar="ARG",
                       help="further argument for our command line, such as --option=--passes --option=1")
     case.add_argument("--results", type=Path, default=HERE / "results", help="folder of the result files (default benchmarks/results)")
-    case.add_argument("--name", help="name of the result files (default: the case)")
+    case.add_argument("--name", help="name of the result files (default: the case, and the parts if not all are asked for)")
 
 
 def _project(options, defaults: dict) -> Project:
+    """The project on the data set, which is simulated if it is not there; one that differs from what was asked for is refused."""
     data = options.data or options.out / "data"
+    asked = {name: value for name, value in (("movies", options.movies), ("seed", options.seed)) if value is not None}
     if options.data is None and not (data / "truth" / "spec.json").exists():
-        extras.simulate_data(data, dict(defaults, seed=options.seed, threads=options.threads), options.movies, say)
-    return Project.make(options.out / "project", data)
+        extras.simulate_data(data, {"seed": SEED, **defaults, **asked, "threads": options.threads}, say)
+    project = Project.make(options.out / "project", data)
+    for name, value in asked.items():
+        if getattr(project.spec, name) != value:
+            raise SystemExit(f"{data} was simulated with --{name} {getattr(project.spec, name)}, not {value}: give another folder, or leave out --{name}")
+    return project
 
 
 def say(text: str) -> None:
@@ -75,8 +83,13 @@ def say(text: str) -> None:
 
 
 def _compare(options) -> int:
-    relion.require_relion()
     parts = tuple(options.parts.split(","))
+    unknown = [part for part in parts if part not in compare.PARTS]
+    if unknown:
+        raise SystemExit(f"--parts: {', '.join(unknown)} is none of {', '.join(compare.PARTS)}")
+    if options.name is None and set(parts) != set(compare.PARTS):
+        options.name = "-".join(["compare", *parts])        # the file of all parts stays
+    relion.require_relion()
     project = _project(options, {})
     comparison = compare.Comparison(
         project=project, journal=_journal(options, project), threads=options.threads, repeats=options.repeats,
@@ -103,7 +116,7 @@ def _two_species(options) -> int:
 def _memory(options) -> int:
     if options.with_relion:
         relion.require_relion()
-    project = _project(options, {})
+    project = _project(options, {"movies": max(extras.BENCHMARK_DATA["movies"], *options.counts)})
     case = extras.Memory(project, _journal(options, project), options.threads, tuple(options.counts), options.with_relion,
                          tuple(options.option), say)
     return _write(options, "Peak memory against the number of movies", *case.sections())

@@ -44,7 +44,10 @@ TRUTH_HEADER = ["motion along which", "program"] + ["signal kept, %.2f to %.2f c
 
 def main(argv: list[str] | None = None) -> int:
     """Run everything; returns the exit code."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.patches < 2:
+        parser.error("--patches must be at least 2: rigid motion is looked at anyway")
     if shutil.which(PROGRAM) is None:
         raise SystemExit(f"{PROGRAM} not found on the PATH: install RELION 3.1 or later (Debian: apt-get install relion)")
     options.out.mkdir(parents=True, exist_ok=True)
@@ -91,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to work in; made if absent")
     parser.add_argument("--data", type=Path, metavar="DIR", help="simulated data set (default: simulate one movie)")
-    parser.add_argument("--patches", type=int, default=3, help="RELION's patches per axis for local motion (default: %(default)s)")
+    parser.add_argument("--patches", type=int, default=3, help="RELION's patches per axis for local motion, at least 2 (default: %(default)s)")
     parser.add_argument("--results", type=Path, metavar="DIR", default=HERE / "results", help="where the tables go")
     return parser
 

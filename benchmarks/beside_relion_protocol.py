@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from comparison import relion, scoring  # noqa: E402
-from comparison.project import Project  # noqa: E402
+from comparison.project import Journal, Project  # noqa: E402
 from comparison.report import markdown_table, write_results  # noqa: E402
 
 from refmotion_plugin.engine.simulate import SimulationSpec, simulate  # noqa: E402
@@ -46,8 +46,9 @@ def main(argv: list[str] | None = None) -> int:
     data = options.data.resolve() if options.data else out / "data"
     if options.data is None and not (data / "truth" / "spec.json").exists():
         simulate(data, SPEC)
-    run = both_protocols(out, Project.make(out / "relion", data))
-    sections, numbers = compared(run, Project.make(out / "relion", data))
+    project = Project.make(out / "relion", data)
+    Journal(out / "steps.json").belongs_to(project)        # finished runs are taken, which were of these data
+    sections, numbers = compared(both_protocols(out, project), project)
     for heading, table in sections:
         print(f"\n{heading}\n\n{table}")
     write_results(options.results, "beside_relion_protocol", "RELION's polishing protocol beside ours, on the same sets", sections, numbers)

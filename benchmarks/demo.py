@@ -110,22 +110,28 @@ class Score:
         true, rigid, estimated = [], [], []
         for index, name in enumerate(self.names):
             found = self.results.trajectories(name)
-            own = found.row - index * self.spec.particles
-            true.append(self._truth(name, "displacement_yx_angstrom")[own])
+            true.append(self._truth(name, "displacement_yx_angstrom")[self._aligned(index, found)])
             rigid.append(found.initial_yx_angstrom)
             estimated.append(found.displacement_yx_angstrom)
         self.first = true[0], rigid[0], estimated[0], self.results.trajectories(self.names[0]).position_yx_angstrom
         true = np.concatenate(true)
         self.error_before, self.error_after = (trajectory_error(np.concatenate(t), true, weights) for t in (rigid, estimated))
 
+    def _aligned(self, index, trajectories):
+        """Which particles of a movie, 0-based, have trajectories: some may have been left out."""
+        return trajectories.row - index * self.spec.particles
+
     def _rings(self):
         after = self.results.polished_images()
         before, polished, counts = [], [], []
         for index, name in enumerate(self.names):
             rows = [i for i, (stack, _) in enumerate(after) if name in Path(stack).parts]
+            own = self._aligned(index, self.results.trajectories(name))
+            if len(rows) != len(own):
+                raise SystemExit("%d of %d particles of %s have no polished image: the job's report says why" % (len(own) - len(rows), len(own), name))
             images = read_images(after[rows[0]][0])[[after[i][1] for i in rows]]
-            truth = true_projections(self.paths.truth, name, self.spec.box, self.spec.pixel_angstrom)
-            before.append(particle_ring_correlation(read_images(self.paths.folder / "Particles" / (name + ".mrcs")), truth))
+            truth = true_projections(self.paths.truth, name, self.spec.box, self.spec.pixel_angstrom)[own]
+            before.append(particle_ring_correlation(read_images(self.paths.folder / "Particles" / (name + ".mrcs"))[own], truth))
             polished.append(particle_ring_correlation(images, truth))
             counts.append(len(images))
         self.ring_before, self.ring_after = np.average(before, axis=0, weights=counts), np.average(polished, axis=0, weights=counts)

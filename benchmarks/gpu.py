@@ -27,7 +27,7 @@ from comparison.mosaic import make_mosaic  # noqa: E402
 from comparison.report import cpu_model, markdown_table, write_results  # noqa: E402
 
 GIB = 2**30
-PER_TILE = {"K2": 60, "K3": 25, "super-resolution": 25, "small": 12, "small super-resolution": 12}
+PER_TILE = {"K2": 125, "K3": 42, "super-resolution": 42, "small": 12, "small super-resolution": 12}
 PER_GPU = {"0": "its choice"}
 STAGES = ("decode", "frames to the device", "cut and transform", "align", "polish")
 
@@ -88,7 +88,7 @@ def _options(argv):
     parser.add_argument("--cameras", nargs="+", choices=sorted(PER_TILE), help="sizes of movies (default K2 K3 super-resolution)")
     parser.add_argument("--particles", type=int, nargs="+", help="particles per movie (default 100 300 500)")
     parser.add_argument("--commands", type=int, nargs="*", help="numbers of particles with which the whole command is run, too (default: all)")
-    parser.add_argument("--compression", choices=("lzw", "none"), default="lzw", help="of the movies, where they are made (default %(default)s)")
+    parser.add_argument("--compression", choices=("lzw", "none"), default="lzw", help="of the movies (default %(default)s)")
     parser.add_argument("--per-gpu", type=int, nargs="+", default=[0], help="movies at a time on the device, a command for each (default: its own choice)")
     parser.add_argument("--movies", type=int, help="movies of the whole command (default 16)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads (default: all)")

@@ -151,12 +151,14 @@ def wheel(check):
 def main():
     """Run every check."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("out", help="folder to work in; what is in it is deleted")
+    parser.add_argument("out", help="folder to work in, outside the checkout; what is in it is deleted")
     parser.add_argument("--torch", default="torch", help="what pip installs as PyTorch, options included")
     parser.add_argument("--wheel", action="store_true", help="a wheel too")
     parser.add_argument("--keep", action="store_true", help="take the environment that an earlier check left in OUT")
     options = parser.parse_args()
     out = Path(options.out).resolve()
+    if out == ROOT or ROOT in out.parents or out in ROOT.parents:
+        parser.error("OUT must lie beside %s: the checkout is copied to it, and what is in OUT is deleted" % ROOT)
     for path in out.glob("*") if out.exists() else ():
         if not (options.keep and path.name == "env"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()

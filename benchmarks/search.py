@@ -30,13 +30,17 @@ TITLES = {"grid": "Search: found against the best of a dense grid", "kinds": "Se
 
 def main(argv: list[str] | None = None) -> int:
     """Run one case; returns the exit code."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.case != "kinds" and (options.draw or options.only):
+        parser.error("--draw and --only go with kinds alone")
     torch.set_num_threads(options.threads)
     if options.case == "kinds" or (options.case == "cost" and options.training_limit):
         require_relion()
     table, data = _run(options)
     drawn = f"-draw-{options.draw}" if options.draw else ""
-    path = write_results(options.results, f"search-{options.case}{drawn}", TITLES[options.case], [("Errors in Å, bounds as named", table)], data)
+    name = "-".join(["search", options.case, *(options.only or ())]) + drawn        # the file of all kinds stays
+    path = write_results(options.results, name, TITLES[options.case], [("Errors in Å, bounds as named", table)], data)
     say(path.read_text())
     return 0
 
@@ -54,7 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("case", choices=sorted(TITLES))
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the data sets and of RELION's runs")
     parser.add_argument("--movies", type=int, default=3, help="movies of each data set that are scored (default: %(default)s)")
-    parser.add_argument("--only", nargs="+", metavar="MOTION", help="kinds: these only")
+    parser.add_argument("--only", nargs="+", choices=(*kinds.KINDS, "bursts"), metavar="MOTION",
+                        help="kinds: these only, of %(choices)s; their names go into the name of the result files")
     parser.add_argument("--draw", type=int, default=0, metavar="N",
                         help="kinds: other draws of the same kinds of motion: added to the data sets' seeds; needs an OUT of its own (default: %(default)s)")
     parser.add_argument("--training-movies", type=int, default=6, help="cost: movies RELION trains on (default: %(default)s)")

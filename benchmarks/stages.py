@@ -5,8 +5,9 @@
     python benchmarks/stages.py DATA OUT --device cuda:0        # wall time; the device has done its part before a clock is read
 
 ``DATA`` is a simulated data set. The first row is start-up: interpreter and imports. Every other row is the time spent in a part
-and in nothing named below it, so rows add up to the whole. CPU time is that of the process, all threads. On a GPU the next movie is
-decoded by another thread, which is not looked at: what the work waits for it is in "other".
+and in nothing named below it, so rows add up to the whole. With one thread on the CPU it is CPU time of the process. On a GPU, and with more
+threads, it is wall time of the main thread: others decode the next movie and write the last one meanwhile, which is not looked at; what the work
+waits for them is in "other". The job goes to OUT/job, which is deleted before. Ends with the exit code of the run.
 """
 from __future__ import annotations
 
@@ -79,10 +80,10 @@ class Clocks:
 
 
 def main(argv=None) -> int:
-    """Run and print the table."""
+    """Run and print the table; returns the exit code of the run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, help="folder to work in; the job goes to OUT/job, which is deleted before")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="cpu or cuda:0 (default %(default)s)")
     parser.add_argument("--particles", default="particles.star", help="particle STAR file in DATA (default %(default)s)")
@@ -90,12 +91,12 @@ def main(argv=None) -> int:
     options = parser.parse_args(argv)
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(options.threads)
     data = options.data.resolve()
-    shutil.rmtree(options.out, ignore_errors=True)
-    out = options.out.resolve()
+    out = options.out.resolve() / "job"
+    shutil.rmtree(out, ignore_errors=True)
     os.chdir(data.parent)           # the simulator's STAR files name their movies from there
-    gpu = options.device != "cpu"
-    clocks = Clocks(_device_clock(options.device), threading.get_ident()) if gpu else Clocks()
-    begin = clocks.now() if gpu else 0.0
+    alone = options.device == "cpu" and options.threads == 1
+    clocks = Clocks() if alone else Clocks(time.perf_counter if options.device == "cpu" else _device_clock(options.device), threading.get_ident())
+    begin = 0.0 if alone else clocks.now()
     from refmotion_plugin.engine import cli
     importlib.import_module("refmotion_plugin.engine.stages.polish")
     clocks.lap()
@@ -103,12 +104,12 @@ def main(argv=None) -> int:
     clocks.last = clocks.now()
     clocks.seconds = {"start-up": clocks.last - begin}
     movies = f"{data}/MotionCorr/corrected_micrographs.star"
-    cli.main(["run", str(out), "--movies", movies, "--particles", f"{data}/{options.particles}", "--half1", f"{data}/half1.mrc",
-              "--half2", f"{data}/half2.mrc", "--mask", f"{data}/mask.mrc", "--device", options.device, "--threads", str(options.threads),
-              "--tracks-star", *options.option])
+    code = cli.main(["run", str(out), "--movies", movies, "--particles", f"{data}/{options.particles}", "--half1", f"{data}/half1.mrc",
+                     "--half2", f"{data}/half2.mrc", "--mask", f"{data}/mask.mrc", "--device", options.device, "--threads", str(options.threads),
+                     "--tracks-star", *options.option])
     clocks.lap()
     _print(clocks)
-    return 0
+    return code
 
 
 def _device_clock(device):

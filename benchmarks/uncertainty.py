@@ -32,7 +32,9 @@ HEADER = ["frames", "within 1 sd", "within 2 sd", "rms error per axis, Å", "rms
 
 
 def coverage(tracks, truths):
-    """Rows (frames, share within 1 sd, share within 2 sd, rms error per axis in A, rms sd in A) of Trajectories and their true displacements."""
+    """Rows (frames, share within 1 sd, share within 2 sd, rms error per axis in A, rms sd in A) of Trajectories and the true displacements of all
+    particles of their movies. Particles may have been left out; the list has as many of each movie, movie by movie."""
+    truths = [true[track.row % len(true)] for track, true in zip(tracks, truths)]
     error = np.concatenate([track.displacement_yx_angstrom - true for track, true in zip(tracks, truths)])
     sd = np.concatenate([np.broadcast_to(track.deviation_sd_angstrom[..., None], true.shape) for track, true in zip(tracks, truths)])
     rms = lambda values: float(np.sqrt(np.mean(np.square(values))))
@@ -47,7 +49,7 @@ def of_job(job, truth: Path):
     truths = []
     for track in tracks:
         with np.load(truth / (Path(track.micrograph).stem + ".npz")) as known:
-            truths.append(known["displacement_yx_angstrom"][track.row - int(track.row.min())])
+            truths.append(known["displacement_yx_angstrom"])
     return coverage(tracks, truths)
 
 

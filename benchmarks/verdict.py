@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import shutil
 import sys
 import time
@@ -99,8 +100,14 @@ def judge_case(out: Path, name: str, seed: int = BASE.seed) -> dict:
         word, text = verdict.word, verdict.text
     except InputError as error:
         word, text = STOPPED, str(error)
-    text = text.replace(str(out.resolve()), "OUT").replace(str(out), "OUT")
-    return {"verdict": word, "right": word in case.right, "text": text, "cpu_seconds": time.process_time() - start}
+    return {"verdict": word, "right": word in case.right, "text": without_folder(text, out), "cpu_seconds": time.process_time() - start}
+
+
+def without_folder(text: str, out: Path) -> str:
+    """``text`` with OUT for the folder in paths, absolute ones or as it was given."""
+    for folder in (out.resolve(), out):
+        text = re.sub(r"(?<![\w./-])%s/" % re.escape(str(folder)), "OUT/", text)
+    return text
 
 
 def simulated(out: Path, spec: SimulationSpec) -> Path:

@@ -10,6 +10,7 @@ row is the mean and the worst of several draws of the noise. *Curve* is the same
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+from comparison.project import holds_data  # noqa: E402
 from comparison.report import markdown_table, write_results  # noqa: E402
 
 from refmotion_plugin.contract import exchange  # noqa: E402
@@ -214,11 +216,13 @@ def movies(out: Path) -> list[dict]:
     from refmotion_plugin.contract.results import JobResults
     from refmotion_plugin.engine.run.job import run_job
     folder = out / "data"
-    if not (folder / "truth" / "spec.json").exists():
+    if not holds_data(folder, SIMULATED):
+        shutil.rmtree(folder, ignore_errors=True)
         simulate(folder, SIMULATED)
     part = {n: str(folder / f) for n, f in (("particles", "particles.star"), ("half1", "half1.mrc"), ("half2", "half2.mrc"), ("mask", "mask.mrc"))}
     spec = JobSpec.build({"inputs": {"movies": str(folder / "MotionCorr" / "corrected_micrographs.star")}, "references": [part],
                           "output": {"stop_after": "dose-weights"}, "compute": {"device": "cpu", "threads": 1}})
+    shutil.rmtree(out / "job", ignore_errors=True)      # a finished job would have nothing to do
     run_job(out / "job", spec)
     found = JobResults(out / "job").weights()
     with np.load(folder / "truth" / "damage.npz") as file:

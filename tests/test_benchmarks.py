@@ -1,8 +1,10 @@
 """The comparison with RELION: its measuring, scoring and tables; and, where RELION is installed, one run of both programs."""
 import json
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +18,9 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import averages  # noqa: E402
 import beside_relion_protocol as beside  # noqa: E402
+import demo  # noqa: E402
+import stages  # noqa: E402
+import uncertainty  # noqa: E402
 from comparison import compare, cost, engine, extras, floor, maps, measure, project, relion, report, scoring  # noqa: E402
 
 TINY = SimulationSpec(movies=2, particles=6, frames=7, size_yx=(320, 320), box=96, pixel_angstrom=1.6, dose_per_frame=2.0,
@@ -150,6 +155,23 @@ def test_what_a_further_movie_costs_is_the_slope(tmp_path):
     assert (tmp_path / "cost.png").stat().st_size > 10000
 
 
+@pytest.mark.parametrize("less, more, each, before", [(4.0, 6.0, 0.5, 2.0), (4.0, 8.0, 1.0, 0.0), (4.0, 12.0, 1.5, 0.0)])
+def test_no_job_costs_less_than_nothing_before_its_first_movie(less, more, each, before):
+    assert cost.slope(4, less, 8, more) == pytest.approx((each, before))
+
+
+def test_costs_that_are_bounded_are_those_of_the_tables(tmp_path):
+    """RELION's runs begin below zero, by a machine that was slower in the larger one: only what it took in all counts."""
+    class Slowed(FakeCost):
+        def relion(self, case, threads, movies, turn=1):
+            return {**super().relion(case, threads, movies), "cpu_s": {1: 10.0, 2: 50.0}[movies]}
+
+    row, = Slowed(folder=tmp_path, journal=None, threads=(1,), frames=20, counts=(4, 8), relion_counts=(1, 2), cases=(cost.PLAIN,)).rows()
+    assert row["relion cpu_s"] == 25 and row["relion before cpu_s"] == 0 and row["RELION / ours"] == pytest.approx(12.5)
+    assert float(cost.job_table([row]).splitlines()[2].split("|")[7]) == pytest.approx(25000 / 2005, abs=1e-3)
+    assert "no job costs less than nothing" in cost.movie_table([row])
+
+
 def test_standard_weights_are_those_of_the_exposure_curve(work):
     from refmotion_plugin.contract.store import load_weights
     weights = load_weights(work.folder / cost.standard_weights(work, 5))
@@ -205,6 +227,13 @@ def test_memory_of_whoever_measures_does_not_count(tmp_path):
 def test_a_failed_program_is_named_with_its_last_words(tmp_path):
     with pytest.raises(measure.ProgramFailed, match="(?s)code 3.*no such map"):
         measure.run_measured([sys.executable, "-c", "print('no such map'); raise SystemExit(3)"], tmp_path, tmp_path / "log")
+
+
+def test_a_program_that_fails_says_what_it_cost(tmp_path):
+    code = "import time\nwhile time.process_time() < 0.3: pass\nraise SystemExit(3)"
+    with pytest.raises(measure.ProgramFailed) as failure:
+        measure.run_measured([sys.executable, "-c", code], tmp_path, tmp_path / "log")
+    assert failure.value.code == 3 and 0.3 <= failure.value.usage.cpu_s < 3
 
 
 def test_shell_correlation_and_its_crossing():
@@ -274,6 +303,68 @@ def test_images_are_compared_band_by_band():
     found = beside.image_correlation(first, 3.0 * second, pixel)
     assert found[40.0, 10.0] == pytest.approx(np.ones(4), abs=1e-6)
     assert np.abs(found[10.0, 5.0]).max() < 0.2
+
+
+def left_first_out(work, movie):
+    """Trajectories of all but the first particle of a movie, the true ones."""
+    row = np.arange(1, TINY.particles) + work.movies.index(movie) * TINY.particles
+    true = true_tracks(work, movie)[1:]
+    return SimpleNamespace(micrograph=f"MotionCorr/{movie}.mrc", row=row, displacement_yx_angstrom=true, initial_yx_angstrom=0 * true,
+                           position_yx_angstrom=np.zeros((len(row), 2)), deviation_sd_angstrom=np.full(true.shape[:2], 0.1))
+
+
+def test_standard_deviations_are_held_against_the_truth_of_the_same_particle(work, monkeypatch):
+    results = SimpleNamespace(aligned_keys=lambda: work.movies, trajectories=lambda movie: left_first_out(work, movie))
+    monkeypatch.setattr(uncertainty, "JobResults", lambda job: results)
+    assert all(row[1] == 1.0 and row[3] < 1e-6 for row in uncertainty.of_job("job", work.truth))
+    every = [true_tracks(work, movie) for movie in work.movies]
+    assert all(row[3] < 1e-6 for row in uncertainty.coverage([left_first_out(work, movie) for movie in work.movies], every))
+
+
+def test_the_demonstration_compares_the_same_particles(data, work):
+    """Polished images that are the true projections correlate by one, although the first particle of each movie was left out."""
+    from refmotion_plugin.engine.simulate import true_projections
+    images = {movie: true_projections(work.truth, movie, TINY.box, TINY.pixel_angstrom)[1:] for movie in work.movies}
+    for movie in work.movies:
+        (work.folder / movie).mkdir()
+        engine._write_stack(work.folder / movie / "polished.mrcs", images[movie], TINY.pixel_angstrom)
+    polished = [(str(work.folder / movie / "polished.mrcs"), i) for movie in work.movies for i in range(TINY.particles - 1)]
+    score = object.__new__(demo.Score)
+    score.spec, score.paths, score.names = TINY, SimpleNamespace(truth=work.truth, folder=data), work.movies
+    score.results = SimpleNamespace(polished_images=lambda: polished, trajectories=lambda movie: left_first_out(work, movie))
+    score._trajectories()
+    score._rings()
+    assert score.error_after.all_frames < 1e-5 < score.error_before.all_frames
+    np.testing.assert_allclose(score.ring_after[1:20], 1, atol=1e-3)
+    assert 0.05 < score.ring_before[3:15].mean() < 0.99
+    polished.pop()
+    with pytest.raises(SystemExit, match="1 of 5 particles of movie_002 have no polished image"):
+        score._rings()
+
+
+@pytest.mark.parametrize("threads, alone", [("1", True), ("2", False)])
+def test_the_parts_of_a_run_are_clocked_beside_other_files(data, tmp_path, monkeypatch, capsys, threads, alone):
+    """Where other threads decode and write, only the main one is looked at; the run's exit code comes through."""
+    from refmotion_plugin.engine import cli
+    clocks = []
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stages.Clocks, "install", lambda self: clocks.append(self))
+
+    def run(arguments):
+        assert arguments[1] == str(tmp_path / "out" / "job") and not (tmp_path / "out" / "job").exists()
+        work = clocks[0].around("decode", lambda: None)
+        other = threading.Thread(target=work)
+        other.start()
+        other.join()
+        return 3
+
+    monkeypatch.setattr(cli, "main", run)
+    (tmp_path / "out" / "job").mkdir(parents=True)
+    (tmp_path / "out" / "mine.txt").touch()
+    assert stages.main([str(data), "out", "--threads", threads]) == 3
+    assert (tmp_path / "out" / "mine.txt").exists() and ("decode" in capsys.readouterr().out) is alone
 
 
 def test_kills_are_shared_out_and_differences_are_seen():

@@ -15,6 +15,7 @@ from .report import markdown_table
 
 SIGMA_GRID = ((0.5, 5000, 2), (1, 5000, 2), (1, 10000, 4), (1.5, 5000, 4), (1.5, 10000, 2), (1.5, 10000, 4), (1.5, 20000, 4),
               (1.5, 10000, 9), (1.5, 20000, 9), (1.5, 40000, 9), (3, 10000, 4), (3, 20000, 9))
+GRID_MOVIES = 4
 MAP_COLUMNS = ("resolution as relion_postprocess prints it, Å", "0.143 of the FSC smoothed over 5 shells, Å",
                "mean FSC with the true map, 5–3 Å")
 
@@ -27,16 +28,16 @@ class Comparison:
     journal: Journal
     threads: int = 2
     repeats: int = 1
-    grid_movies: int = 4
+    grid_movies: int = GRID_MOVIES
     halves: str = "regularised"
     symmetry: str = "O"
     sigmas: tuple | None = None
     extra: tuple[str, ...] = ()
     say: Callable[[str], None] = print
 
-    def step(self, name, work):
-        """A journalled step, announced when it has to be done."""
-        return self.journal.step(name, work, lambda n: self.say(f"… {n}"))
+    def step(self, name, work, **settings):
+        """A journalled step, announced when it has to be done; ``settings`` as the journal takes them."""
+        return self.journal.step(name, work, lambda n: self.say(f"… {n}"), **settings)
 
     # ---- steps ----
 
@@ -66,9 +67,16 @@ class Comparison:
         """Full runs of both programs, alternately: usage of each repeat."""
         used = {"relion": [], "ours": []}
         for repeat in range(1, self.repeats + 1):
-            used["relion"].append(self.step(f"relion {self._label(repeat)}", lambda: self._run_relion(repeat)))
-            used["ours"].append(self.step(f"ours {self._label(repeat)}", lambda: self._run_ours(repeat)))
+            used["relion"].append(self.step(f"relion {self._label(repeat)}", lambda: self._run_relion(repeat), **self._relion_settings()))
+            used["ours"].append(self.step(f"ours {self._label(repeat)}", lambda: self._run_ours(repeat), **self._our_settings()))
         return used
+
+    def _relion_settings(self):
+        """What decides the results of RELION's runs and is not in the names of steps; a run that was noted without it had the grid's best."""
+        return {"settings": {"sigmas": list(self.best_sigmas())}, "usual": not self.sigmas and self.grid_movies == GRID_MOVIES}
+
+    def _our_settings(self):
+        return {"settings": {"options": list(self.extra)}}
 
     def _run_relion(self, repeat):
         return relion.motion_refine(self.project, self.reference(), self.project.particles(), self.folder("relion", repeat),
@@ -111,8 +119,10 @@ class Comparison:
                    "ours": lambda: f"{self.folder('ours')}/particles.star", "true tracks": self._oracle,
                    "true tracks and weights": self._full_oracle}
         mask = self.reference()["mask"]
+        settings = {"rigid": {}, "relion": self._relion_settings()}
         return {name: self.step(f"maps {name} {self.halves}", lambda: scoring.score_maps(
-            self.project, source(), name.replace(" ", "_"), self.symmetry, mask)) for name, source in sources.items()}
+            self.project, source(), name.replace(" ", "_"), self.symmetry, mask), **settings.get(name, self._our_settings()))
+            for name, source in sources.items()}
 
     def _oracle(self):
         return engine.polish_along_truth(self.project, self.folder("ours"), "oracle/tracks")
@@ -234,7 +244,7 @@ def everything(comparison: Comparison, say: Callable[[str], None], parts: tuple[
     sections = []
     for part in parts:
         heading, table = work[part]
-        if part in ("tracks", "weights", "maps"):
+        if part not in ("grid", "speed"):
             comparison.runs()
         sections.append((heading, table(comparison)))
         say(f"\n{heading}\n\n{sections[-1][1]}\n")

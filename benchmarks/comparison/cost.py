@@ -32,6 +32,10 @@ FRAME_SHARES = (0.25, 0.5, 0.75, 1.0)
 RATIOS = (("RELION / ours", "relion cpu_s", "ours cpu_s"), ("ours / floor", "ours cpu_s", "floor cpu_s"),
           ("ours / floor of two", "ours cpu_s", "floor of two cpu_s"), ("wall clock, RELION / ours", "relion wall_s", "ours wall_s"))
 
+BOUND_OF_SLOPES = ("A further movie costs the difference between the runs on many and on few movies, divided by their difference in number, but at most the "
+                   "run on many divided by their number: no job costs less than nothing before its first movie. Where this bounds a cost, nothing is "
+                   "left before the first movie.")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cost:
@@ -48,14 +52,19 @@ class Cost:
     say: Callable[[str], None] = print
 
     def project(self, case: str) -> Project:
-        """The working folder of a case; its data set is simulated first if need be."""
+        """The working folder of a case; its data set is simulated first if need be, with as many movies as the largest run takes."""
+        most = max(*self.counts, *self.relion_counts)
         data = self.folder / case.replace(" ", "_").replace(",", "") / "data"
         if not (data / "truth" / "spec.json").exists():
             self.say(f"… simulate {case}")
-            spec = SimulationSpec(**{**BASE, **CASES.get(case, {}), "movies": max(self.counts), "frames": self.frames,
+            spec = SimulationSpec(**{**BASE, **CASES.get(case, {}), "movies": most, "frames": self.frames,
                                      "threads": max(self.threads)})
             simulate(data, spec, lambda done, total, sentence: None)
-        return Project.make(data.parent / "project", data)
+        project = Project.make(data.parent / "project", data)
+        if project.spec.movies < most:
+            raise SystemExit(f"{data} has {project.spec.movies} movies and {most} were asked for: give smaller --counts and --relion-counts, or another "
+                             "working folder")
+        return project
 
     def reference(self, case: str) -> dict:
         """Half-maps (the simulator's), mask and FSC for both programs."""
@@ -108,8 +117,7 @@ class Cost:
         for name, used in runs.items():
             (few, less), (many, more) = used.items()
             for key in ("cpu_s", "wall_s"):
-                found[f"{name} {key}"] = (more[key] - less[key]) / (many - few)
-                found[f"{name} before {key}"] = less[key] - few * found[f"{name} {key}"]
+                found[f"{name} {key}"], found[f"{name} before {key}"] = slope(few, less[key], many, more[key])
             found[f"{name} peak_GiB"] = max(more["peak_GiB"], less["peak_GiB"])
         found["floor cpu_s"], found["floor wall_s"] = (floor[key] / floor["movies"] for key in ("cpu_s", "wall_s"))
         found["floor of two cpu_s"] = found["floor cpu_s"] + second_pass(floor["parts_cpu_s"]) / floor["movies"]
@@ -130,6 +138,16 @@ class Cost:
                 "frames": [[f, self.ours(PLAIN, 1, few, f)["cpu_s"]] for f in frames]}
 
 
+def slope(few: int, less: float, many: int, more: float) -> tuple[float, float]:
+    """(seconds per movie, seconds before the first movie) of runs over ``few`` and ``many`` movies that took ``less`` and ``more`` seconds.
+
+    A machine whose speed changes can make the straight line through both begin below zero, but no job costs less than nothing before its first movie:
+    a movie is then what the larger run took, divided by its movies.
+    """
+    each = min((more - less) / (many - few), more / many)
+    return each, more - many * each
+
+
 def _later(turn):
     """What the names of steps of a further turn end with."""
     return f" turn {turn}" if turn > 1 else ""
@@ -148,18 +166,18 @@ def standard_weights(project: Project, last_frame: int) -> str:
 # ---- tables ------------------------------------------------------------------------------------------------------------------
 
 def movie_table(rows: list[dict]) -> str:
-    """What each further movie costs."""
+    """What each further movie costs, and how it was found."""
     header = ["per movie, CPU s", "threads", "RELION", "ours", "floor", "floor of two transforms", *(name for name, _, _ in RATIOS),
               "peak memory, ours / RELION"]
     return markdown_table(header, [[
         r["case"], r["threads"], r["relion cpu_s"], r["ours cpu_s"], r["floor cpu_s"], r["floor of two cpu_s"],
-        *(r[name] for name, _, _ in RATIOS), r["ours peak_GiB"] / r["relion peak_GiB"]] for r in rows])
+        *(r[name] for name, _, _ in RATIOS), r["ours peak_GiB"] / r["relion peak_GiB"]] for r in rows]) + "\n\n" + BOUND_OF_SLOPES
 
 
 def job_table(rows: list[dict]) -> str:
     """What comes before the first movie, and the ratio of whole jobs that follows."""
     def whole(row, program, movies):
-        return max(0.0, row[f"{program} before cpu_s"]) + movies * row[f"{program} cpu_s"]
+        return row[f"{program} before cpu_s"] + movies * row[f"{program} cpu_s"]
 
     return markdown_table(["CPU s", "threads", "before the first movie, RELION", "ours", "job of 12 movies, RELION / ours", "of 100", "of 1000"], [[
         r["case"], r["threads"], r["relion before cpu_s"], r["ours before cpu_s"],

@@ -25,10 +25,9 @@ RING_BAND_ANGSTROM = (10.0, 4.0)
 SAME = 1.03   # "as good as" leaves this much room for chance
 
 
-def simulate_data(folder: Path, values: dict, movies: int | None, say: Callable[[str], None]) -> None:
+def simulate_data(folder: Path, values: dict, say: Callable[[str], None]) -> None:
     """Simulate the benchmark's data set, with ``values`` changed."""
-    values = {**BENCHMARK_DATA, **values, **({"movies": movies} if movies else {})}
-    simulate(folder, SimulationSpec(**values), lambda done, total, sentence: say(f"simulate {done}/{total}: {sentence}"))
+    simulate(folder, SimulationSpec(**{**BENCHMARK_DATA, **values}), lambda done, total, sentence: say(f"simulate {done}/{total}: {sentence}"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +44,15 @@ class NoMotion:
     def sections(self) -> tuple[list[tuple[str, str]], dict]:
         """(heading, Markdown) of the tables, and all numbers."""
         symmetry = self.project.spec.symmetry
-        reference = self._step("reference", lambda: prepare_reference(self.project, self.halves, symmetry))
+        halves = {"halves": self.halves}
+        run = {**halves, "threads": self.threads, "options": list(self.extra)}
+        reference = self._step("reference", lambda: prepare_reference(self.project, self.halves, symmetry), halves)
         self._step("ours", lambda: engine.run_engine(
-            self.project, [{**reference, "particles": self.project.particles()}], "ours", self.threads, self.extra).numbers())
+            self.project, [{**reference, "particles": self.project.particles()}], "ours", self.threads, self.extra).numbers(), run)
         motion = {"input rigid shifts (their errors)": self._rigid(), "ours": self._ours()}
         sources = {"rigid": self.project.particles(), "ours": "ours/particles.star"}
-        maps = {name: self._step(f"maps {name}", lambda: scoring.score_maps(self.project, star, name, symmetry, reference["mask"]))
-                for name, star in sources.items()}
+        maps = {name: self._step(f"maps {name}", lambda: scoring.score_maps(self.project, star, name, symmetry, reference["mask"]),
+                                 run if name == "ours" else halves) for name, star in sources.items()}
         printed, smoothed, gain = (maps["ours"][key] - maps["rigid"][key]
                                    for key in ("resolution_printed_angstrom", "resolution_angstrom", "true_fsc_5_3"))
         tables = [("Motion found where there is none, one constant per particle removed",
@@ -64,8 +65,8 @@ class NoMotion:
                                             ("mean true FSC, ours − rigid", gain, "≥ 0", 0.0, True)]))]
         return tables, {"motion_rms_angstrom": motion, "maps": maps, "reference": reference}
 
-    def _step(self, name, work):
-        return self.journal.step(name, work, lambda n: self.say(f"… {n}"))
+    def _step(self, name, work, settings):
+        return self.journal.step(name, work, lambda n: self.say(f"… {n}"), settings)
 
     def _rigid(self):
         shifts = []
@@ -101,8 +102,8 @@ class TwoSpecies:
         references = [self._reference(suffix) for suffix in suffixes]
         jobs = {"together": references} | {f"alone{suffix}": [r] for suffix, r in zip(suffixes, references)}
         used = {name: self.journal.step(f"ours {name}", lambda: engine.run_engine(
-            self.project, part, f"ours/{name}", self.threads, self.extra).numbers(), lambda n: self.say(f"… {n}"))
-            for name, part in jobs.items()}
+            self.project, part, f"ours/{name}", self.threads, self.extra).numbers(), lambda n: self.say(f"… {n}"),
+            {"threads": self.threads, "options": list(self.extra)}) for name, part in jobs.items()}
         rows, demands = [], []
         for index, suffix in enumerate(suffixes):
             scores = [self._score("together", index, suffix), self._score(f"alone{suffix}", 0, suffix)]
@@ -163,6 +164,9 @@ class Memory:
 
     def sections(self) -> tuple[list[tuple[str, str]], dict]:
         """(heading, Markdown) of the tables, and all numbers."""
+        if max(self.counts) > self.project.spec.movies:
+            raise SystemExit(f"{self.project.data} has {self.project.spec.movies} movies and {max(self.counts)} were asked for: give smaller --counts, or "
+                             "another working folder")
         reference = {name: f"{name}.mrc" for name in ("half1", "half2", "mask")}
         for name in reference.values():
             (self.project.folder / name).write_bytes((self.project.data / name).read_bytes())
@@ -176,12 +180,12 @@ class Memory:
     def _run(self, reference, count):
         particles = self.project.particles(self.project.some_movies(count))
         used = {"ours": self._step(f"ours memory {count}", lambda: engine.run_engine(
-            self.project, [{**reference, "particles": particles}], f"ours/memory_{count}", self.threads, self.extra))}
+            self.project, [{**reference, "particles": particles}], f"ours/memory_{count}", self.threads, self.extra), options=list(self.extra))}
         if self.with_relion:
             star = self.journal.step("reference simulated", lambda: prepare_reference(self.project, "simulated", ""))
             used["RELION"] = self._step(f"relion memory {count}", lambda: relion.motion_refine(
                 self.project, star, particles, f"relion/memory_{count}", (1.5, 10000, 4), self.threads, True))
         return used
 
-    def _step(self, name, work):
-        return self.journal.step(name, lambda: work().numbers(), lambda n: self.say(f"… {n}"))
+    def _step(self, name, work, **settings):
+        return self.journal.step(name, lambda: work().numbers(), lambda n: self.say(f"… {n}"), {"threads": self.threads, **settings})

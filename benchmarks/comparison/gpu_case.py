@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -155,6 +156,7 @@ class Camera:
         ``folder`` for the job; ``per_gpu``: movies at a time on the device, 0: as many as the command takes by itself.
         """
         out = folder / f"job_{count}_{per_gpu}"
+        shutil.rmtree(out, ignore_errors=True)          # a finished job would have nothing to do
         save_weights(folder / "weights.npz", exposure_weights(self.movie))
         command = [sys.executable, str(ENGINE), "run", str(out), *self.mosaic.command(count), "--device", str(self.device),
                    "--threads", str(self.threads), "--dose-weights", str(folder / "weights.npz"), *(("--movies-per-gpu", str(per_gpu)) if per_gpu else ())]

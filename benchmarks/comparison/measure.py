@@ -19,7 +19,14 @@ SAMPLING_S = 0.25
 
 
 class ProgramFailed(RuntimeError):
-    """A program of the comparison did not finish; the text holds the end of its output."""
+    """A program of the comparison did not finish; the text holds the end of its output.
+
+    ``code``: its exit code, negative for the signal that ended it; ``usage``: what it had cost. Both None if it was not started.
+    """
+
+    def __init__(self, text: str, code: int | None = None, usage: "Usage | None" = None) -> None:
+        super().__init__(text)
+        self.code, self.usage = code, usage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,11 +66,13 @@ def run_measured(command: list[str], folder: Path, log: Path, threads: int = 1) 
         with open(log, "wb") as output:
             starter = subprocess.run([sys.executable, "-I", "-S", __file__, found.name, *map(str, command)], cwd=folder, env=environment,
                                      stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-        numbers = json.load(found) if starter.returncode == 0 else {"code": f"{starter.returncode} (it was not started)"}
-    code = numbers.pop("code")
+        if starter.returncode:
+            raise ProgramFailed(f"{command[0]} ended with code {starter.returncode} (it was not started); the end of {log}:\n{_tail(log)}")
+        numbers = json.load(found)
+    code, usage = numbers.pop("code"), Usage(**numbers)
     if code:
-        raise ProgramFailed(f"{command[0]} ended with code {code}; the end of {log}:\n{_tail(log)}")
-    return Usage(**numbers)
+        raise ProgramFailed(f"{command[0]} ended with code {code}; the end of {log}:\n{_tail(log)}", code, usage)
+    return usage
 
 
 def _measure(report: str, *command: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import tifffile
 from refmotion_plugin.contract.startable import read_tables, write_tables
 from refmotion_plugin.engine.simulate import SimulationSpec, simulate
 
+from .project import holds_data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,16 +88,21 @@ class Mosaic:
 
 
 def make_mosaic(folder: Path, camera: str, movies: int, particles_per_tile: int, compression: str | None = "lzw") -> Mosaic:
-    """Simulate the tile and write the movies, one file under several names; what is there already is used again."""
+    """Simulate the tile and write the movies, one file under several names; what is there already and as asked for is used again."""
     folder = Path(folder).resolve()
     kind = CAMERAS[camera]
     mosaic = Mosaic(folder, folder / "tile", camera, movies)
-    if not (mosaic.tile / "truth" / "spec.json").exists():
-        simulate(mosaic.tile, SimulationSpec(movies=1, particles=particles_per_tile, frames=kind.frames, size_yx=kind.tile_yx,
-                                             pixel_angstrom=kind.pixel_angstrom, box=kind.box_px, contrast_scale=1.5, seed=3))
+    spec = SimulationSpec(movies=1, particles=particles_per_tile, frames=kind.frames, size_yx=kind.tile_yx,
+                          pixel_angstrom=kind.pixel_angstrom, box=kind.box_px, contrast_scale=1.5, seed=3)
+    if not holds_data(mosaic.tile, spec):
+        for old in (mosaic.tile, folder / "Movies"):
+            shutil.rmtree(old, ignore_errors=True)
+        simulate(mosaic.tile, spec)
+    first = folder / "Movies" / f"{mosaic.names[0]}.tiff"
+    if first.exists() and not _is_compressed(first, compression):
+        shutil.rmtree(first.parent)
     for name in ("Movies", "MotionCorr"):
         (folder / name).mkdir(exist_ok=True)
-    first = folder / "Movies" / f"{mosaic.names[0]}.tiff"
     if not first.exists():
         _write_movie(mosaic.tile / "Movies" / "movie_001.tiff", first, kind, compression)
     for name in mosaic.names[1:]:
@@ -104,6 +111,11 @@ def make_mosaic(folder: Path, camera: str, movies: int, particles_per_tile: int,
             os.link(first, other)
     _write_metadata(mosaic)
     return mosaic
+
+
+def _is_compressed(path, compression):
+    with tifffile.TiffFile(path) as file:
+        return file.pages[0].compression == (tifffile.COMPRESSION.NONE if compression is None else tifffile.COMPRESSION[compression.upper()])
 
 
 def _write_movie(source: Path, target: Path, camera: Camera, compression):

@@ -12,6 +12,9 @@ from refmotion_plugin.contract.startable import StarTable, read_tables, write_ta
 from refmotion_plugin.engine.simulate import SimulationSpec
 
 _LINKED = ("Movies", "MotionCorr", "Particles", "truth")
+_SETTINGS = "settings of steps"
+# what a step that was noted without settings is taken to have been done with
+_STANDARD = {"halves": "regularised", "threads": 2, "options": []}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,13 +80,19 @@ class Project:
         return name
 
 
+def holds_data(folder: Path, spec: SimulationSpec) -> bool | None:
+    """Whether the data set in a folder is that of ``spec``, whose threads change nothing; None if there is none."""
+    path = folder / "truth" / "spec.json"
+    return dataclasses.replace(SimulationSpec.read(path), threads=spec.threads) == spec if path.exists() else None
+
+
 class Journal:
     """Results of finished steps in a JSON file, so that an interrupted comparison goes on where it was."""
 
     def __init__(self, path: Path, redo: tuple[str, ...] = ()) -> None:
         self._path = path
         self._known = json.loads(path.read_text()) if path.exists() else {}
-        for name in list(self._known):
+        for name in [n for n in self._known if n != _SETTINGS]:
             if any(name == r or name.startswith(r + " ") for r in redo):
                 del self._known[name]
 
@@ -94,12 +103,31 @@ class Journal:
             raise SystemExit(f"{self._path} holds results of another data set than {project.data}: give another working folder")
         return self
 
-    def step(self, name: str, work, announce=None):
-        """The result of ``work()`` (JSON types), from the journal if the step ``name`` was finished before."""
+    def step(self, name: str, work, announce=None, settings: dict | None = None, usual: bool = False):
+        """The result of ``work()`` (JSON types), from the journal if the step ``name`` was finished before.
+
+        ``settings``: what decides the result beside the name; a step that was done with others is not taken, the comparison stops with a
+        sentence. A step that was noted without them is taken if they are ``usual``, or the standard ones.
+        """
         if name not in self._known:
             if announce is not None:
                 announce(name)
             self._known[name] = work()
+            if settings:
+                self._known.setdefault(_SETTINGS, {})[name] = settings
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.write_text(json.dumps(self._known, indent=1))
+        elif settings and not self._was_done_with(name, settings, usual):
+            raise SystemExit(f"{self._path}: the step '{name}' was done with other settings than {_words(settings)}: give another working folder, "
+                             f"or do it again with --redo {name.split()[0]}")
         return self._known[name]
+
+    def _was_done_with(self, name, settings, usual):
+        noted = self._known.get(_SETTINGS, {}).get(name)
+        if noted is None:
+            return usual or settings == {key: _STANDARD.get(key) for key in settings}
+        return noted == settings
+
+
+def _words(settings):
+    return ", ".join(f"{key} {' '.join(map(str, value)) or 'none' if isinstance(value, list) else value}" for key, value in settings.items())

@@ -120,7 +120,10 @@ def all_seeds(folder: Path) -> list[seeds.Seed]:
 
 def run(folder: Path, cases: int, say, first: int = 0, only: str = "") -> tuple[Counter, list[str]]:
     """Read so many damaged files, the kinds in turn; returns counts of (kind, outcome) and what went wrong."""
-    kinds = [seed for seed in all_seeds(folder) if only in seed.name]
+    every = all_seeds(folder)
+    kinds = [seed for seed in every if only in seed.name]
+    if not kinds:
+        raise SystemExit(f"no kind of file has '{only}' in its name; there are {', '.join(sorted({seed.name for seed in every}))}")
     plan = [(kinds[i % len(kinds)], first + i // len(kinds)) for i in range(cases)]
     plan.sort(key=lambda item: kinds.index(item[0]))
     counts, faults = Counter(), []

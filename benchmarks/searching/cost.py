@@ -33,9 +33,10 @@ def run(out: Path, training_movies: int, limit_s: int, say) -> tuple[str, dict]:
         data["training"] = against_training(out, folder, training_movies, limit_s)
         t = data["training"]
         better = t["gain"]["ours"] >= t["gain"]["RELION"] and t["errors"]["ours"][0] <= t["errors"]["RELION"][0]
-        rows.append([f"search, balanced, {t['particles']} particles, against --params3 on the same (" + ("converged" if t["relion"]["converged"] else
-                     f"not converged after {t['relion']['evaluations']} evaluations") + ")", t["cpu_seconds"], t["relion"]["cpu_s"],
-                     t["relion"]["cpu_s"] / t["cpu_seconds"], "yes" if t["relion"]["cpu_s"] >= TIMES_RELION * t["cpu_seconds"] and better else "NO"])
+        ours, theirs = t["whole_cpu_seconds"], t["relion"]["cpu_s"]
+        rows.append([f"inputs, calibration and search, balanced, {t['particles']} particles, against the whole of --params3 on the same ("
+                     + ("converged" if t["relion"]["converged"] else f"not converged after {t['relion']['evaluations']} evaluations") + ")", ours, theirs,
+                     theirs / ours, "yes" if theirs >= TIMES_RELION * ours and better else "NO"])
     table = markdown_table(["what", "search, CPU s", "other, CPU s", "other / search", "demand met"], rows)
     if limit_s:
         rows = [[name, t["gain"][name], *t["errors"][name]] for name in ("RELION", "ours")]
@@ -60,7 +61,9 @@ def against_training(out: Path, folder: Path, count: int, limit_s: int) -> dict:
     relion = RelionSide(out, folder)
     training = relion.training(count, limit_s)
     tracks = relion.tracked(training["sigmas"], count)
+    start = time.process_time()
     movies, of, job, found, seconds = searched(folder, 10 ** 9, movies=count)
+    whole = time.process_time() - start         # RELION's training is a whole command, too
     ours = aligned_errors(folder, movies, of, job, {"ours": found.hyperparameters})["ours"]
     tuning_set = TuningSet(2 ** 33)
     try:
@@ -71,5 +74,5 @@ def against_training(out: Path, folder: Path, count: int, limit_s: int) -> dict:
         gain = {name: ledger.gain(trial.scores)[0] for name, trial in zip(("RELION", "ours"), trials)}
     finally:
         tuning_set.close()
-    return {"relion": training, "particles": found.particles, "cpu_seconds": seconds, "gain": gain, "search": as_numbers(found),
+    return {"relion": training, "particles": found.particles, "cpu_seconds": seconds, "whole_cpu_seconds": whole, "gain": gain, "search": as_numbers(found),
             "errors": {"RELION": (tracks["all"], tracks["early"]), "ours": ours}}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from comparison.project import holds_data
 from refmotion_plugin.contract import star
 from refmotion_plugin.contract.spec import JobSpec
 from refmotion_plugin.engine.simulate import SimulationSpec, simulate
@@ -30,10 +31,14 @@ CASES = {
 
 
 def data_set(out: Path, name: str, **changes) -> Path:
-    """Folder of a data set below ``out``, simulated if it is not there yet; ``changes`` to its specification."""
+    """Folder of a data set below ``out``, simulated if it is not there yet and refused if it is another one; ``changes`` to its specification."""
     folder = Path(out).resolve() / name
-    if not (folder / "truth" / "spec.json").exists():
-        simulate(folder, SimulationSpec(**{**CASES[name], **changes, "threads": len(os.sched_getaffinity(0))}))
+    spec = SimulationSpec(**{**CASES[name], **changes, "threads": len(os.sched_getaffinity(0))})
+    there = holds_data(folder, spec)
+    if there is None:
+        simulate(folder, spec)
+    elif not there:
+        raise SystemExit(f"{folder} holds another data set than was asked for (see its truth/spec.json): give another OUT")
     return folder
 
 

@@ -20,6 +20,7 @@ STEPS = (0.7, 1.4)
 WALKED = ("velocity_sigma", "acceleration_sigma", "correlation_distance_angstrom", "early_factor", "early_dose_e_per_A2", "jitter_angstrom",
           "global_angstrom", "common_sigma")
 BOUND = 1.03
+LEAST_GAIN = 1e-4               # of the error, for a step of the walk
 NO_ERROR_ANGSTROM = 0.001       # smaller errors are none: where nothing moves, a quotient of two of them says nothing
 
 
@@ -51,21 +52,21 @@ def one_case(folder: Path, scored_movies: int) -> dict:
         scored[hyper] = kept_error(kept, hyper)
     for hyper in (DEFAULT, found.hyperparameters):
         scored[hyper] = kept_error(kept, hyper)
-    best = walk(kept, scored)
+    best = walk(kept, scored, WALKED)
     return {"found": scored[found.hyperparameters], "default": scored[DEFAULT], "best": scored[best], "points": len(scored),
             "best_hyperparameters": best.__dict__, "search": as_numbers(found), "cpu_seconds": seconds}
 
 
-def walk(kept, scored: dict):
-    """From the best point so far along every parameter while the error falls; all points end up in ``scored``."""
+def walk(kept, scored: dict, parameters):
+    """The best point of a walk from the best one so far along each of these parameters while the error falls; all points end up in ``scored``."""
     best = min(scored, key=lambda h: scored[h][0])
-    for name in WALKED:
+    for name in parameters:
         for factor in STEPS:
             while True:
                 hyper = replace(best, **{name: getattr(best, name) * factor})
                 if hyper not in scored:
                     scored[hyper] = kept_error(kept, hyper)
-                if scored[hyper][0] >= scored[best][0]:
+                if excess(scored[best][0], scored[hyper][0]) <= 1 + LEAST_GAIN:
                     break
                 best = hyper
-    return best
+    return min(scored, key=lambda h: scored[h][0])

@@ -2,19 +2,22 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from comparison.report import markdown_table
 from refmotion_plugin.contract.spec import relion_prior
 
 from .data import CASES, KINDS, data_set
 from .errors import aligned_errors, kept_error, kept_movies
+from .grid import LEAST_GAIN, excess, walk
 from .relion_side import RelionSide
 from .search import as_numbers, searched
 
 # three constant hyperparameters: sigma velocity, divergence, acceleration in RELION's units
 CONSTANT = tuple(itertools.product((0.2, 0.6, 1.2, 2.0), (3000, 8000, 20000), (2, 9)))
+WALKED = ("velocity_sigma", "correlation_distance_angstrom", "acceleration_sigma")
 BOUND, EARLY_BOUND, ALL_BOUND = 1.02, 0.7, 0.87
 
 
@@ -26,7 +29,8 @@ def run(out: Path, scored_movies: int, say, kinds=(*KINDS, "bursts"), draw: int 
         e, relion = case["errors"], case["relion"]
         against = [e["found"][0] / e["constant"][0], e["found"][0] / relion["best_all"][0], e["found"][1] / relion["best_all"][1]]
         both = lambda pair: f"{pair[0]:.3f}, {pair[1]:.3f}"
-        rows.append([kind, both(e["rigid"]), both(relion["best_all"]), both(relion["least"]), both(e["constant"]), both(e["default"]),
+        edge = "" if relion["walked_to_the_end"] else " (further on it may be less)"
+        rows.append([kind, both(e["rigid"]), both(relion["best_all"]) + edge, both(relion["least"]), both(e["constant"]), both(e["default"]),
                      both(e["found"]), case["search"]["family"], *against, "yes" if max(against[:2]) <= BOUND else "NO"])
         say(f"{kind}: " + ", ".join(f"{name} {both(pair)}" for name, pair in e.items()) + f", RELION {both(relion['best_all'])}")
     header = ["motion", "rigid", "RELION, best of σ by all frames", "RELION, least of any σ, each", "best constant prior", "default", "found", "prior chosen",
@@ -40,19 +44,21 @@ def one_kind(out: Path, kind: str, scored_movies: int, draw: int = 0) -> dict:
     movies, of, job, found, seconds = searched(folder, 1000)
     movies = movies[:scored_movies]
     kept = kept_movies(folder, movies, of, job)
-    constant = min((relion_prior(*sigmas) for sigmas in CONSTANT), key=lambda hyper: kept_error(kept, hyper)[0])
-    constant = refined(kept, constant)
+    constant = best_constant(kept)
     errors = aligned_errors(folder, movies, of, job, {"rigid": None, "constant": constant, "default": job.hyperparameters,
                                                       "found": found.hyperparameters})
-    grid = RelionSide(out, folder).grid(scored_movies)
+    grid, ended = RelionSide(out, folder).grid(scored_movies)
     best = min(grid, key=lambda row: row["all"])
     relion = {"sigmas": best["sigmas"], "best_all": (best["all"], best["early"]),
-              "least": (min(r["all"] for r in grid), min(r["early"] for r in grid))}
+              "least": (min(r["all"] for r in grid), min(r["early"] for r in grid)), "runs": len(grid), "walked_to_the_end": ended}
     return {"errors": errors, "relion": relion, "constant": constant.__dict__, "search": as_numbers(found), "cpu_seconds": seconds}
 
 
-def refined(kept, hyper):
-    """The truth's best neighbour along each of the three parameters."""
-    for name in ("velocity_sigma", "correlation_distance_angstrom", "acceleration_sigma"):
-        hyper = min((replace(hyper, **{name: getattr(hyper, name) * factor}) for factor in (0.7, 1.0, 1.4)), key=lambda h: kept_error(kept, h)[0])
-    return hyper
+def best_constant(kept):
+    """The truth's choice of constant hyperparameters: of the triples, and of a walk along each parameter, again and again while the error falls."""
+    scored = {hyper: kept_error(kept, hyper) for hyper in (relion_prior(*sigmas) for sigmas in CONSTANT)}
+    best, gain = walk(kept, scored, WALKED), np.inf
+    while gain > 1 + LEAST_GAIN:
+        before, best = best, walk(kept, scored, WALKED)
+        gain = excess(scored[before][0], scored[best][0])
+    return best

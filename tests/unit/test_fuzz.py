@@ -52,6 +52,12 @@ def test_damaged_results(tmp_path):
     no_faults(seeds.results(job, work), tmp_path)
 
 
+def test_names_that_no_kind_of_file_has_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(fuzz, "all_seeds", lambda folder: seeds.gains(np.random.default_rng(0)))
+    with pytest.raises(SystemExit, match="no kind of file has 'eerie' in its name; there are "):
+        fuzz.run(tmp_path, 5, print, only="eerie")
+
+
 def test_the_fuzzing_notices(tmp_path):
     """A reader that crashes, asks for gigabytes or says nothing is bad."""
     def broken(path):

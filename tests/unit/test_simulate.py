@@ -319,10 +319,17 @@ def test_half_maps_lose_agreement_at_the_reference_resolution():
 
 
 @pytest.mark.parametrize("change", [{"motion": "wild"}, {"box": 63}, {"movies": 0}, {"format": "eer"},
-                                    {"size_yx": (60, 200)}, {"burst_angstrom": (1.0,)}])
+                                    {"size_yx": (60, 200)}, {"burst_angstrom": (1.0,)}, {"dose_per_frame": 15.5}, {"format": "mrc-4bit"}])
 def test_a_wrong_spec_is_refused_with_a_sentence(change):
     with pytest.raises(InputError, match=r"^Simulation: .*\.$"):
         dataclasses.replace(SMALL, **change)
+
+
+def test_more_electrons_than_a_pixel_counts_are_named_with_the_limit():
+    assert dataclasses.replace(SMALL, dose_per_frame=15.0).mean_count_per_px == 60
+    with pytest.raises(InputError, match="62 electrons per px and frame are more than the 60 .*reduce dose_per_frame or pixel_angstrom"):
+        dataclasses.replace(SMALL, dose_per_frame=15.5)
+    assert dataclasses.replace(SMALL, dose_per_frame=1.25, format="mrc-4bit").mean_count_per_px == 5
 
 
 def test_every_kind_of_motion_moves_as_named():

@@ -11,6 +11,7 @@ import numpy as np
 from refmotion_plugin.contract.errors import InputError
 
 MOTIONS = ("burst", "none", "gentle", "drift", "jitter", "steps", "doming", "exponential")
+MOST_COUNTS_PER_PX, MOST_COUNTS_OF_4_BITS = 60.0, 5.0      # means: single counts stay below 127 and, but for one in ten thousand, below 16
 FORMATS = ("tiff-lzw", "tiff-deflate", "mrc", "mrc-uint16", "mrc-float", "mrc-4bit")
 
 
@@ -73,6 +74,10 @@ class SimulationSpec:
                       f"a 4-bit movie needs an even width, got {self.size_yx[1]}")
         self._require(min(self.size_yx) > self.box + 8,
                       f"movies of {self.size_yx} px cannot hold boxes of {self.box} px; enlarge size_yx or reduce box")
+        most = MOST_COUNTS_OF_4_BITS if self.format == "mrc-4bit" else MOST_COUNTS_PER_PX
+        self._require(self.mean_count_per_px <= most,
+                      f"{self.mean_count_per_px:.3g} electrons per px and frame are more than the {most:g} that {self.format} movies are counted to; "
+                      "reduce dose_per_frame or pixel_angstrom" + (", or choose another format" if most < MOST_COUNTS_PER_PX else ""))
         self._require(len(self.burst_angstrom) == len(self.burst_decay_e_per_A2),
                       "burst_angstrom and burst_decay_e_per_A2 must have the same length")
 
