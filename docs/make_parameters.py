@@ -132,7 +132,7 @@ def parameters_page():
         model = JobSpec.model_fields[section].annotation
         parts.append("## %s\n\n%s\n\n%s\n" % (section.replace("_", " ").capitalize(), model.__doc__, section_table(section)))
     parts.append("## When to touch what\n\nThe help of the Scipion form says the same. The last columns name the field that does the same in "
-                 "CryoSPARC's reference based motion correction and in RELION's Bayesian polishing; an empty one has no counterpart.\n\n"
+                 "CryoSPARC's reference based motion correction and in RELION (Bayesian polishing; motion correction for what belongs to reading movies); an empty one has no counterpart.\n\n"
                  + guidance_table() + "\n")
     parts.append("## Hyperparameters of the prior\n\nThe file that `--hyperparameters` takes and every job writes. All keys or none; "
                  "what they do is in [method.md](method.md#prior).\n\n" + hyperparameter_table() + "\n")

@@ -99,7 +99,7 @@ _SHOWN = {"gainRotation": ["none", "90° counter-clockwise", "180°", "270° cou
           "searchThoroughness": ["no: use the default prior", "fast", "balanced", "extensive"],
           "stopAfter": ["hyperparameters", "dose weights", "particles"]}
 _EXPLAINED = {       # where the contract's words are about numbers and names that the form does not show
-    "searchThoroughness": "search for the strengths by cross-validation between the half-maps, on few or many rays; no: the given ones or the default",
+    "searchThoroughness": "search for the strengths by the evidence of what aligns, on few or many rays; held-out data of the opposite half-map judge them; no: the given ones or the default",
     "gainFile": "gain reference that replaces the one that the movies bring",
     "gainRotation": "turn of the gain, as MotionCor and RELION number it (0 to 3)",
     "gainFlip": "flip of the gain after its turn, as MotionCor and RELION number it (0 to 2)",

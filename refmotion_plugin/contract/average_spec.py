@@ -16,7 +16,7 @@ AverageInputSpec = _part_of(InputSpec, "AverageInputSpec", "Movies and how to re
     "eer_grouping", "growing"))
 AverageDoseSpec = _part_of(DoseSpec, "AverageDoseSpec", "Dose weights; without a file the standard exposure curve.", (
     "weights_file", "weights_pixel_angstrom"))
-AverageComputeSpec = _part_of(ComputeSpec, "AverageComputeSpec", "Where it runs. Nothing here changes results.", (
+AverageComputeSpec = _part_of(ComputeSpec, "AverageComputeSpec", "Where it runs. Nothing here changes results but for rounding.", (
     "device", "threads", "workers", "scheduler", "cluster", "read_timeout_seconds", "worker_timeout_seconds", "memory_gib"))
 
 

@@ -6,7 +6,7 @@ from collections import namedtuple
 
 Guidance = namedtuple("Guidance", "label when cryosparc relion", defaults=("", ""))
 """``label``: of the field in the form; ``when``: one or two sentences; ``cryosparc``, ``relion``: the name in reference based motion
-correction and in Bayesian polishing."""
+correction and in RELION: of Bayesian polishing, of motion correction what belongs to reading movies."""
 
 _AS_TOLD = "What the alignment of the movies was told; a gain that RELION turned already needs nothing."
 
@@ -58,7 +58,7 @@ GUIDANCE = {
         "Target number of particles", "Use this many particles"),
     ("search", "fourier_fraction"): Guidance(
         "Fraction of Fourier components for alignment", "Hardly ever.",
-        "Fraction of Fourier components used for alignment", "Fraction of Fourier pixels for testing"),
+        "Fraction of Fourier components used for alignment", "1 - Fraction of Fourier pixels for testing"),
     ("search", "max_prior_strength"): Guidance(
         "Maximum total prior strength", "Hardly ever: rays end by themselves where motion stops.", "Maximum total prior strength"),
     ("search", "cache_gib"): Guidance(

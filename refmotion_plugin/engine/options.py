@@ -198,11 +198,12 @@ def _references(values, before):
     return references
 
 
-def add_dataclass_options(parser, cls):
-    """One option per field of a frozen dataclass."""
+def add_dataclass_options(parser, cls, choices):
+    """One option per field of a frozen dataclass; ``choices``: {name of a field: what it may be}, for the help."""
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
-        _add(parser, "--" + field.name.replace("_", "-"), field.name, hints[field.name], field.default, field.name.replace("_", " "))
+        _add(parser, "--" + field.name.replace("_", "-"), field.name, hints[field.name], field.default,
+             ": ".join([field.name.replace("_", " ")] + [", ".join(one) for name, one in choices.items() if name == field.name]))
 
 
 def dataclass_from(values, cls):

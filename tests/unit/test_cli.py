@@ -13,9 +13,12 @@ from refmotion_plugin.contract.average_spec import AverageSpec
 from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.results import JobResults
 from refmotion_plugin.contract.spec import JobSpec
+from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.engine import cli
+from refmotion_plugin.engine.cli import talk
 from refmotion_plugin.engine.options import average_spec, job_spec, option_name, spec_fields
 from refmotion_plugin.engine.run import job as job_module
+from refmotion_plugin.engine.run.status import Progress
 
 from tests.unit.job_stand_ins import FakeStages, write_project
 
@@ -113,7 +116,10 @@ def test_references_given_over_a_job_change_what_they_name():
 @pytest.mark.parametrize("options, part", [
     (NEEDED + ["--relion-sigmas", "0.5", "5000", "0"], "0.5, 5000 and 0: three positive numbers"),
     (NEEDED + ["--relion-sigmas", "0.5", "-5000", "2"], "three positive numbers"),
-    (NEEDED + ["--relion-sigmas", "0.5", "nan", "2"], "three positive numbers"),
+    (NEEDED + ["--relion-sigmas", "0.5", "nan", "2"], "--relion-sigmas.1: Input should be a finite number"),
+    (NEEDED + ["--search-radius", "inf"], "--search-radius: Input should be a finite number"),
+    (NEEDED + ["--cache", "inf"], "--cache: Input should be a finite number"),
+    (NEEDED + ["--seed", "-1"], "seed: Input should be greater than or equal to 0"),
     (NEEDED + ["--spatial-strength", "1"], "only velocity_sigma given"),
     (NEEDED + ["--box", "255"], "must be even"),
     (NEEDED + ["--gain-rotation", "5"], "--gain-rotation: Input should be less than or equal to 3"),
@@ -246,6 +252,19 @@ def test_a_bar_on_a_terminal(project, monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     assert cli.main(["run", "OUT", *options]) == 0
     assert "align" in terminal.getvalue() and "3/3" in terminal.getvalue()
+
+
+def test_warnings_are_seen_beside_the_bar(tmp_path, monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    log = logging.getLogger("refmotion_plugin.engine")
+    with talk.logging_to(JobLayout(tmp_path / "OUT")), talk.progress_bar() as listener:
+        listener(Progress("align", 1, 3, 1.0, 2.0))
+        log.warning("half-maps are exchanged")
+        log.info("hardly worth a word")
+    said = terminal.getvalue()
+    assert "half-maps are exchanged\n" in said and "hardly" not in said
 
 
 def test_help_names_units_and_defaults(capsys):

@@ -1,7 +1,10 @@
 """SLURM workers: the script that is submitted, and a job on a stand-in for sbatch that runs scripts at once."""
 import json
 import os
+import shlex
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ pytest.importorskip("dask_jobqueue", reason="SLURM workers need dask-jobqueue")
 from refmotion_plugin.contract.cluster_spec import ClusterSpec  # noqa: E402
 from refmotion_plugin.contract.spec import ComputeSpec  # noqa: E402
 from refmotion_plugin.engine.run.executor import run_on_workers  # noqa: E402
-from refmotion_plugin.engine.run.workers import Crew, choose_workers  # noqa: E402
+from refmotion_plugin.engine.run.workers import Crew, choose_workers, preload  # noqa: E402
 
 from tests.unit.job_stand_ins import FakeStages  # noqa: E402
 from tests.unit.test_job_executor import FakePlaceMaker, tasks_and_place  # noqa: E402
@@ -57,6 +60,7 @@ def test_movies_are_done_by_slurm_jobs(tmp_path, slurm):
                  "#SBATCH --gres=gpu:1", "export FROM_PROLOGUE=1"):
         assert line in script, line
     assert "--nthreads 1" in script
+    assert "--preload %s" % shlex.quote(preload()) in script
     assert (slurm / "cancelled").exists()                       # what is left of the workers ends with the run
 
 
@@ -64,3 +68,11 @@ def test_a_cluster_file_has_an_example_in_the_documents():
     text = (Path(__file__).resolve().parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
     example = text.split("```json\n")[1].split("```")[0]
     assert ClusterSpec.build(json.loads(example)).jobs > 1
+
+
+def test_a_worker_finds_the_package_though_it_is_not_installed():
+    lines = preload() + "; import refmotion_plugin.contract.errors as found; print(found.__file__)"
+    alone = [sys.executable, "-I", "-S", "-c"]
+    assert subprocess.run(alone + ["import refmotion_plugin"], capture_output=True).returncode != 0
+    said = subprocess.run(alone + [lines], capture_output=True, text=True, check=True).stdout
+    assert Path(said.strip()).resolve().parents[1] == Path(__file__).resolve().parents[2] / "refmotion_plugin"

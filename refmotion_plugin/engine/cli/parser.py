@@ -79,5 +79,5 @@ def _add_simulate(commands, wanted):
     simulate.add_argument("out", metavar="OUT", help="folder to write to; made if absent")
     simulate.set_defaults(command=simulate_command)
     if wanted:              # its module takes a moment to load: only for those who ask
-        from ..simulate.spec import SimulationSpec
-        add_dataclass_options(simulate, SimulationSpec)
+        from ..simulate.spec import FORMATS, MOTIONS, SimulationSpec
+        add_dataclass_options(simulate, SimulationSpec, {"motion": MOTIONS, "format": FORMATS})

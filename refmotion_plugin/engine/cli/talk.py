@@ -8,6 +8,14 @@ from refmotion_plugin.contract.errors import InputError
 log = logging.getLogger(__name__)
 
 
+class _Stderr(logging.StreamHandler):
+    """To what stderr is at the time: a progress bar puts itself there, to stay below the lines."""
+
+    def emit(self, record):
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 @contextlib.contextmanager
 def logging_to(layout):
     """Log to engine.log; to stderr too: everything in a log file, only warnings beside a progress bar."""
@@ -17,8 +25,8 @@ def logging_to(layout):
     except OSError as error:
         raise InputError("%s cannot be written (%s): choose another folder" % (layout.folder, error.strerror)) from None
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    to_stderr = logging.StreamHandler()
-    to_stderr.setLevel(logging.ERROR if sys.stderr.isatty() else logging.INFO)
+    to_stderr = _Stderr()
+    to_stderr.setLevel(logging.WARNING if sys.stderr.isatty() else logging.INFO)
     to_stderr.setFormatter(logging.Formatter("%(message)s"))
     root = logging.getLogger("refmotion_plugin")
     before, handlers = root.level, (to_file, to_stderr)

@@ -4,10 +4,12 @@ import contextlib
 import logging
 import os
 import re
+import shlex
 import sys
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
+import refmotion_plugin
 from refmotion_plugin.contract.cluster_spec import ClusterSpec
 from refmotion_plugin.contract.errors import InputError
 
@@ -188,17 +190,22 @@ def _local(workers):
     return SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.ERROR)
 
 
+def preload():
+    """Python text by which a worker that was not started by this package finds it: an engine's environment need not have it installed."""
+    return "import runpy; runpy.run_path(%r, run_name='__mp_main__')" % os.path.join(os.path.dirname(refmotion_plugin.__file__), "start_engine.py")
+
+
 def _slurm(spec):
     """The SLURM jobs of a ClusterSpec: dask-jobqueue writes and submits the scripts, and cancels what is left at the end."""
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError:
-        raise InputError("SLURM workers need dask-jobqueue: 'pip install \"refmotion_plugin[cluster]\"'") from None
+        raise InputError("SLURM workers need dask-jobqueue: '%s -m pip install distributed dask-jobqueue'" % sys.executable) from None
     cluster = SLURMCluster(
         queue=spec.queue, account=spec.account, cores=spec.cores, processes=1, memory=spec.memory, walltime=spec.walltime,
         job_extra_directives=spec.directives, job_script_prologue=spec.prologue, python=spec.python or sys.executable,
         interface=spec.interface, local_directory=spec.local_directory, log_directory=spec.log_directory, job_name="refmotion",
-        worker_extra_args=["--nthreads", "1", "--memory-limit", "0"], scheduler_options={"dashboard": False})
+        worker_extra_args=["--nthreads", "1", "--memory-limit", "0", "--preload", shlex.quote(preload())], scheduler_options={"dashboard": False})
     log.info("SLURM script of a worker:\n%s", cluster.job_script())
     cluster.scale(jobs=spec.jobs)
     return cluster
