@@ -1,6 +1,7 @@
 """Errors that say that memory has run out: Python's own, and those of the system and of libraries, by their words."""
 
-WORDS = ("allocate memory", "unable to allocate", "out of memory", "failed to map segment", "can't start new thread")
+WORDS = ("allocate memory", "unable to allocate", "out of memory", "failed to map segment", "can't start new thread",
+         "alloc_failed")      # of cuFFT, cuBLAS and cuSOLVER
 
 
 def memory_ran_out(error):

@@ -158,6 +158,29 @@ def test_a_full_gpu_halves_the_batch_and_the_result_is_the_same(tiny, calibrated
     np.testing.assert_allclose(found.trajectories.displacement_yx_angstrom, aligned[0].trajectories.displacement_yx_angstrom, atol=1e-4)
 
 
+def test_frames_on_a_full_gpu_are_given_up(tiny, calibrated, aligned, monkeypatch):
+    """They are copied again; nothing else could make room for a single particle."""
+    movie, particles = tiny.movies[0], tiny.of(tiny.movies[0])
+    with PretendGpu():
+        job = on_gpu(tiny).with_amplitudes(calibrated.amplitudes)
+        stack, asked = load.load_stack(movie, job), []
+        real = align.predictions
+
+        def full(*of):
+            asked.append(len(stack._uploader(job.device).kept))
+            if len(asked) == 1:
+                stack.keep_on(job.device, 2 ** 30)
+                stack.recorded(0, job.device)
+                assert len(stack._uploader(job.device).kept) == 1
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return real(*of)
+
+        monkeypatch.setattr(align, "predictions", full)
+        found = align.align_movie(movie, particles, job, stack=stack)
+    assert asked == [0, 0]
+    np.testing.assert_allclose(found.trajectories.displacement_yx_angstrom, aligned[0].trajectories.displacement_yx_angstrom, atol=1e-4)
+
+
 def test_the_pretended_gpu_refuses_what_a_real_one_would():
     with PretendGpu() as gpu:
         there, here = torch.ones(3, device="cuda"), torch.ones(3)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from refmotion_plugin.contract.spec import JobSpec
 from refmotion_plugin.engine.run import distribute
 from refmotion_plugin.engine.run.devices import torch_in_one_thread
 from refmotion_plugin.engine.run.tasks import TaskResult
@@ -48,3 +49,15 @@ def test_threads_are_given_back_whatever_happens(three_threads):
     assert torch.get_num_threads() == 3
     with torch_in_one_thread(False):
         assert torch.get_num_threads() == 3
+
+
+def test_a_worker_forgets_what_it_prepared_before_its_memory_is_planned_anew(monkeypatch, tmp_path):
+    order = []
+    recipes = SimpleNamespace(outside_movie=None, forget_movies=lambda: order.append("forget"), prepare=lambda *of: order.append("prepare") or 1 / 0)
+    monkeypatch.setattr(distribute, "stage_recipes", lambda: recipes)
+    monkeypatch.setattr(distribute, "read_inputs", lambda *of: SimpleNamespace(sets=()))
+    monkeypatch.setattr(distribute, "release", lambda device: order.append("release " + device))
+    spec = JobSpec.build({"inputs": {"movies": "m.star"}, "references": [{"particles": "p.star", "half1": "a.mrc", "half2": "b.mrc"}]})
+    with pytest.raises(ZeroDivisionError):
+        distribute._remote_workplace(tmp_path, None, spec, None, 2, device="cpu", threads=1)
+    assert order == ["forget", "release cpu", "prepare"]

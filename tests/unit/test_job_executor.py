@@ -19,6 +19,7 @@ from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.spec import ComputeSpec, JobSpec
 from refmotion_plugin.engine.movies.parallel import each
+from refmotion_plugin.engine.run import executor
 from refmotion_plugin.engine.run import tasks as tasks_module
 from refmotion_plugin.engine.run.devices import choose_devices, describe, devices_here, set_threads, slicing_in_worker, spec_here
 from refmotion_plugin.engine.run.executor import _result, run_here, run_on_workers
@@ -501,3 +502,30 @@ def test_workers_that_do_not_come_up_in_time_end_the_run_with_a_sentence(monkeyp
     with pytest.raises(InputError, match="worker processes cannot be started"):
         _started(Workers("cpu", 1, ("cpu",)))
     assert "starting them once more" in caplog.text and time.monotonic() - start < 60
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_gpu_that_does_no_more_work_is_not_the_movies_fault(tmp_path, monkeypatch, broken):
+    """After an illegal access every operation of the process fails there, and each further movie would with it."""
+    def synchronize(device):
+        if broken:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def align(movie, particles, prepared, stack=None):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nmore")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    place = Workplace(SimpleNamespace(align_movie=align), SimpleNamespace(spec=None, device="cuda:0"), JobLayout(tmp_path), 1)
+    task = MovieTask(SimpleNamespace(key="a", micrograph="M/a.mrc"), None, "mark")
+    if not broken:
+        assert "unexpected RuntimeError" in tasks_module.run_task(task, place, lambda: "stack").stages["align"]
+        return
+    with pytest.raises(InputError, match="cuda:0 does no more work .CUDA error: an illegal memory access was encountered.: see nvidia-smi"):
+        tasks_module.run_task(task, place, lambda: "stack")
+    ended = []
+    monkeypatch.setattr(executor, "_PLACES", {"made": place})
+    monkeypatch.setattr(executor, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(executor, "_own_address", lambda: "tcp://here")
+    monkeypatch.setattr(executor.os, "_exit", ended.append)
+    executor._on_worker("made", None, None, tasks_module.run_task, task)        # a worker ends: its movie is tried by the process after it
+    assert ended == [1]

@@ -103,7 +103,8 @@ def test_a_record_that_makes_no_sense_holds_nothing(layout):
             pass
 
 
-def test_a_worker_that_outlives_its_run_does_not_write(layout):
+def test_a_worker_that_outlives_its_run_does_not_write(layout, monkeypatch):
+    monkeypatch.setattr(lock, "CHECK_PAUSES", (0.1, 0.1))
     with job_lock(layout) as run:
         check_run(layout, run)
         check_run(layout, None)
@@ -111,6 +112,20 @@ def test_a_worker_that_outlives_its_run_does_not_write(layout):
         check_run(layout, run)
     with job_lock(layout), pytest.raises(InputError, match="nothing is written"):
         check_run(layout, run)
+
+
+def test_a_record_that_cannot_be_read_for_a_moment_stops_no_worker(layout, monkeypatch):
+    looks, found = [], lock.holder
+
+    def stumbling(layout):
+        looks.append(1)
+        return {} if len(looks) < 3 else found(layout)
+
+    monkeypatch.setattr(lock, "CHECK_PAUSES", (0.1, 0.1))
+    with job_lock(layout) as run:
+        monkeypatch.setattr(lock, "holder", stumbling)
+        check_run(layout, run)
+        assert len(looks) == 3
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

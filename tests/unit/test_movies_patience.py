@@ -1,17 +1,22 @@
 """A file system that hangs or stumbles costs time, at most a movie, never the job."""
 import errno
+import gc
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.engine.movies import patience
 from refmotion_plugin.engine.movies.patience import hanging, patiently
+from refmotion_plugin.engine.movies.streamed import StreamedFrames
 from refmotion_plugin.engine.run.executor import run_here
+from refmotion_plugin.engine.stages import load
 
 
 @pytest.fixture(autouse=True)
@@ -130,3 +135,63 @@ def test_a_reading_that_hangs_is_given_up_when_the_run_ends(tmp_path):
     assert time.monotonic() - start < 20 and patience.hanging() == before + 1
     release.set()
     assert patience.patiently(lambda: "read", 5, "movie three") == "read"        # the next run reads again
+
+
+def test_a_reading_that_nobody_wants_is_given_up_however_late_its_thread_looks(monkeypatch):
+    """The thread that waits for it looks now and then; the run has ended and gone by then."""
+    monkeypatch.setattr(patience, "LOOK_SECONDS", 0.3)
+    release, said = threading.Event(), []
+
+    def wait():
+        with pytest.raises(MovieError, match="the run ends"):
+            patience.patiently(lambda: release.wait(60), 50, "frame 3")
+        said.append("given up")
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(0.1)
+    with patience.readings_given_up():
+        pass
+    thread.join(10)
+    release.set()
+    assert said == ["given up"]
+
+
+def test_a_file_system_that_hangs_before_the_first_byte_is_given_up(tiny, monkeypatch):
+    release, job = threading.Event(), tiny.prepared
+    spec = job.spec.model_copy(update={"compute": job.spec.compute.model_copy(update={"read_timeout_seconds": 0.2})})
+    monkeypatch.setattr(load, "_stamp", lambda path: release.wait(60))
+    try:
+        with pytest.raises(MovieError, match="could not be read within 0.2 s, 2 times"):
+            load.load_stack(tiny.movies[0], replace(job, spec=spec))
+    finally:
+        release.set()
+
+
+def test_closing_a_movie_does_not_wait_for_a_frame_that_hangs():
+    class Reader:
+        path, shape_yx, dtype, concurrent, closed = "m.tiff", (4, 4), np.dtype(np.uint8), True, False
+
+        def frame(self, i, out=None, rows=None):
+            begun.set()
+            release.wait(20)
+            return np.zeros((4, 4), np.uint8)
+
+        def close(self):
+            assert release.is_set()
+            self.closed = True
+
+    release, begun, reader = threading.Event(), threading.Event(), Reader()
+    frames = StreamedFrames(reader, 0, 4, False, threads=2)
+    threading.Thread(target=frames._begin, args=(0,)).start()
+    assert begun.wait(10)
+    start = time.monotonic()
+    del frames
+    gc.collect()
+    assert time.monotonic() - start < 10 and not reader.closed       # it is still read from
+    release.set()
+    for _ in range(100):
+        if reader.closed:
+            break
+        time.sleep(0.1)
+    assert reader.closed

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 LARGEST_EXCESS = 1.5    # a spare block may be this many times larger than what is asked for
+MOST_EXCESS_PINNED = 2 ** 28        # bytes, or so much larger if it is pinned: pinning may wait for the GPU
 
 log = logging.getLogger(__name__)
 _spare = {}                 # purpose -> the one block that is kept while not in use
@@ -24,12 +25,13 @@ class Block:
     def __init__(self, size, pin=None):
         self.size, self.memory = size, mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.address = np.frombuffer(self.memory, np.uint8).ctypes.data
-        self.pinned = pin is not None and _register(self.address, size, pin)
+        self.pin, self.pinned = pin, pin is not None and _register(self.address, size, pin)
 
     def __del__(self):
         if getattr(self, "pinned", False):
             with contextlib.suppress(AssertionError, AttributeError, RuntimeError, TypeError):      # at the program's end CUDA may be gone
-                torch.cuda.cudart().cudaHostUnregister(self.address)
+                with torch.cuda.device(self.pin):       # else a context would be made on the first GPU, whoever has that
+                    torch.cuda.cudart().cudaHostUnregister(self.address)
 
 
 def block_array(shape, dtype, purpose, pin=None):
@@ -50,7 +52,7 @@ def block_array(shape, dtype, purpose, pin=None):
 def _take(size, purpose, pin):
     with _lock:
         block = _spare.pop(purpose, None)
-    if block is not None and size <= block.size <= LARGEST_EXCESS * size:
+    if block is not None and size <= block.size <= max(LARGEST_EXCESS * size, size + MOST_EXCESS_PINNED * block.pinned):
         return block
     del block       # freed before more is asked for
     try:
@@ -67,7 +69,9 @@ def _give_back(block, purpose):
 def free_blocks():
     """Give the blocks that are not in use back to the system."""
     with _lock:
+        dropped = list(_spare.values())
         _spare.clear()
+    del dropped         # not under the lock: CUDA may have to wait for the GPU
 
 
 def _register(address, size, device):

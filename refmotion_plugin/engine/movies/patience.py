@@ -21,11 +21,13 @@ LOOK_SECONDS = 0.5          # how often a thread that waits for a reading looks 
 
 _left = []                  # threads of readings that were given up
 _stopping = threading.Event()
+_runs_ended = [0]           # a reading that began before one of them ended is given up, whenever its thread looks
 
 
 @contextlib.contextmanager
 def readings_given_up():
-    """Meanwhile readings that are under way are given up, in whatever thread: nobody will want what they bring."""
+    """Readings that are under way, or begun meanwhile, are given up, in whatever thread: nobody will want what they bring."""
+    _runs_ended[0] += 1
     _stopping.set()
     try:
         yield
@@ -44,9 +46,11 @@ def patiently(read, seconds, what):
 
     Parameters: ``what`` is named in messages, such as "movie x.tiff". Raises MovieError, and whatever else ``read`` raises.
     """
+    ended = _runs_ended[0]
+    wanted = lambda: ended == _runs_ended[0] and not _stopping.is_set()
     for last in [False] * (TRIES - 1) + [True]:
         try:
-            return _within(read, seconds, what)
+            return _within(read, seconds, what, wanted)
         except _GivenUp:
             reason = "%s could not be read within %g s" % (what, seconds)
             if last:
@@ -69,7 +73,7 @@ def _may_pass(error):
     return any(isinstance(e, OSError) and e.errno in STUMBLES for e in (error, error.__cause__, error.__context__))
 
 
-def _within(read, seconds, what):
+def _within(read, seconds, what, wanted):
     if not seconds:
         return read()
     answer = []
@@ -83,11 +87,11 @@ def _within(read, seconds, what):
     thread = threading.Thread(target=run, name="read " + what, daemon=True)
     thread.start()
     end = time.monotonic() + seconds
-    while thread.is_alive() and time.monotonic() < end and not _stopping.is_set():
+    while thread.is_alive() and time.monotonic() < end and wanted():
         thread.join(min(LOOK_SECONDS, max(0.0, end - time.monotonic())))
     if not answer:
         _left.append(thread)
-        if _stopping.is_set():
+        if not wanted():
             raise MovieError("%s is not read any more: the run ends" % what)
         raise _GivenUp
     value, error = answer.pop()

@@ -66,6 +66,10 @@ class MovieStack:
         """The same movie without what was copied to devices: that is freed with the stack it was made for, while the frames wait for a later stage."""
         return replace(self, _on_device={})
 
+    def forget_copies(self):
+        """Give up what was copied to devices; it is copied again when it is asked for."""
+        self._on_device.clear()
+
     def corrected(self, f, device="cpu", out=None):
         """Frame ``f`` (0-based in this stack) times gain with bad pixels replaced: (H, W) float32 on ``device``.
 

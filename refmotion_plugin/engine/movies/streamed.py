@@ -2,7 +2,7 @@
 import functools
 import threading
 import weakref
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import torch
@@ -25,8 +25,8 @@ class StreamedFrames:
         self._decode = functools.partial(_decode_patiently, reader, first, upside_down, timeout)
         self._ahead = min(READ_AHEAD, threads if reader.concurrent else 1) if threads > 1 else 0
         self._pool = ThreadPoolExecutor(self._ahead, thread_name_prefix="frames") if self._ahead else None
-        self._coming, self._lock = {}, threading.Lock()
-        weakref.finalize(self, _close, self._pool, reader)
+        self._coming, self._under_way, self._lock = {}, set(), threading.Lock()
+        weakref.finalize(self, _close, self._pool, reader, self._under_way)
 
     def __len__(self):
         return self.shape[0]
@@ -41,9 +41,16 @@ class StreamedFrames:
             return self._decode(f)[rows]
         with self._lock:
             wanted = range(f, min(f + 1 + self._ahead, len(self)))
-            self._coming = {i: self._coming.get(i) or self._pool.submit(self._decode, i) for i in wanted}
+            self._coming = {i: self._coming.get(i) or self._begin(i) for i in wanted}
             coming = self._coming.pop(f)
         return coming.result()[rows]
+
+
+    def _begin(self, f):
+        future = self._pool.submit(self._decode, f)
+        self._under_way.add(future)
+        future.add_done_callback(self._under_way.discard)
+        return future
 
 
 def _decode_patiently(reader, first, upside_down, timeout, f):
@@ -54,7 +61,12 @@ def _decode(reader, index, upside_down):
     return sound_frame(reader, index, upside_down, np.empty(reader.shape_yx, reader.dtype))
 
 
-def _close(pool, reader):
+def _close(pool, reader, under_way):
+    """Close the reader once nothing reads from it; a reading that hangs is not waited for here."""
     if pool is not None:
-        pool.shutdown(wait=True, cancel_futures=True)
-    reader.close()
+        pool.shutdown(wait=False, cancel_futures=True)
+    left = [future for future in under_way.copy() if not future.done()]
+    if not left:
+        reader.close()
+        return
+    threading.Thread(target=lambda: (wait(left), reader.close()), name="close movie", daemon=True).start()

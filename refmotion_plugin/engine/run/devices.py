@@ -34,6 +34,22 @@ def choose_devices(name):
     return devices
 
 
+class DeviceLost(InputError):
+    """A GPU that does no more work in this process, whatever it is asked."""
+
+
+def works(device):
+    """Whether a device still does work: after an illegal access or a fault of its memory, every operation of the process on a GPU fails."""
+    if torch.device(device).type != "cuda":
+        return True
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError as error:
+        log.error("%s: %s", device, error)
+        return False
+    return True
+
+
 def devices_here(compute):
     """Devices of this process for a ComputeSpec: the CPU where workers elsewhere have the GPUs that were asked for and this machine has not."""
     return ["cpu"] if _only_elsewhere(compute.device, compute) else choose_devices(compute.device)

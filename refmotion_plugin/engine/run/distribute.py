@@ -72,7 +72,11 @@ def _remote_workplace(folder, run, spec, weights, processes, device, threads):
     slicing = slicing_in_worker(spec.compute.slicing_device)
     spec = spec.model_copy(update={"compute": spec.compute.model_copy(update={"slicing_device": slicing})})
     inputs = read_inputs(spec, recipes.outside_movie)
-    prepared = recipes.prepare(spec, inputs.sets, choose_devices(device)[0], set_threads(threads), processes)
+    device = choose_devices(device)[0]
+    if recipes.forget_movies is not None:
+        recipes.forget_movies()
+    release(device)         # what this process prepared before, for other weights, is not to be counted as taken
+    prepared = recipes.prepare(spec, inputs.sets, device, set_threads(threads), processes)
     keep_freed_memory()
     layout = JobLayout(folder)
     if layout.amplitudes.exists():

@@ -18,6 +18,7 @@ from refmotion_plugin.contract.errors import InputError
 from ..exhausted import memory_ran_out
 from ..lifetime import tell_where_on_request
 from ..movies.patience import readings_given_up
+from .devices import DeviceLost
 from .tasks import TaskResult, begin_task, run_task
 from .waiting import WaitingTasks
 from .watch import Watch
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5            # how often new workers are looked for
 MOST_DEATHS = 2             # of workers under one task
+TELL_SECONDS = 2.0          # for the log line of a worker that ends to reach the job
 DECODING_NICENESS = 10      # beside a GPU, whose feeding thread would share a core with one of those that decode
 
 
@@ -54,9 +56,10 @@ def run_here(tasks, place, ahead=True, begin=begin_task, stand_back=False):
                 writing = writer.submit(finish)
             if writing is not None:
                 yield writing.result()
-        finally:
+        except BaseException:
             with readings_given_up():
                 pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 def _give_way():
@@ -195,7 +198,12 @@ def _on_worker(made_of, home, make_place, work, task):
         log.info("worker %s, process %d on %s, prepares the job", _own_address(), os.getpid(), socket.gethostname())
         _PLACES[made_of] = make_place()
     place = _PLACES[made_of]
-    return work(task, place, lambda: place.load(task))
+    try:
+        return work(task, place, lambda: place.load(task))
+    except DeviceLost as error:
+        log.error("worker %s ends: %s", _own_address(), error)
+        time.sleep(TELL_SECONDS)
+        os._exit(1)         # a new process may use the GPU again; the movie is tried once more, as with every worker that dies
 
 
 def _own_address():

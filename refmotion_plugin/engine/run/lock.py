@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS = 5.0
 WATCH_SECONDS = 25.0        # a live holder has raised its count by then, network file systems' caches included
 SETTLE_SECONDS = 2.0
+CHECK_PAUSES = (1.0, 4.0)   # seconds between looks at a record that cannot be read
 RECORD_BYTES = 512          # always the same length: a reader never sees half of a shorter one
 
 
@@ -60,8 +61,13 @@ def holder(layout):
 
 def check_run(layout, run):
     """Raise InputError unless the run with this token holds the folder: a worker that outlives its run must not write."""
-    if run is not None and holder(layout).get("run") != run:
-        raise InputError("the run that asked for this work has left %s: nothing is written" % layout.folder)
+    for pause in (*CHECK_PAUSES, None):
+        found = holder(layout)
+        if run is None or found.get("run") == run:
+            return
+        if found or pause is None:      # nothing readable may be a file system that stumbles
+            raise InputError("the run that asked for this work has left %s: nothing is written" % layout.folder)
+        time.sleep(pause)
 
 
 def _make_folder(layout):

@@ -16,6 +16,8 @@ from refmotion_plugin.contract.motion_summary import movie_motion
 from refmotion_plugin.contract.records import DoseWeights, MovieMetadata, ParticleTable, Trajectories
 from refmotion_plugin.contract.store import load_trajectories, save_fcc, save_judged, save_thumbnail, save_trajectories
 
+from ..movies.patience import patiently
+from .devices import DeviceLost, works
 from .lock import check_run
 from .mrc_files import write_mrc
 
@@ -92,9 +94,17 @@ def begin_task(task, place, load_stack):
             stage = "polish"
             writes.append((stage, _polish(task, place, stack, trajectories)))
     except Exception as error:
-        fault, stack, trajectories = (stage, error), None, None
+        fault, stack, trajectories = (stage, _of_device(error, place)), None, None
         _empty_frames(error)
     return functools.partial(_finish, task, place, start, writes, fault)
+
+
+def _of_device(error, place):
+    """The error, or :class:`~.devices.DeviceLost` where the GPU does no more work: then no movie is to blame."""
+    if isinstance(error, (InputError, MovieError)) or works(place.prepared.device):
+        return error
+    return DeviceLost("%s does no more work (%s): see nvidia-smi and the system's log, then give the same command again, what is finished is kept"
+                      % (place.prepared.device, str(error).split("\n")[0]))
 
 
 def _empty_frames(error):
@@ -167,7 +177,10 @@ def _write_aligned(task, place, aligned, thumbnail):
 
 def _thumbnail(movie, place, stack):
     """A small average of the movie, where there is no micrograph to look at; else None."""
-    if place.recipes.thumbnail is None or os.path.exists(str(located(movie.micrograph, place.prepared.spec.inputs.movies))):
+    if place.recipes.thumbnail is None:
+        return None
+    micrograph = str(located(movie.micrograph, place.prepared.spec.inputs.movies))
+    if patiently(lambda: os.path.exists(micrograph), place.prepared.spec.compute.read_timeout_seconds, "micrograph " + micrograph):
         return None
     plan = place.recipes.plan_frames(movie, place.prepared.spec.inputs)
     return place.recipes.thumbnail(movie, stack, plan, place.prepared.device)

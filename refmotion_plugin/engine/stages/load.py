@@ -35,7 +35,8 @@ def load_stack(movie, prepared: Prepared, keep=False, n_particles=None, needed_a
     calibration want the same ones, and the long run over all movies takes them over. ``n_particles`` of the movie: what they need is
     not given to its frames.
     """
-    key = (movie.movie_file, _stamp(movie.movie_file), repr(prepared.spec.inputs), repr(movie))
+    stamp = patiently(lambda: _stamp(movie.movie_file), prepared.spec.compute.read_timeout_seconds, "movie " + movie.movie_file)
+    key = (movie.movie_file, stamp, repr(prepared.spec.inputs), repr(movie))
     with _lock:
         if key in _kept:
             kept = _kept[key] if keep or (needed_again and on_disk(_kept[key])) else _kept.pop(key)

@@ -200,6 +200,8 @@ def within_memory(work):
                 if not is_out_of_memory(error):
                     raise
                 reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+            if given.get("stack") is not None:
+                given["stack"].forget_copies()
             release(device)         # after the handler: the error's traceback holds what is to be freed
             if len(particles) >> halvings_of(device) < 1:
                 raise MovieError("%s does not fit into the memory of %s, not even one particle at a time (%s): use a device with more "
