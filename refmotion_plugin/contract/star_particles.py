@@ -168,7 +168,7 @@ def _by_stem(names):
 
 
 def write_particles(path, particles, rows, image_names, output_pixel_and_box, moved_px_and_angstrom=None):
-    """Write polished particles: all columns and the order of the input kept, images and optics brought up to date.
+    """Write polished particles: all columns and the order of the input kept, images and optics brought up to date, half-sets added if there were none.
 
     Parameters: ``particles`` a ParticleSet; ``rows`` (m,) rows of the input that leave, in input order; ``image_names``
     (m,) ``number@stack``; ``output_pixel_and_box`` maps optics group -> (A/px, px) of the new images;
@@ -177,6 +177,8 @@ def write_particles(path, particles, rows, image_names, output_pixel_and_box, mo
     """
     rows = np.asarray(rows)
     body = particles.tables["particles"].rows(rows.tolist()).with_columns(rlnImageName=image_names)
+    if "rlnRandomSubset" not in body:       # by their order in the input, which is not the order of those that leave
+        body = body.with_columns(rlnRandomSubset=particles.table.half[rows])
     if moved_px_and_angstrom is not None:
         body = _moved(body, particles.table.origin_yx_angstrom[rows], *moved_px_and_angstrom)
     optics = particles.tables["optics"]

@@ -2,11 +2,13 @@
 import numpy as np
 
 from .damage import exposure_amplitude
+from .errors import InputError
 from .records import DoseWeights
 
 SMALLEST = 1e-30            # instead of 0 under a logarithm or a fraction
 LOWEST_BAND_PER_ANGSTROM, FINEST_BAND_PER_ANGSTROM = 0.05, 0.25
 MOTION_ENDS_AT_DOSE = 8.0   # e/A^2: frames after that differ by damage alone
+UNSURE_SPREAD = 10.0        # (e/A^2)^2: late frames whose doses spread so much about their mean, squares summed, are believed half of a rate
 B_FACTOR_AXIS_PER_ANGSTROM = np.linspace(0.0, 1.0, 513)      # for weights known as B-factors only, which have no last frequency
 
 
@@ -78,20 +80,25 @@ def damage_rate(weights: DoseWeights, group=0, voltage_kilovolt=300.0):
     return float(found @ expected / (expected @ expected))
 
 
+def check_groups(n_weights, n_groups, whose, what="dose weights"):
+    """InputError unless ``n_weights`` optics groups of weights serve the ``n_groups`` of "particles" or "movies": one for all, or as many."""
+    if n_weights not in (1, n_groups):
+        raise InputError("%s have %d optics groups, the %s %d: give weights of one group or of the same groups" % (what, n_weights, whose, n_groups))
+
+
 def resample(weights: DoseWeights, group, dose_e_per_A2, frequency_per_angstrom):
     """Weights (frame, shell) of one group for other frames and frequencies, with the normalisation they were stored with.
 
     The logarithm of the relative amplitude is interpolated linearly in dose and frequency. Frames beyond the stored doses
-    continue with the last slope, never rising; frequencies beyond the last stored one keep its value. Motion inside a frame grows with the
-    frame's dose, so what early frames lack beside damage (a logarithm quadratic in that motion) grows with its square. Weights without a
-    second rise stay without.
+    continue with the last slope, never rising; frames before them gain what damage takes until the first of them; frequencies beyond the last
+    stored one keep its value. Motion inside a frame grows with the frame's dose, so what early frames lack beside damage (a logarithm quadratic
+    in that motion) grows with its square. Weights without a second rise stay without.
     """
     if np.array_equal(weights.dose_e_per_A2, dose_e_per_A2):
         along_dose = weights.weight[group]
     else:
-        stored, dose = np.log(np.maximum(weights.weight[group], 1e-12)), np.asarray(dose_e_per_A2, dtype=np.float64)
-        blur = _early_blur(weights.dose_e_per_A2, stored, weights.frequency_per_angstrom, dose)
-        along_dose = np.exp(_interpolate_dose(weights.dose_e_per_A2, stored, dose) + blur)
+        stored = np.log(np.maximum(weights.weight[group], 1e-12))
+        along_dose = np.exp(_at_doses(weights.dose_e_per_A2, stored, weights.frequency_per_angstrom, np.asarray(dose_e_per_A2, dtype=np.float64)))
     table = np.stack([np.interp(frequency_per_angstrom, weights.frequency_per_angstrom, row) for row in along_dose])
     if np.array_equal(falling(weights.weight[group]), weights.weight[group]):       # between shells that peak at different frames
         table = falling(table)
@@ -106,16 +113,41 @@ def falling(table):
     return out
 
 
-def _early_blur(stored_dose, table, frequency_per_angstrom, dose):
-    """What is added to the logarithm of interpolated weights (frame, shell) since motion inside the frames is more or less than stored."""
-    if len(stored_dose) < 2 or len(dose) < 2:
+def _at_doses(stored_dose, table, frequency_per_angstrom, dose):
+    """The logarithm ``table`` (frame, shell) of weights at other doses."""
+    found = _interpolate_dose(stored_dose, table, dose)
+    if len(stored_dose) < 2:
+        return found
+    late = stored_dose - stored_dose[0] >= MOTION_ENDS_AT_DOSE
+    late[-1] = True
+    damage = _damage(stored_dose[late], table[late], frequency_per_angstrom)
+    departure = table - damage(stored_dose)
+    before = np.maximum(damage(np.minimum(dose, stored_dose[0])) - damage(stored_dose[:1]), 0.0)
+    return found + before + _early_blur(stored_dose, departure - departure[late].mean(0), dose)
+
+
+def _damage(late_dose, table, frequency_per_angstrom):
+    """The logarithm that damage leaves, a function of doses (frame,) -> (frame, shell), up to a constant per shell.
+
+    It is the exposure curve, faster or slower per shell at an even rate as the late frames' ``table`` (frame, shell) shows; the curve itself where
+    they are too few to tell.
+    """
+    curve = lambda doses: np.log(np.maximum(exposure_amplitude(doses, frequency_per_angstrom), SMALLEST))
+    centred = late_dose - late_dose.mean()
+    rate = centred @ (table - curve(late_dose)) / (centred @ centred + UNSURE_SPREAD)
+    return lambda doses: curve(doses) + rate * doses[:, None]
+
+
+def _early_blur(stored_dose, departure, dose):
+    """What is added to the logarithm of interpolated weights (frame, shell) since motion inside the frames is more or less than stored.
+
+    ``departure`` (frame, shell): the stored ones beside damage, 0 late.
+    """
+    if len(dose) < 2:
         return 0.0
     step = np.interp(dose, stored_dose, np.gradient(stored_dose))
     more = (np.gradient(dose) / step) ** 2 - 1.0
-    departure = table - np.log(np.maximum(exposure_amplitude(stored_dose, frequency_per_angstrom), SMALLEST))
-    late = stored_dose - stored_dose[0] >= MOTION_ENDS_AT_DOSE
-    usual = departure[late].mean(0) if late.any() else departure[-1]
-    lost = np.minimum(_interpolate_dose(stored_dose, departure, dose) - usual, 0.0)
+    lost = np.minimum(_interpolate_dose(stored_dose, departure, dose), 0.0)
     early = np.clip(2.0 * (1.0 - (dose - stored_dose[0]) / MOTION_ENDS_AT_DOSE), 0.0, 1.0)      # whole to half that dose, then fading
     return lost * (more * early)[:, None]
 

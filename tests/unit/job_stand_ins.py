@@ -58,6 +58,7 @@ class FakePrepared:
     amplitudes: tuple = None
     warnings: tuple = ()
     device: str = "cpu"
+    optics_groups: tuple = ("g",)
 
     def with_amplitudes(self, amplitudes):
         return replace(self, amplitudes=tuple(amplitudes))

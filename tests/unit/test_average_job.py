@@ -183,6 +183,21 @@ def test_a_marker_of_an_average_does_not_outlive_the_first_image_that_is_replace
     assert not AverageLayout(out).done(MovieCatalogue(movies).get(0).key, "average").exists()
 
 
+@pytest.mark.parametrize("damage", [
+    {"kinds": None}, {"kinds": []}, {"kinds": ["else"]}, {"kinds": [[]]}, {"pixel_angstrom": "1"}, {"pixel_angstrom": None}, {"size_yx": 3}, {"size_yx": [1, None]},
+    {"fingerprint": 3}])
+def test_a_marker_of_an_average_that_makes_no_sense_is_none(movies, tmp_path, damage):
+    out = tmp_path / "OUT"
+    assert average(out, movies) == 0
+    marker, before = AverageLayout(out).done(MovieCatalogue(movies).get(1).key, "average"), stamps(out)
+    marker.write_text(json.dumps(dict(json.loads(marker.read_text()), **damage)))
+    assert average(out, movies) == 0
+    assert {name for name, stamp in stamps(out).items() if before[name] != stamp} == {"b.mrc", "b_noDW.mrc"}
+    whole = json.loads(marker.read_text())
+    marker.write_text(json.dumps({name: value for name, value in whole.items() if name != "pixel_angstrom"}))
+    assert average(out, movies) == 0 and json.loads(marker.read_text()) == whole
+
+
 def test_a_subset_of_movies_takes_the_weights_of_its_own_group(movies, tmp_path):
     weights = measured_weights(tmp_path / "w.npz", 2)
     assert average(tmp_path / "all", movies, "--dose-weights", str(weights)) == 0

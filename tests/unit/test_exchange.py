@@ -1,5 +1,6 @@
 """Dose weights and hyperparameters to the formats of others and back; what a format cannot hold has to be given."""
 import json
+import re
 from dataclasses import fields, replace
 
 import numpy as np
@@ -339,6 +340,22 @@ def test_a_job_takes_a_cryosparc_file_at_the_pixel_of_its_movies(tmp_path, given
     assert outcome.particles_written == 6 and fake.count("load") == 3 and fake.count("fit_weights") == 0
     assert found.frequency_per_angstrom[-1] == pytest.approx(1.0 / expected)
     np.testing.assert_allclose(found.dose_e_per_A2, Exposure(1.2).doses(job_stand_ins.FRAMES))
+
+
+def test_a_file_without_doses_has_those_of_the_first_movie_of_as_many_frames(tmp_path):
+    spec, fake = job_stand_ins.write_project(tmp_path / "project"), job_stand_ins.FakeStages()
+    star = tmp_path / "project" / "mic_0.star"
+    star.write_text(re.sub(r"(rlnImageSizeZ\s+)4", r"\g<1>3", star.read_text()))         # stopped early
+
+    def run(frames):
+        file = cryosparc_file(tmp_path, 40, Exposure(1.2).doses(frames))
+        given = spec.model_copy(update={"dose": spec.dose.model_copy(update={"weights_file": str(file)})})
+        run_job(tmp_path / "OUT", given, recipes=replace(fake.recipes(), load_weights=weigh.load_weights))
+
+    run(job_stand_ins.FRAMES)
+    np.testing.assert_allclose(JobResults(tmp_path / "OUT").weights().dose_e_per_A2, Exposure(1.2).doses(job_stand_ins.FRAMES))
+    with pytest.raises(InputError, match="have 5 frames but the movies have 3"):
+        run(5)
 
 
 def test_a_job_takes_relion_s_sigmas_from_their_file(tmp_path):

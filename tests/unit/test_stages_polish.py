@@ -226,12 +226,31 @@ def fcc_table(frames, cross, dose=1.5):
     return FccTable(np.arange(20) * 0.01, dose * (np.arange(frames) + 0.5), np.full(shape, cross), np.ones(shape), np.ones(shape), np.ones(shape))
 
 
-def test_tables_are_summed_by_kind_the_most_frequent_first():
+def test_tables_are_summed_by_kind_the_one_with_most_data_first():
     total, *others = weigh.sum_tables([fcc_table(8, 1.0), fcc_table(16, 2.0), fcc_table(16, 3.0), fcc_table(16, 4.0, dose=1.0)])
     assert total.cross.shape == (1, 16, 20) and (total.cross == 5.0).all() and (total.components == 2.0).all()
-    assert [t.cross[0, 0, 0] for t in others] == [1.0, 4.0]
+    assert (total.dose_e_per_A2 == fcc_table(16, 0.0).dose_e_per_A2).all()
+    assert [t.cross[0, 0, 0] for t in others] == [4.0, 1.0]
     with pytest.raises(InputError, match="no movie was aligned"):
         weigh.sum_tables([])
+
+
+def test_movies_of_nearly_the_same_doses_are_one_kind_of_their_mean_dose():
+    three = replace(fcc_table(4, 1.0, dose=1.52), components=np.full((1, 4, 20), 3.0))
+    total, other = weigh.sum_tables([fcc_table(4, 1.0, dose=1.48), three, fcc_table(4, 1.0, dose=1.7)])
+    assert (total.cross == 2.0).all() and (other.cross == 1.0).all()
+    np.testing.assert_allclose(total.dose_e_per_A2, (1.48 + 3 * 1.52) / 4 * (np.arange(4) + 0.5))
+
+
+def test_a_fit_to_movies_of_all_doses_is_one_to_the_kinds_with_most_data(calibrated, monkeypatch, caplog):
+    seen = []
+    monkeypatch.setattr(weigh, "fit_dose_weights", lambda total, *rest: seen.append([total] + list(rest[-1])))
+    caplog.set_level("INFO")
+    doses = np.linspace(0.5, 2.5, 11)
+    weigh.fit_weights([fcc_table(60, 1.0, dose) for dose in doses] + [fcc_table(60, 1.0, 2.0)] * 6, calibrated)
+    assert len(seen[0]) == 4 and seen[0][0].components[0, 0, 0] >= 7 and "to 4 of 11 kinds of movies" in caplog.text
+    weigh.fit_weights([fcc_table(weigh.MOST_FRAMES + 1, 1.0)], calibrated)
+    assert len(seen[1]) == 1
 
 
 def test_relion_s_b_factors_are_read_as_weights(tmp_path):

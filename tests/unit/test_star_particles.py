@@ -105,6 +105,14 @@ def test_writing_keeps_everything_else(tmp_path):
     assert after["optics"].columns == {**before["optics"].columns, **changed_columns}
 
 
+def test_half_sets_that_were_given_by_order_leave_with_the_particles(tmp_path):
+    particles = read_particles(changed(tmp_path, "rlnRandomSubset", "rlnOther"), 0, 0.885, half_sets_from_order=True)
+    write_particles(tmp_path / "out.star", particles, [0, 2], ["1@a.mrcs", "2@a.mrcs"], {1: (0.885, 360), 2: (0.885, 360)})
+    assert particles.table.half.tolist() == [1, 2, 1]
+    assert read_particles(tmp_path / "out.star").table.half.tolist() == [1, 1]         # not 1, 2 as their order is now
+    assert read_tables(tmp_path / "out.star")["particles"].columns["rlnRandomSubset"] == ["1", "1"]
+
+
 def test_recentring_moves_origins_into_coordinates_and_keeps_the_position(tmp_path):
     moved_px = np.array([[2.0, -1.0], [3.0, 0.0]])
     particles, path = written(tmp_path, moved=(moved_px, moved_px * 0.885))

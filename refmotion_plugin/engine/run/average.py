@@ -8,7 +8,8 @@ from typing import Dict
 from refmotion_plugin.contract import layout as files
 from refmotion_plugin.contract.averages import AverageLayout, COLUMNS, write_corrected_micrographs
 from refmotion_plugin.contract.errors import InputError
-from refmotion_plugin.contract.layout import read_json, write_json
+from refmotion_plugin.contract.layout import write_json
+from refmotion_plugin.contract.markers import averaged_notes
 
 from ..lifetime import claim_blas_memory
 from .average_movie import AveragePlace, average_task, remote_place
@@ -88,9 +89,9 @@ class _Averaging:
         """Fingerprints on disk of those movies whose images are there too."""
         found = {}
         for task in self.tasks:
-            data = read_json(self.layout.done(task.movie.key, AVERAGE_STAGE))
-            if isinstance(data, dict) and all(self.layout.micrograph(task.name, kind).exists() for kind in data.get("kinds", [])):
-                found[task.movie.key] = data.get("fingerprint")
+            notes = averaged_notes(self.layout, task.movie.key, COLUMNS)
+            if notes is not None and all(self.layout.micrograph(task.name, kind).exists() for kind in notes["kinds"]):
+                found[task.movie.key] = notes["fingerprint"]
         return found
 
     def _announce(self, states):
@@ -129,7 +130,7 @@ def _write_lists(layout, spec, done):
     """corrected_micrographs.star for RELION and averages.json for our own reader."""
     rows, pixels, known = [], {}, []
     for task in done:
-        notes = read_json(layout.done(task.movie.key, AVERAGE_STAGE))
+        notes = averaged_notes(layout, task.movie.key, COLUMNS)
         paths = {kind: str(layout.micrograph(task.name, kind)) for kind in COLUMNS if kind in notes["kinds"]}
         rows.append((task.row, dict({COLUMNS[kind]: path for kind, path in paths.items()},
                                     rlnMicrographMetadata=str(layout.metadata(task.name)))))

@@ -6,13 +6,15 @@ from typing import List, Optional
 
 import refmotion_plugin
 from refmotion_plugin.contract.averages import bare_names
-from refmotion_plugin.contract.errors import InputError, MovieError
+from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.exchange import read_weights
 from refmotion_plugin.contract.layout import content_hash, file_stamp
 from refmotion_plugin.contract.records import MovieMetadata
 from refmotion_plugin.contract.spec import SCHEMA
+from refmotion_plugin.contract.weighting import check_groups
 
 from ..stages.patches import plan_frames
+from .given_weights import read_for_movies
 from .inputs import values_of
 
 AVERAGE_STAGE = "average"
@@ -38,30 +40,22 @@ def given_weights(catalogue, spec):
 
     Raises InputError if there is none.
     """
-    path, faults, misfit, tried = spec.dose.weights_file, [], None, set()
+    path = spec.dose.weights_file
     if path is None:
         return None
-    for movie in filter(None, map(catalogue.get, range(len(catalogue.names)))):
-        try:
-            doses = plan_frames(movie, spec.inputs).dose_e_per_A2
-            if len(doses) in tried:
-                continue
-            tried.add(len(doses))
-            return read_weights(path, doses, spec.dose.weights_pixel_angstrom or movie.original_pixel_angstrom, "power")
-        except MovieError as error:
-            faults.append(str(error))
-        except InputError as error:         # of another number of frames, or of no use with any movie
-            misfit = misfit or error
-    raise misfit or InputError("no movie can be read; the first reason: %s" % (faults + list(catalogue.faults.values()))[0])
+    readable = filter(None, map(catalogue.get, range(len(catalogue.names))))
+    found, faults = read_for_movies(readable, lambda movie: plan_frames(movie, spec.inputs).dose_e_per_A2,
+                                    lambda doses, pixel: read_weights(path, doses, spec.dose.weights_pixel_angstrom or pixel, "power"))
+    if found is None:
+        raise InputError("no movie can be read; the first reason: %s" % (faults + list(catalogue.faults.values()))[0])
+    return found
 
 
 def average_tasks(catalogue, spec, weights):
     """One task per readable movie, with names and fingerprints. Raises InputError if weights do not fit or two movies share a name."""
     n_weights = 1 if weights is None else len(weights.weight)
     groups = _groups(catalogue, n_weights)
-    if n_weights not in (1, len(groups)):
-        raise InputError("dose weights %s have %d optics groups, the movies %d: give weights of one group or of the same groups"
-                         % (spec.dose.weights_file, n_weights, len(groups)))
+    check_groups(n_weights, len(groups), "movies", "dose weights %s" % spec.dose.weights_file)
     rows = [i for i in range(len(catalogue.names)) if catalogue.get(i) is not None]
     movies = [catalogue.get(i) for i in rows]
     tasks: List[AverageTask] = []

@@ -1,32 +1,36 @@
 """Before the first movie: weights that were given, a check of the inputs, the references' amplitude."""
 from refmotion_plugin.contract import store
-from refmotion_plugin.contract.errors import MovieError
-from refmotion_plugin.contract.layout import file_stamp, is_done, mark_done, particles_hash
+from refmotion_plugin.contract.layout import is_done, mark_done, particles_hash
+from refmotion_plugin.contract.weighting import check_groups
 
+from .given_weights import read_for_movies
+from .inputs import values_of
 from .state import mark_of
 
 
 def use_given_weights(job):
-    """Take the dose weights that the job names, if it does; their doses are those of the first readable movie where the file holds none."""
-    path = job.spec.dose.weights_file
-    if path is None:
+    """Take the dose weights that the job names, if it does; their doses are those of the first movie that they fit where the file holds none.
+
+    Raises InputError if they fit no movie, or are of other optics groups.
+    """
+    spec = job.spec.dose
+    if spec.weights_file is None:
         return
-    doses, pixel = None, job.spec.dose.weights_pixel_angstrom
-    for movie in job.inputs.movies:
-        try:
-            doses = job.recipes.plan_frames(movie, job.spec.inputs).dose_e_per_A2
-            pixel = pixel or movie.original_pixel_angstrom
-            break
-        except MovieError:
-            continue
-    job.weights = job.recipes.load_weights(path, doses, job.spec.dose.normalisation, pixel)
+
+    def read(doses, pixel):
+        return job.recipes.load_weights(spec.weights_file, doses, spec.normalisation, spec.weights_pixel_angstrom or pixel)
+
+    doses_of = lambda movie: job.recipes.plan_frames(movie, job.spec.inputs).dose_e_per_A2
+    found, _ = read_for_movies(job.inputs.movies, doses_of, read)
+    job.weights = read(None, None) if found is None else found
+    check_groups(len(job.weights.weight), len(job.prepared.optics_groups), "particles", "dose weights %s" % spec.weights_file)
     store.save_weights(job.layout.weights, job.weights)
 
 
 def preflight_and_calibrate(job, may_run):
     """Check the inputs on a few movies and find the references' amplitude, each once per set of inputs; once for all if they grow."""
     made_of = {} if job.spec.inputs.growing else {"particles": [particles_hash(s.table) for s in job.inputs.sets],
-                                                  "movies": [file_stamp(m.movie_file) for m in job.inputs.movies]}
+                                                  "movies": [values_of(m) for m in job.inputs.movies]}
     mark = mark_of(job, "calibrate", hyperparameters=vars(job.prepared.hyperparameters), **made_of)
     job.inputs_mark = mark
     if job.spec.inputs.preflight and may_run and not is_done(job.layout.preflight_done, mark):

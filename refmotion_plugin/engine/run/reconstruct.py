@@ -87,7 +87,7 @@ class Teller:
 
 def images_of(star, spec, reference):
     """:class:`Images` of the polished particles and, as available, those along the input motion or those that the input names; and which."""
-    particles = read_particles(star, reference, half_sets_from_order=spec.inputs.half_sets_from_order)
+    particles = read_particles(star, reference)
     after = _places(read_table(star, "particles"), star)
     table, geometry = particles.table, [_geometry(particles.optics[int(g)]) for g in particles.table.optics_group]
     usual = Counter(geometry).most_common(1)[0][0]

@@ -2,19 +2,20 @@
 import logging
 from dataclasses import dataclass
 
-import numpy as np
-
+from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import read_object
 from refmotion_plugin.contract.store import load_fcc, load_judged
 from refmotion_plugin.contract.verdict import load_verdict
+
+from ..stages.weigh import Kinds
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the alignment left: ``judged`` JudgedMovies; totals of the FCC tables, one per kind (frames, doses, shells) and the most frequent
-    kind first, of all movies and of each ``halves`` of them (every other movie)."""
+    """What the alignment left: ``judged`` JudgedMovies; totals of the FCC tables, one per kind (frames, doses, shells) and that with most
+    data first, of all movies and of each ``halves`` of them (every other movie)."""
 
     judged: list
     totals: list
@@ -22,18 +23,26 @@ class Evidence:
 
 
 def gather_evidence(layout, keys):
-    """:class:`Evidence` of the movies ``keys``, in their order; one table in memory at a time."""
-    halves, counts = ({}, {}), {}
+    """:class:`Evidence` of the movies ``keys``, in their order; one table in memory at a time.
+
+    Raises InputError when a file is damaged; its movie then counts as not aligned.
+    """
+    every, halves = Kinds(), (Kinds(), Kinds())
     for number, key in enumerate(keys):
-        table = load_fcc(layout.fcc(key))
-        kind = (table.cross.shape, np.round(table.dose_e_per_A2, 3).tobytes(), np.round(table.frequency_per_angstrom, 8).tobytes())
-        half = halves[number % 2]
-        half[kind] = half[kind] + table if kind in half else table
-        counts[kind] = counts.get(kind, 0) + 1
-    order = sorted(counts, key=counts.get, reverse=True)
-    totals = [halves[0][k] + halves[1][k] if k in halves[0] and k in halves[1] else halves[0].get(k, halves[1].get(k)) for k in order]
-    judged = [load_judged(path) for path in map(layout.judged, keys) if path.exists()]
-    return Evidence(judged, totals, tuple([half[k] for k in order if k in half] for half in halves))
+        table = _loaded(load_fcc, layout.fcc(key), layout, key)
+        for kinds in (every, halves[number % 2]):
+            kinds.add(table)
+    judged = [_loaded(load_judged, layout.judged(key), layout, key) for key in keys if layout.judged(key).exists()]
+    return Evidence(judged, every.totals(), tuple(half.totals() for half in halves))
+
+
+def _loaded(load, path, layout, key):
+    """What ``load(path)`` gives. Without its marker the movie is aligned anew: its other files tell nothing of this one's damage."""
+    try:
+        return load(path)
+    except InputError as error:
+        layout.done(key, "align").unlink(missing_ok=True)
+        raise InputError("%s: that aligns this movie anew" % error) from None
 
 
 def early_warnings(layout, mark):
@@ -43,7 +52,6 @@ def early_warnings(layout, mark):
 
 
 def say_verdict(layout):
-    """Put the verdict, if there is one, into the log."""
-    if layout.verdict.exists():
-        for sentence in load_verdict(layout.verdict).sentences:
-            log.info("verdict: %s", sentence)
+    """Put the verdict into the log."""
+    for sentence in load_verdict(layout.verdict).sentences:
+        log.info("verdict: %s", sentence)

@@ -9,6 +9,7 @@ import torch
 from refmotion_plugin.contract import conventions
 from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.records import DoseWeights, Trajectories
+from refmotion_plugin.contract.weighting import check_groups
 
 from ..dose.combine import combine_frames, normalise_background, to_images
 from ..dose.weights import resample
@@ -103,10 +104,7 @@ def recentering_yx_px(particles, movie_pixel_angstrom):
 def _frame_weights(particles, trajectories, weights, prepared, grid):
     """Weights float32 (1, F, shell) if one optics group is present, else one table per particle (P, F, shell)."""
     k = grid.shell_frequency_per_angstrom(dtype=torch.float64).numpy()
-    groups = prepared.optics_groups
-    if len(weights.weight) not in (1, len(groups)):
-        raise InputError("dose weights have %d optics groups, the particles %d: give weights of one group or of the same groups"
-                         % (len(weights.weight), len(groups)))
+    check_groups(len(weights.weight), len(prepared.optics_groups), "particles")
     index = prepared.optics_index(particles) if len(weights.weight) > 1 else np.zeros(len(particles), dtype=int)
     tables = {g: torch.from_numpy(resample(weights, g, trajectories.dose_e_per_A2, k)).to(torch.float32) for g in np.unique(index)}
     rows = [tables[g] for g in (index if len(tables) > 1 else index[:1])]

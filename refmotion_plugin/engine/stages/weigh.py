@@ -1,7 +1,6 @@
 """Dose weights of a job: one fit to the sums of all movies, or weights that came from elsewhere."""
-import functools
-import operator
-from collections import defaultdict
+import logging
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,18 +11,63 @@ from refmotion_plugin.contract.records import FccTable
 from ..dose.weights import fit_dose_weights
 from .prepared import Prepared
 
+SAME_DOSE = 0.05            # movies whose doses differ by less are of one kind: with weights of a dose that is as much wrong 0.1 % of the SNR is lost
+MOST_FRAMES = 240           # in one fit, of all kinds together: its time grows with their cube, and these take a minute
+
+log = logging.getLogger(__name__)
+
 
 def sum_tables(tables):
-    """Totals of FCC tables, one per kind (frames, doses, shells), in their order; the most frequent kind first.
+    """Totals of FCC tables, one per kind (frames, shells, doses to within SAME_DOSE), with the mean doses; the kind with most data first.
 
-    Tables may be sums of several movies already, in that order. Raises InputError if there is none.
+    Tables may be sums of several movies already. Raises InputError if there is none.
     """
-    kinds = defaultdict(list)
+    kinds = Kinds()
     for table in tables:
-        kinds[(table.cross.shape, tuple(np.round(table.dose_e_per_A2, 3)), round(float(table.frequency_per_angstrom[1]), 8))].append(table)
-    if not kinds:
+        kinds.add(table)
+    if not kinds.totals():
         raise InputError("no movie was aligned, so there is nothing to fit dose weights to: see the reasons of the failed movies")
-    return [functools.reduce(operator.add, kind) for kind in sorted(kinds.values(), key=len, reverse=True)]
+    return kinds.totals()
+
+
+class Kinds:
+    """FCC tables of movies, added up by their kind as they come."""
+
+    def __init__(self):
+        self._sums = []         # [first dose of the kind, sum, sum of (data times what the doses differ from the first)]
+
+    def add(self, table):
+        """Take one more."""
+        mine = next((kind for kind in self._sums if _alike(kind[0], kind[1], table)), None)
+        if mine is None:
+            self._sums.append([table.dose_e_per_A2, table, 0.0 * table.dose_e_per_A2])
+            return
+        mine[1] = mine[1] + table
+        mine[2] = mine[2] + _data(table) * (table.dose_e_per_A2 - mine[0])
+
+    def totals(self):
+        """One table per kind with its mean doses, that with most data first."""
+        return sorted((replace(total, dose_e_per_A2=first + shift / max(_data(total), 1e-30)) for first, total, shift in self._sums),      # exact where they agree
+                      key=_data, reverse=True)
+
+
+def _alike(first_dose, one, other):
+    return (one.cross.shape == other.cross.shape and abs(one.frequency_per_angstrom[1] - other.frequency_per_angstrom[1]) < 1e-8
+            and np.allclose(first_dose, other.dose_e_per_A2, rtol=SAME_DOSE, atol=1e-3))
+
+
+def _data(table):
+    return float(table.components.sum())
+
+
+def _few_enough(totals):
+    """The first kinds that have MOST_FRAMES frames together, or the first alone; what is left out is said."""
+    frames = np.cumsum([total.cross.shape[1] for total in totals])
+    kept = totals[:max(1, int((frames <= MOST_FRAMES).sum()))]
+    if len(kept) < len(totals):
+        log.info("dose weights are fitted to %d of %d kinds of movies (frames, doses, pixels), which hold %.0f %% of the data: more would take too long",
+                 len(kept), len(totals), 100.0 * sum(map(_data, kept)) / max(sum(map(_data, totals)), 1e-30))
+    return kept
 
 
 def fit_weights(tables, prepared: Prepared, voltage_kilovolt=None, highest_frequency_per_angstrom=None):
@@ -32,7 +76,7 @@ def fit_weights(tables, prepared: Prepared, voltage_kilovolt=None, highest_frequ
     ``voltage_kilovolt``: none takes each optics group's; ``highest_frequency_per_angstrom``: none goes on to Nyquist of the
     finest movie pixel that 1 / (2 A) allows. Returns :class:`DoseWeights`.
     """
-    total, *others = sum_tables(tables)
+    total, *others = _few_enough(sum_tables(tables))
     voltage = prepared.voltages_kilovolt if voltage_kilovolt is None else voltage_kilovolt
     dose_spec = prepared.spec.dose
     highest = highest_frequency_per_angstrom or 1.0
