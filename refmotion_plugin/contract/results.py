@@ -25,8 +25,8 @@ its motion in units of the job's prior (None if it has none of its own); the num
 
 SearchFinding = namedtuple("SearchFinding", "family text worth_it gain gain_error gain_error_over_movies movies_with_gain particles "
                                             "movies margins evidence errors activity_at_last_angstrom trials")
-"""What the search for hyperparameters found. ``gain``: log-likelihood of held-out data won over rigid motion, ``gain_error`` its standard
-error; ``gain_error_over_movies`` is None for one movie; ``margins`` {family: (how much worse than the chosen, error)};
+"""What the search for hyperparameters found. ``worth_it``: whether local motion helps, None where nothing that was held out can tell;
+``gain``: log-likelihood of held-out data won over rigid motion, ``gain_error`` its standard error; ``gain_error_over_movies`` is None for one movie; ``margins`` {family: (how much worse than the chosen, error)};
 ``evidence`` {family: how much less probable than the best, natural logarithm}; ``errors`` {parameter: standard error of its natural logarithm};
 ``trials``: one dict per point tried, in order (kind rigid / ray / default / most probable, family, gain, gain_error, activity_angstrom, hyperparameters,
 and of rays iteration, ray, strength, theta_degree, correlation_distance_angstrom). ``text`` is the finding as a sentence."""
@@ -125,8 +125,9 @@ class JobResults:
             raise InputError("%s is damaged (%r): delete it and give the same command again" % (self.layout.search, error)) from None
 
     def verdict(self):
-        """:class:`~.verdict.Verdict` of the job, or None before its end."""
-        return load_verdict(self.layout.verdict) if self.layout.verdict.exists() else None
+        """:class:`~.verdict.Verdict` of the job, or None before its end and for a job that ends before one is reached."""
+        reached = self.layout.verdict.exists() and self.spec.output.stop_after != "hyperparameters"
+        return load_verdict(self.layout.verdict) if reached else None
 
     def particle_stars(self):
         """Paths of the polished particles' STAR files, one per reference, those that exist."""

@@ -15,7 +15,7 @@ RELION_TO_TEXTBOOK_SIGMA = 0.80   # RELION minimises -(4/pi) CC + |v|^2 + |a|^2:
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class ReferenceSpec(_Part):
@@ -63,7 +63,7 @@ class PriorSpec(_Part):
         if len(given) not in (0, 3):
             raise ValueError("only %s given: spatial strength, correlation distance and acceleration strength must be given "
                              "all three or not at all" % " and ".join(given))
-        if self.relion_sigmas is not None and not all(0 < sigma < float("inf") for sigma in self.relion_sigmas):
+        if self.relion_sigmas is not None and not all(0 < sigma for sigma in self.relion_sigmas):
             raise ValueError("RELION's sigmas are %g, %g and %g: three positive numbers were expected" % self.relion_sigmas)
         sources = [bool(given), self.relion_sigmas is not None, self.hyperparameters_file is not None]
         if sum(sources) > 1:
@@ -72,13 +72,13 @@ class PriorSpec(_Part):
 
 
 class SearchSpec(_Part):
-    """Search for the motion hyperparameters by cross-validation between the half-maps."""
+    """Search for the motion hyperparameters by the evidence of what aligns; held-out data of the opposite half-map judge them."""
 
-    thoroughness: str = Field("none", pattern="^(none|fast|balanced|extensive)$", description="none: the given or default hyperparameters; else how many rays and kinds of prior are searched")
+    thoroughness: str = Field("none", pattern="^(none|fast|balanced|extensive)$", description="none, fast, balanced or extensive; none: the given or default hyperparameters; else how many rays and kinds of prior are searched")
     max_prior_strength: float = Field(500.0, gt=1, description="maximum total prior strength, in units of the default one: where rays end if motion has not stopped before")
     fourier_fraction: float = Field(0.35, gt=0.02, lt=0.98, description="fraction of Fourier components (pixels) used for alignment during the search; the rest judges")
     target_particles: int = Field(1000, ge=1, description="movies are drawn at random until they hold this many particles")
-    cache_gib: float = Field(4.0, ge=0, description="memory for correlation maps during the search, GiB; what does not fit is kept on disk")
+    cache_gib: float = Field(4.0, ge=0, description="memory for correlation maps during the search, GiB, at most half of what the job may use; what does not fit is kept on disk")
 
 
 class AlignmentSpec(_Part):
@@ -111,7 +111,7 @@ class OutputSpec(_Part):
     particle_diameter_angstrom: Optional[float] = Field(None, gt=0, description="circle inside which the background is not measured; none: from the mask")
     reconstruct: bool = Field(False, description="at the end, reconstruct half-maps of the particles before (input motion, standard exposure curve) and after, and compare their FSC and resolution")
     symmetry: str = Field("C1", description="point group of the reconstruction, oriented as in RELION: C1, C4, D2, T, O, I (the same as I2), I1, I2, I3, I4")
-    stop_after: str = Field("particles", pattern="^(hyperparameters|dose-weights|particles)$", description="final processing stage")
+    stop_after: str = Field("particles", pattern="^(hyperparameters|dose-weights|particles)$", description="final processing stage: hyperparameters, dose-weights or particles")
 
     @model_validator(mode="after")
     def _point_group(self):
@@ -130,15 +130,15 @@ class OutputSpec(_Part):
 
 
 class ComputeSpec(_Part):
-    """Where it runs. Nothing here changes results."""
+    """Where it runs. Nothing here changes results but for rounding, and how fine a reconstruction's map can be in little memory."""
 
     device: str = Field("auto", description="cpu, cuda, cuda:0,cuda:1; auto: cuda if there is one")
     threads: int = Field(0, ge=0, description="CPU threads; 0: all cores of the machine")
     workers: int = Field(0, ge=0, le=1024, description="worker processes on this machine, which share the threads; 0: one per GPU named, on the CPU none but the job itself")
     scheduler: Optional[str] = Field(None, description="address of a running Dask scheduler, tcp://host:port, whose workers do the movies")
     cluster: Optional[str] = Field(None, description="JSON file that says how SLURM is asked for worker jobs, see docs/reliability.md")
-    read_timeout_seconds: float = Field(1800.0, ge=0, description="time after which the reading of one movie is given up, tried once more, and the movie failed; 0: never")
-    worker_timeout_seconds: float = Field(14400.0, ge=0, description="time without any worker of the scheduler or cluster after which the job stops, to be gone on with by the same command; 0: never")
+    read_timeout_seconds: float = Field(1800.0, ge=0, description="seconds after which the reading of one movie is given up, tried once more, and the movie failed; 0: never")
+    worker_timeout_seconds: float = Field(14400.0, ge=0, description="seconds without any worker of the scheduler or cluster after which the job stops, to be gone on with by the same command; 0: never")
     memory_gib: Optional[float] = Field(None, gt=0, description="memory one process may use, GiB, the program itself included; none: half of what is free, at most 6 (16 where a GPU computes)")
     gpu_memory_gib: Optional[float] = Field(None, gt=0, description="memory one process may use of its GPU, GiB; none: 90 % of it, divided by the movies per GPU")
     scratch_gib: float = Field(8.0, ge=0, description="disk for temporary files that one process may take for decoded frames, GiB: of movies that are needed again, and of those that do not fit into memory; 0: these are decoded anew")
@@ -158,7 +158,7 @@ class JobSpec(_Part):
     dose: DoseSpec = DoseSpec()
     output: OutputSpec = OutputSpec()
     compute: ComputeSpec = ComputeSpec()
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     schema_version: int = SCHEMA
 
     @property

@@ -53,7 +53,7 @@ _SHAPES = {
                "components": "gfs"},
     DoseWeights: {"weight": "gfs", "frequency_per_angstrom": "s", "dose_e_per_A2": "f", "b_factor_A2": "gf", "scale": "gf",
                   "b_factor_error_A2": "gf", "scale_error": "gf"},
-    JudgedMovie: {"reference": "n", "row": "n", "held_out": "n", "start": "n"}}
+    JudgedMovie: {"reference": "n", "row": "n", "held_out": "n", "start": "n", "unknown_A2": "n"}}
 """Axes of each array: letters stand for numbers that are the same wherever they occur, digits for themselves."""
 _MAY_BE_INFINITE = ("deviation_sd_angstrom", "b_factor_error_A2", "scale_error")
 

@@ -76,20 +76,25 @@ def search_finding(found):
         return []
     numbers = ("%.0f ± %.0f log-likelihood units on %d particles; %d of %d movies gain"
                % (found.gain, found.gain_error, found.particles, found.movies_with_gain, len(found.movies)))
-    if found.worth_it:
+    if found.worth_it is None:
+        said = [found.text[:1].upper() + found.text[1:] + "."]
+    elif found.worth_it:
         said = ["Yes. Trajectories from coarse detail and one half-map predict the fine detail in the movies by the other half-map better "
                 "than the rigid motion does: %s." % numbers]
     else:
         said = ["No gain. Trajectories from coarse detail and one half-map do not predict the fine detail in the movies by the other half-map "
                 "better than the rigid motion does, beyond what chance gives: %s. Local motion may be left out." % numbers]
-    others = ["“%s” is less probable by e^%.0f and predicts %s by %.0f ± %.0f" % (
-        name, found.evidence[name], "worse" if margin[0] >= 0 else "better", abs(margin[0]), margin[1])
-        for name, margin in found.margins.items() if name != found.family and name in found.evidence]
+    others = ["“%s” is less probable by e^%.0f" % (name, found.evidence[name]) + _predicts(margin) * (found.worth_it is not None)
+              for name, margin in found.margins.items() if name != found.family and name in found.evidence]
     said.append("The prior is “%s”%s." % (found.family, "; " + "; ".join(others) if others else ""))
     if found.errors:
         said.append("Standard errors of its parameters, as factors: %s." % ", ".join(
             "%s × %.2f" % (name, math.exp(error)) for name, error in found.errors.items()))
     return said
+
+
+def _predicts(margin):
+    return " and predicts %s by %.0f ± %.0f" % ("worse" if margin[0] >= 0 else "better", abs(margin[0]), margin[1])
 
 
 def _flat(data, prefix=""):

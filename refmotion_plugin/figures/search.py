@@ -39,6 +39,8 @@ def search_figure(found):
 
 
 def _headline(found):
+    if found.worth_it is None:
+        return "Whether local motion helps cannot be told: the held-out data of %s show nothing" % things(found.particles, "particle")
     gain = "wins %.0f ± %.0f" % (found.gain, found.gain_error)
     return ("Local motion %s" % ("helps: it " + gain if found.worth_it else "brings no certain gain: it " + gain)
             + " log-likelihood over rigid motion on %s of %s" % (things(found.particles, "particle"), things(len(found.movies), "movie")))

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from refmotion_plugin.contract import store
 from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.contract.results import JobResults
+from refmotion_plugin.contract.star import StarTable, read_tables, write_tables
 from refmotion_plugin.engine import cli
 from refmotion_plugin.engine.report import write_report
 from refmotion_plugin.engine.run.job import run_job
@@ -45,6 +46,11 @@ def test_particles_are_beside_those_they_were_made_from(tmp_path):
     spec = write_project(tmp_path)
     with mrcfile.new(str(tmp_path / "old.mrcs")) as file:
         file.set_data(np.arange(6, dtype=np.float32)[:, None, None] + np.zeros((6, 16, 16), np.float32))
+    particles = tmp_path / "particles_0.star"
+    tables = read_tables(particles)
+    tables["optics"] = StarTable("optics", {name: [{"rlnOpticsGroup": "2", "rlnImagePixelSize": "9.9"}.get(name, values[0])] + values
+                                            for name, values in tables["optics"].columns.items()})     # a group without particles
+    write_tables(particles, list(tables.values()))
     run_job(tmp_path / "out", spec, recipes=FakeStages().recipes())
     pairs = JobResults(tmp_path / "out").particle_pairs(0, 100)
     from refmotion_plugin.figures.images import read_particles

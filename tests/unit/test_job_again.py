@@ -41,6 +41,20 @@ def test_other_weights_have_another_verdict(tmp_path, spec):
     assert go(tmp_path, changed(spec, dose={"weights_file": "other.npz"}))[0].count("reach_verdict") == 1
 
 
+def test_weights_of_other_optics_groups_are_refused_before_the_first_movie(tmp_path, spec):
+    spec = changed(spec, dose={"weights_file": "given.npz"}, output={"stop_after": "dose-weights"})
+    fake = FakeStages()
+    recipes = fake.recipes()
+
+    def two_groups(*of):
+        weights = recipes.load_weights(*of)
+        return replace(weights, weight=np.repeat(weights.weight, 2, 0))
+
+    with pytest.raises(InputError, match="given.npz have 2 optics groups, the particles 1"):
+        run_job(tmp_path / "OUT", spec, "all", replace(recipes, load_weights=two_groups))
+    assert fake.count("calibrate") == fake.count("align") == 0
+
+
 def test_strengths_of_a_run_without_a_search_are_not_what_was_found(tmp_path):
     out = tmp_path / "out"
     run(out, job_spec(tmp_path))
@@ -85,6 +99,17 @@ def test_a_detector_file_that_changed_is_noticed(tmp_path, spec):
     assert go(tmp_path, spec)[0].count("align") == 3
 
 
+@pytest.mark.parametrize("growing, again", [(False, 1), (True, 0)])
+def test_a_movie_of_which_other_things_are_said_is_looked_at_anew(tmp_path, spec, growing, again):
+    """Its dose, pixels, motion: what the calibration is made with as much as the frames."""
+    spec = changed(spec, inputs={"growing": growing})
+    go(tmp_path, spec)
+    star = tmp_path / "project" / "mic_1.star"
+    star.write_text(star.read_text().replace("1.2", "1.3"))
+    fake, _ = go(tmp_path, spec)
+    assert (fake.count("preflight"), fake.count("calibrate"), fake.count("align")) == (again, again, 1)
+
+
 @pytest.mark.parametrize("stage, file", [("align", "save_fcc"), ("polish", "write_mrc")])
 def test_a_marker_does_not_outlive_the_first_file_that_is_replaced(tmp_path, spec, monkeypatch, stage, file):
     """Stopped while files of other parameters are written; the next run has the first parameters again."""
@@ -124,13 +149,14 @@ def test_images_that_cannot_be_made_as_asked_are_refused_before_the_first_movie(
     refused(too_large, "crop box 400")
 
 
-def test_sums_of_movies_whose_band_ends_elsewhere_are_added_where_both_have_them():
+def test_sums_of_movies_whose_band_ends_elsewhere_reach_as_far_as_the_one_that_reaches_farther():
     """Twice the pixels in half the pixel size: the same step, but another number of shells."""
     k = np.arange(6) / 100.0
     short = {"frequency": k[:4], "cross": np.ones((1, 4)), "power": np.ones((1, 4))}
     long = {"frequency": k, "cross": np.full((1, 6), 2.0), "power": np.ones((1, 6))}
-    assert _add(short, long)["cross"].tolist() == [[3.0] * 4]
-    assert _add(long, short)["cross"].tolist() == [[3.0] * 4 + [2.0] * 2]
+    for both in (_add(short, long), _add(long, short)):
+        assert both["cross"].tolist() == [[3.0] * 4 + [2.0] * 2] and both["power"].tolist() == [[2.0] * 4 + [1.0] * 2]
+        assert both["frequency"].tolist() == k.tolist()
 
 
 def test_warnings_are_those_of_the_inputs_as_they_are(tmp_path, spec):
@@ -154,6 +180,41 @@ def test_a_verdict_that_cannot_be_read_is_reached_anew(tmp_path, spec):
     path.write_text("{")
     fake, outcome = go(tmp_path, changed(spec, output={"box_px": 64}))
     assert outcome.particles_written == 6 and fake.count("reach_verdict") == 1 and load_verdict(path).text
+
+
+@pytest.mark.parametrize("file", ["fcc", "judged"])
+def test_a_movie_whose_sums_are_damaged_is_aligned_anew_by_the_same_command(tmp_path, spec, file):
+    go(tmp_path, spec)
+    layout = JobLayout(tmp_path / "OUT")
+    getattr(layout, file)(JobResults(tmp_path / "OUT").movies()[1].key).write_bytes(b"damaged")
+    layout.weigh_done.unlink()
+    with pytest.raises(InputError, match="%s.npz.* aligns this movie anew" % file):
+        go(tmp_path, spec)
+    fake, outcome = go(tmp_path, spec)
+    assert [c for c in fake.calls if c[0] == "align"] == [("align", 1)] and outcome.particles_written == 6
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_run_that_reaches_no_verdict_tells_none(tmp_path, caplog, damaged):
+    """One of an earlier run in the folder is not this one's, and whether it can be read does not matter."""
+    out = tmp_path / "out"
+    caplog.set_level("INFO")
+    run(out, job_spec(tmp_path, search={"thoroughness": "none"}))
+    assert "verdict: 3 movies." in caplog.text and JobResults(out).verdict() is not None
+    caplog.clear()
+    if damaged:
+        JobLayout(out).verdict.write_text("{")
+    run(out, job_spec(tmp_path, output={"stop_after": "hyperparameters"}))
+    assert "verdict:" not in caplog.text and JobResults(out).verdict() is None and "verdict" not in JobResults(out).summary()
+
+
+def test_a_verdict_is_told_after_each_stage_that_leaves_it_true(tmp_path, spec, caplog):
+    caplog.set_level("INFO")
+    go(tmp_path, spec)
+    for stage, given, told in (("polish", spec, 1), ("align", spec, 1), ("align", changed(spec, alignment={"passes": 1}), 0)):
+        caplog.clear()
+        go(tmp_path, given, stage)
+        assert caplog.text.count("verdict: 3 movies.") == told
 
 
 def test_sums_of_another_run_that_was_stopped_are_not_left_beside_this_ones_verdict(tmp_path, spec):

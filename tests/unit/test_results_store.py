@@ -15,6 +15,7 @@ from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.records import DoseWeights, FccTable, Hyperparameters, Trajectories
 from refmotion_plugin.contract.results import JobResults, MovieState, read_status
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, relion_prior
+from refmotion_plugin.contract.verdict import JudgedMovie
 
 SIZES = st.tuples(st.integers(0, 4), st.integers(1, 5), st.integers(1, 6))
 NUMBERS = st.floats(-1e6, 1e6, width=32)
@@ -55,6 +56,13 @@ def test_tables_and_weights_come_back(tmp_path_factory, sizes, seed):
     weights = DoseWeights(rng.random((g, f, s)), rng.random(s), rng.random(f), *[rng.random((g, f)) for _ in range(4)], "sum", "fit, 3 Å")
     store.save_weights(folder / "w.npz", weights)
     assert_same(weights, store.load_weights(folder / "w.npz"))
+
+
+@pytest.mark.parametrize("unknown", [np.zeros(3), np.array([0.0, np.nan])])
+def test_what_is_unknown_of_a_judged_movie_is_checked_too(tmp_path, unknown):
+    store.save_judged(tmp_path / "j.npz", JudgedMovie(np.zeros(2, int), np.arange(2), np.ones(2), np.ones(2), unknown))
+    with pytest.raises(InputError, match="unknown_A2"):
+        store.load_judged(tmp_path / "j.npz")
 
 
 def test_the_same_values_give_the_same_bytes(tmp_path):

@@ -18,6 +18,8 @@ from refmotion_plugin.engine.motion.timeline import Columns, Timeline
 from refmotion_plugin.engine.search import compare
 from refmotion_plugin.engine.search.climb import log_prior
 from refmotion_plugin.engine.stages import probable, refine, spill, tune, validate
+from refmotion_plugin.engine.stages.budget import Budget
+from refmotion_plugin.engine.stages.prepared import Amplitude
 
 FIXED = replace(DEFAULT_HYPERPARAMETERS, movie_spread=0.0)
 
@@ -223,6 +225,51 @@ def test_a_disk_that_has_no_room_for_them_is_a_sentence(tuning_set, tmp_path, mo
 def test_an_empty_set_has_no_scores():
     with pytest.raises(InputError, match="no usable movie"):
         validate.TuningSet(1).evaluate([FIXED])
+
+
+def most_together(monkeypatch):
+    """How many sets were solved as one batch, filled while sets are tried."""
+    counts, fit = [], validate.fit_trajectories
+    monkeypatch.setattr(validate, "fit_trajectories", lambda maps, prior: counts.append(prior.shape[0]) or fit(maps, prior))
+    return counts
+
+
+@pytest.mark.parametrize("room, together", [(0.0, [1, 1, 1, 1, 1]), (2.5, [2, 2, 1]), (math.inf, [5])])
+def test_sets_have_the_same_scores_however_many_are_solved_together(movie, monkeypatch, room, together):
+    sets = [tune.strength(FIXED, theta, 2.0, z) for theta in (0.3, 1.2) for z in (700.0, 1500.0)] + [DEFAULT_HYPERPARAMETERS]
+    whole, counts = validate.try_hyperparameters(movie, sets), most_together(monkeypatch)
+    found = validate.try_hyperparameters(movie, sets, room * movie.trial_bytes)
+    assert counts == together and found.reason == whole.reason
+    np.testing.assert_allclose(found.score, whole.score, rtol=0, atol=1e-12)         # sums of other batches may be rounded otherwise
+    np.testing.assert_allclose(found.activity, whole.activity, rtol=0, atol=1e-12)
+
+
+def test_maps_and_trials_share_the_memory_that_a_job_may_use(movie, tuning_set, monkeypatch):
+    size = tuning_set.used // 2                                                        # of each movie's maps
+    little = validate.TuningSet(10 ** 12, room_bytes=2.5 * size)
+    for one in (movie, movie):
+        little.add(one)
+    assert little.used == size and isinstance(little.items[1], tuple)                  # two would be more than half
+    little.close()
+    roomy, counts = validate.TuningSet(10 ** 12, room_bytes=2 * size + 6 * movie.trial_bytes), most_together(monkeypatch)
+    roomy.add(movie)
+    roomy.evaluate([FIXED] * 4)
+    assert roomy.used == size and counts == [3, 1]
+
+
+@pytest.mark.parametrize("device, left", [(None, (800, None)), (2000, (1000, 1800))])
+def test_maps_that_are_held_are_not_given_to_the_next_movie(calibrated, device, left):
+    job = tune._beside(replace(calibrated, budget=Budget(host=1500, device=device, program=500)), 200)
+    assert (job.budget.host_room, job.budget.device) == left and job.spec is calibrated.spec
+
+
+def test_a_search_keeps_within_the_memory_that_was_asked_for(tiny, calibrated, monkeypatch):
+    rooms, sets, make = [], [], tune.prepare_tuning
+    monkeypatch.setattr(tune, "prepare_tuning", lambda movie, particles, job: rooms.append(job.budget.host_room) or make(movie, particles, job))
+    monkeypatch.setattr(tune, "Ledger", lambda tuning_set: sets.append(tuning_set) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        tune.tune(tiny.movies, tiny.of, with_search(replace(calibrated, budget=Budget(host=2 ** 30))))
+    assert (sets[0].room_bytes, sets[0].cache_bytes) == (2 ** 30, 2 ** 29) and rooms == [2 ** 30, 2 ** 30 - sets[0].used // 2]
 
 
 # ---- the subset -----------------------------------------------------------------------------------------------------------------
@@ -504,6 +551,18 @@ def test_where_half_maps_share_nothing_with_the_movies_there_is_no_gain(tiny, ca
     noise = torch.randn(spectrum[0].shape, generator=torch.Generator().manual_seed(1), dtype=torch.complex64) * spectrum[0].abs()
     verdicts = [tune.tune(tiny.movies, all_of_half_1(tiny), with_search(with_half(calibrated, 2, noise)))]
     assert not verdicts[0].worth_it and verdicts[0].text.startswith("no gain from local motion")
+
+
+def test_where_nothing_of_the_reference_is_left_to_judge_by_that_is_said(tiny, calibrated):
+    """The movies show it to 12.5 A only, and all of that aligns: rigid motion explains the rest as well as any other, which says nothing."""
+    k = calibrated.amplitudes[0].frequency_per_angstrom
+    job = with_search(replace(calibrated, amplitudes=(Amplitude(k, np.where(k < 0.08, calibrated.amplitudes[0].factor, 0.0)),)), target_particles=12)
+    found = tune.tune(tiny.movies, tiny.of, job)
+    assert found.worth_it is None and found.gain == found.gain_error == 0.0 and found.hyperparameters.jitter_followed
+    assert found.text.startswith("whether local motion helps cannot be told: the movies show nothing of the reference beyond 12.") and "no gain" not in found.text
+    fraction = float(found.text.split("--fourier-fraction below ")[1].split(",")[0])
+    k_cut = validate.split_frequency(with_search(calibrated, fourier_fraction=0.95 * fraction), tiny.movies[0].original_pixel_angstrom)[0]
+    assert k_cut < 0.08 < validate.split_frequency(job, tiny.movies[0].original_pixel_angstrom)[0]
 
 
 def all_of_half_1(tiny):

@@ -112,6 +112,17 @@ def test_the_search_is_done_again_only_for_what_decides_it(tmp_path, change, sea
     assert run(tmp_path / "out", job_spec(tmp_path, **change)).count("tune") == searches
 
 
+@pytest.mark.parametrize("growing, searches", [(False, 1), (True, 0)])
+@pytest.mark.parametrize("file", ["particles_0.star", "Movies/mic_1.tiff"])
+def test_other_particles_and_movies_are_searched_anew_unless_the_lists_grow(tmp_path, file, growing, searches):
+    """Even where the amplitude, made anew, comes out the same."""
+    spec = job_spec(tmp_path, inputs={"growing": growing})
+    assert run(tmp_path / "out", spec).count("tune") == 1
+    path = tmp_path / file
+    path.write_bytes(b"another movie" if path.suffix == ".tiff" else path.read_bytes().replace(b"9000", b"9100", 1))
+    assert run(tmp_path / "out", spec).count("tune") == searches
+
+
 def test_a_lost_result_is_searched_again(tmp_path):
     spec = job_spec(tmp_path)
     run(tmp_path / "out", spec)
@@ -183,6 +194,17 @@ def test_the_report_says_that_there_is_no_gain(tmp_path):
     page = report.write_report(JobResults(tmp_path / "out")).read_text()
     assert "<p>No gain. " in page and "9 ± 6" in page and "<p>Yes. " not in page
     assert JobResults(tmp_path / "out").summary()["hyperparameter_search"].startswith("no gain from local motion")
+
+
+def test_a_gain_that_cannot_be_told_is_not_called_none(tmp_path, caplog):
+    unseen = replace(tuning(gain=0.0), gain_error=0.0, unseen="the movies show nothing beyond 9.0 A")
+    run(tmp_path / "out", job_spec(tmp_path), Searching(unseen))
+    results, said = JobResults(tmp_path / "out"), "hether local motion helps cannot be told: the movies show nothing beyond 9.0 A; prior: smooth field"
+    page = report.write_report(results).read_text()
+    assert "<p>W%s.</p>" % said in page and "No gain" not in page and "“default prior” is less probable by e^12; “rough" in page
+    assert results.search().worth_it is None and results.summary()["hyperparameter_search"] == "w" + said
+    assert [r.levelname for r in caplog.records if said in r.message] == ["WARNING"]
+    assert "cannot be told" in search_figure(results.search()).get_suptitle()
 
 
 def test_without_a_search_the_report_does_not_speak_of_it(tmp_path):

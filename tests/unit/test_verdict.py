@@ -8,7 +8,7 @@ import torch
 
 from refmotion_plugin.contract.damage import exposure_amplitude
 from refmotion_plugin.contract.spec import PriorSpec
-from refmotion_plugin.contract.verdict import CANNOT_TELL, GAIN, NO_GAIN, NOT_JUDGED, WRONG, JudgedMovie
+from refmotion_plugin.contract.verdict import CANNOT_TELL, GAIN, NO_GAIN, NOT_JUDGED, WRONG, Finding, JudgedMovie
 from refmotion_plugin.engine.dose.gain import WeightScore, score_weights
 from refmotion_plugin.engine.maths.fourier import spread_from_shells
 from refmotion_plugin.engine.optics.resolution import expected_resolution
@@ -100,6 +100,15 @@ def test_resolution_follows_the_b_factor():
     assert expected_resolution(k, ratio / (1 + ratio), 0.0, 0.0, 0.1, 0.01).after < change.before
     assert expected_resolution(k[:20], (ratio / (1 + ratio))[:20], 0.0, 0.0, 0.0, 0.0) is None        # to Nyquist
     assert expected_resolution(k, np.zeros(60), 1.0, 1.0, 0.0, 0.0) is None
+
+
+@pytest.mark.parametrize("trajectories, weights, against", [
+    (NO_GAIN, NO_GAIN, "the input motion and the standard exposure curve"), (NO_GAIN, NOT_JUDGED, "the input motion"),
+    (NOT_JUDGED, NO_GAIN, "the standard exposure curve")])
+def test_no_gain_is_told_over_what_was_judged_alone(trajectories, weights, against):
+    findings = [Finding(word, None, None, "") for word in (trajectories, weights)]
+    assert verdict._overall(*findings, ()) == NO_GAIN
+    assert verdict._sentence(NO_GAIN, *findings, (None, None), None, ()) == "No gain over %s." % against
 
 
 # ---- on movies ------------------------------------------------------------------------------------------------------------------

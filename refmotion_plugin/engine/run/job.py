@@ -30,7 +30,7 @@ from .search import find_hyperparameters
 from .state import Job, aligned_keys, mark_of
 from .status import StatusLog
 from .verdict import say_verdict
-from .weigh_stage import weigh_movies
+from .weigh_stage import verdict_stands, weigh_movies
 from .workers import Crew, choose_workers
 
 log = logging.getLogger(__name__)
@@ -66,9 +66,11 @@ def run_job(folder, spec, stage="all", recipes=None, listener=None):
         finally:
             if recipes.forget_movies is not None:
                 recipes.forget_movies()
+        judged = verdict_stands(job)
         del job
         release("cpu")          # movies and references: what follows, the report above all, has the memory to itself
-        say_verdict(layout)
+        if judged:
+            say_verdict(layout)
         status.event("finished", failed=len(outcome.failed))
         return outcome
 
@@ -118,7 +120,7 @@ def _run_stages(job, wanted, in_one_decode):
     use_given_weights(job)
     preflight_and_calibrate(job, "align" in wanted)
     if searched:
-        mark = mark_of(job, "search", amplitude=content_hash(job.layout.amplitudes))
+        mark = mark_of(job, "search", amplitude=content_hash(job.layout.amplitudes), inputs=job.inputs_mark)
         job.prepared = find_hyperparameters(job, mark, "align" in wanted)
         if job.spec.output.stop_after == "hyperparameters":
             return _outcome(job)

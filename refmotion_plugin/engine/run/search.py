@@ -19,7 +19,7 @@ def find_hyperparameters(job, mark, may_run):
     layout = job.layout
     if may_run and not is_done(layout.search_done, mark, layout.search, made=layout.hyperparameters):
         found = job.recipes.tune(job.inputs.movies, job.inputs.particles_of, job.prepared, _Teller(job.status))
-        log.info(found.text)
+        log.log(logging.WARNING if found.worth_it is None else logging.INFO, found.text)
         with files.atomic_write(layout.search_journal, "w") as file:
             file.writelines(json.dumps(row) + "\n" for row in found.journal)
         write_json(layout.search, finding(found))

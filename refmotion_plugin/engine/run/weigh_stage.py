@@ -20,8 +20,8 @@ def weigh_movies(job):
     if job.spec.dose.weights_file is None:
         job.weights = fit_weights(job)
     warnings = early_warnings(job.layout, job.inputs_mark)
-    mark = mark_of(job, "weigh", tables=[job.align_marks[k] for k in keys], weights=content_hash(job.layout.weights), warnings=list(warnings))
-    if not is_done(job.layout.weigh_done, mark, job.layout.weights, job.layout.fcc_total) or not _is_whole(job.layout.verdict):
+    mark = _mark(job, keys, warnings)
+    if not _stands(job.layout, mark):
         evidence = gather_evidence(job.layout, keys)
         job.layout.weigh_done.unlink(missing_ok=True)
         store.save_fcc(job.layout.fcc_total, evidence.totals[0])
@@ -30,6 +30,20 @@ def weigh_movies(job):
         mark_done(job.layout.weigh_done, mark, movies=len(keys))
     job.weights = store.load_weights(job.layout.weights)
     outputs.write_bfactors(job.layout, job.weights)
+
+
+def verdict_stands(job):
+    """Whether the verdict in the job's folder is that of its movies and weights as they are now: an earlier run may have left another."""
+    keys = aligned_keys(job)
+    return bool(keys) and _stands(job.layout, _mark(job, keys, early_warnings(job.layout, job.inputs_mark)))
+
+
+def _mark(job, keys, warnings):
+    return mark_of(job, "weigh", tables=[job.align_marks[k] for k in keys], weights=content_hash(job.layout.weights), warnings=list(warnings))
+
+
+def _stands(layout, mark):
+    return is_done(layout.weigh_done, mark, layout.weights, layout.fcc_total) and _is_whole(layout.verdict)
 
 
 def _is_whole(verdict):

@@ -125,13 +125,14 @@ def _first_pass(movie, particles, prepared: Prepared):
 
 
 def _add(sums, table):
+    """Both together, on the axis that reaches farther where they differ: movies of smaller pixels show what others cannot."""
     if sums is None:
         return table
-    if len(sums["frequency"]) != len(table["frequency"]) or not np.allclose(sums["frequency"][:2], table["frequency"][:2]):
-        table = {name: (sums["frequency"] if name == "frequency" else np.stack(
-            [np.interp(sums["frequency"], table["frequency"], row, right=0.0) for row in values]))
-            for name, values in table.items()}
-    return {name: sums[name] if name == "frequency" else sums[name] + table[name] for name in sums}
+    near, far = (sums, table) if table["frequency"][-1] > sums["frequency"][-1] else (table, sums)
+    k = far["frequency"]
+    if len(near["frequency"]) != len(k) or not np.allclose(near["frequency"][:2], k[:2]):
+        near = {name: np.stack([np.interp(k, near["frequency"], row, right=0.0) for row in near[name]]) for name in far if name != "frequency"}
+    return {name: k if name == "frequency" else far[name] + near[name] for name in far}
 
 
 def _late_frames(dose):

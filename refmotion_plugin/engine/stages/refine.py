@@ -51,6 +51,11 @@ class Ledger:
         self.tested += fresh
         return fresh
 
+    @property
+    def can_judge(self):
+        """Whether the held-out band holds anything to judge by: where it does not, all scores are nought, rigid motion's too."""
+        return bool(self.rigid.any())
+
     def gain(self, scores):
         """(gain over rigid motion, its standard error over particles) of scores per particle."""
         won = self.rigid - scores

@@ -35,7 +35,7 @@ class Spill:
                 done += os.pwrite(self._file.fileno(), data[done:], self.nbytes + done)
         except OSError as error:
             raise InputError("%.1f GiB do not fit into the memory meant for them, and they cannot wait in the folder for temporary files (%s): give more "
-                             "with --cache, or set TMPDIR to a folder with more space, and give the same command again"
+                             "with --cache and --memory, or set TMPDIR to a folder with more space, and give the same command again"
                              % ((self.nbytes + array.nbytes) / 2 ** 30, error)) from None
         place = Place(self.nbytes, array.shape, array.dtype)
         self.nbytes += array.nbytes

@@ -18,7 +18,9 @@ from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
 
 from ..search import compare
 from ..search.rays import RaySearch, spread_rays
+from .budget import GIB
 from .load import make_room
+from .memory import release
 from .prepared import Prepared
 from .refine import Ledger, refine_families
 from .validate import TuningSet, prepare_tuning
@@ -41,7 +43,8 @@ class Tuning:
     error over particles; ``gain_error_over_movies``: what it would scatter by on other movies (infinite for one movie);
     ``movies_with_gain``: how many movies gain; ``margins``: {family: (how much worse than the chosen in the high band, error)};
     ``evidence``: {family: how much less probable than the best, natural logarithm}; ``errors``: standard errors over movies
-    of the parameters' natural logarithms (none for the default prior); ``journal``: one record per trial, ready for JSON lines.
+    of the parameters' natural logarithms (none for the default prior); ``journal``: one record per trial, ready for JSON lines;
+    ``unseen``: why the high band has nothing to judge by, else "".
     """
 
     hyperparameters: Hyperparameters
@@ -57,15 +60,18 @@ class Tuning:
     movies: List[str]
     activity_at_last_angstrom: float
     journal: List[dict]
+    unseen: str = ""
 
     @property
     def worth_it(self):
-        """Whether local motion explains held-out data better than none, by more than two standard errors."""
-        return bool(self.gain > CERTAIN * self.gain_error)
+        """Whether local motion explains held-out data better than none, by more than two standard errors; None if nothing tells."""
+        return None if self.unseen else bool(self.gain > CERTAIN * self.gain_error)
 
     @property
     def text(self):
         """The finding in one sentence."""
+        if self.unseen:
+            return "whether local motion helps cannot be told: %s; prior: %s" % (self.unseen, self.family)
         numbers = "%.0f +- %.0f (log-likelihood; %d particles, %d of %d movies gain)" % (
             self.gain, self.gain_error, self.particles, self.movies_with_gain, len(self.movies))
         if self.worth_it:
@@ -97,17 +103,29 @@ def tune(movies, particles_of, prepared: Prepared, progress=None):
     """
     spec = prepared.spec.search
     progress = progress or (lambda done, total, sentence: None)
-    tuning_set = TuningSet(int(spec.cache_gib * 2 ** 30))
+    budget = prepared.budget
+    tuning_set = TuningSet(int(spec.cache_gib * GIB), room_bytes=budget.host_room if budget.device is None else budget.device)
     try:
         names = _fill(tuning_set, movies, particles_of, prepared, progress)
+        release(prepared.device)        # blocks that wait for a next movie: now the trials need the memory
         ledger = Ledger(tuning_set)
         rays = _search_rays(ledger, spec, progress)
         ray = rays.rays[rays.best.ray]
         start = strength(_base(), ray.theta, rays.best.r, ray.z)
-        return _conclude(ledger, refine_families(ledger, start, spec.thoroughness, progress), rays, names)
+        found = _conclude(ledger, refine_families(ledger, start, spec.thoroughness, progress), rays, names)
+        return found if ledger.can_judge else replace(found, unseen=_nothing_to_judge_by(movies[0], prepared))
     finally:
         tuning_set.close()
         make_room(0)            # those on the disk wait for their alignment
+
+
+def _nothing_to_judge_by(movie, prepared):
+    """Why all maps of the high band are nought, as a part of a sentence."""
+    ends = max(float(a.frequency_per_angstrom[a.factor > 0].max()) for a in prepared.amplitudes)
+    asked = prepared.spec.search.fourier_fraction
+    share = min(asked, (ends / prepared.band_per_angstrom(movie.original_pixel_angstrom)) ** 2)
+    return ("the movies show nothing of the reference beyond %.1f A, and all up to there was aligned with; "
+            "a --fourier-fraction below %.2g, not %.2g, leaves something to judge by" % (1.0 / ends, share, asked))
 
 
 def _base():
@@ -132,9 +150,9 @@ def follow_jitter(ledger, candidate):
     """The candidate, or its trial without following the jitter, unless following it predicts the high band better by a standard error.
 
     A jitter that is much smaller than the noise hardly shows in the evidence, be it there or not. Followed without being there it only adds
-    noise; as part of the standard deviations it does no harm, so there it stays.
+    noise; as part of the standard deviations it does no harm, so there it stays. Where nothing can judge, it is followed as by default.
     """
-    if not candidate.hyperparameters.jitter_angstrom > 0:
+    if not (candidate.hyperparameters.jitter_angstrom > 0 and ledger.can_judge):
         return candidate
     left_out = ledger.evaluate("jitter not followed", candidate.family, [replace(candidate.hyperparameters, jitter_followed=False)])[0]
     return candidate if compare.exceeds(left_out.scores - candidate.scores, ledger.movie_of, SIMPLER) else left_out
@@ -148,7 +166,7 @@ def _fill(tuning_set, movies, particles_of, prepared, progress):
         if tuning_set.n_particles >= target:
             break
         try:
-            tuning_set.add(prepare_tuning(movie, particles_of(movie), prepared))
+            tuning_set.add(prepare_tuning(movie, particles_of(movie), _beside(prepared, tuning_set.used)))
             names.append(movie.micrograph)
         except MovieError as error:
             faults.append(str(error))
@@ -157,6 +175,13 @@ def _fill(tuning_set, movies, particles_of, prepared, progress):
     if not names:
         raise InputError("no movie could be used for the hyperparameter search; the first says: %s" % faults[0])
     return names
+
+
+def _beside(prepared, held):
+    """The same with less memory for movies: maps hold so many bytes of it."""
+    budget = prepared.budget
+    less = {"program": budget.program + held} if budget.device is None else {"device": max(0, budget.device - held)}
+    return replace(prepared, budget=replace(budget, **less))
 
 
 def _search_rays(ledger, spec, progress):

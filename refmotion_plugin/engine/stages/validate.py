@@ -1,6 +1,7 @@
 """Cross-validation between the half-maps: trajectories from low frequencies and the own half, judged at high frequencies by the
 opposite half. What a movie needs for that is kept in memory, or on disk beyond a limit; a trial then costs only the fit.
 """
+import math
 from dataclasses import dataclass, replace
 from typing import Optional
 
@@ -23,6 +24,9 @@ from .spill import Spill
 
 ACTIVITY_PERCENTILE = 75
 RIGID_SIGMA = 1e-7            # strengths so small that nothing moves
+HELD_SHARE = 1 / 2            # of the memory for movies that maps may hold
+TRIAL_SHARE = 1 / 2           # of what they leave that sets solved together may take
+ARRAYS_OF_A_TRIAL = 9         # (P, F, F) in double precision: the prior's factors and the metric's, with what it takes to make them
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,11 @@ class TuningMovie:
     def n_particles(self):
         """Number of particles."""
         return len(self.position_yx_angstrom)
+
+    @property
+    def trial_bytes(self):
+        """What one hyperparameter set takes while it is solved."""
+        return 8 * ARRAYS_OF_A_TRIAL * self.n_particles * len(self.dose_e_per_A2) ** 2
 
 
 @dataclass(frozen=True)
@@ -91,12 +100,19 @@ def rigid(hyper):
                    movie_spread=0.0)
 
 
-def try_hyperparameters(movie: TuningMovie, hypers):
-    """Score and activity of hyperparameter sets on one movie, solved as one batch.
+def try_hyperparameters(movie: TuningMovie, hypers, room_bytes=math.inf):
+    """Score and activity of hyperparameter sets on one movie, as many solved as one batch as ``room_bytes`` allow, one at least.
 
     The score is minus the opposite-half correlation of the high band along the low-band trajectories, per particle. A set with
     ``movie_spread`` > 0 is first adapted to the movie by its low-band evidence.
     """
+    together = max(1, int(min(room_bytes / movie.trial_bytes, len(hypers))))
+    parts = [_solved(movie, hypers[i:i + together]) for i in range(0, len(hypers), together)]
+    score, activity = np.concatenate([p.score for p in parts], axis=1), np.concatenate([p.activity for p in parts])
+    return Outcome(score, activity, sum((p.reason for p in parts), ()))
+
+
+def _solved(movie, hypers):
     adapted = [scaled(h, *movie_scales(movie, h)) if h.movie_spread > 0 else h for h in hypers]
     fit = fit_trajectories(movie.low, build_prior(adapted, *movie.where))
     length = torch.diff(fit.deviation, dim=2).norm(dim=-1).sum(-1)                    # (b, P)
@@ -119,14 +135,18 @@ def movie_scales(movie: TuningMovie, hyper):
 
 
 class TuningSet:
-    """The subset's movies, in memory up to ``cache_bytes``, the rest on the disk for temporary files."""
+    """The subset's movies, in memory up to ``cache_bytes``, the rest on the disk for temporary files.
 
-    def __init__(self, cache_bytes, folder=None):
-        self.cache_bytes, self.used, self.items, self.spill = cache_bytes, 0, [], Spill(folder)
+    ``room_bytes``: of the memory that they and the trials share; they hold at most ``HELD_SHARE`` of it.
+    """
+
+    def __init__(self, cache_bytes, folder=None, room_bytes=math.inf):
+        self.cache_bytes, self.room_bytes = min(cache_bytes, HELD_SHARE * room_bytes), room_bytes
+        self.used, self.items, self.spill = 0, [], Spill(folder)
 
     def add(self, movie: TuningMovie):
         """Keep one movie's maps. Raises InputError when there is no room for them on the disk either."""
-        size = sum(m.coefficients.numel() * 4 for m in (movie.low, movie.high))
+        size = _map_bytes(movie)
         if self.used + size <= self.cache_bytes:
             self.used += size
             self.items.append(movie)
@@ -165,9 +185,17 @@ class TuningSet:
         """
         if not self.items:
             raise InputError("the hyperparameter search has no usable movie: see the reasons in the log")
-        outcomes = [try_hyperparameters(movie, hypers) for movie in self]
+        outcomes = [try_hyperparameters(movie, hypers, self._trial_room(movie)) for movie in self]
         return np.concatenate([o.score for o in outcomes]), np.mean([o.activity for o in outcomes], axis=0)
+
+    def _trial_room(self, movie):
+        """Bytes for the sets that are solved together; the movie's maps may have come from the disk."""
+        return max(0.0, TRIAL_SHARE * (self.room_bytes - self.used - _map_bytes(movie)))
 
     def close(self):
         """Remove what was spilled to disk."""
         self.spill.close()
+
+
+def _map_bytes(movie):
+    return sum(m.coefficients.numel() * 4 for m in (movie.low, movie.high))

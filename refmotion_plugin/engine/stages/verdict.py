@@ -182,7 +182,8 @@ def _sentence(word, trajectories, fitted, b_factor, resolution, warnings):
         helps = [name for name, f in (("trajectories", trajectories), ("dose weights", fitted)) if f.word == GAIN]
         text = "Gain from %s" % " and ".join(helps)
     else:
-        text = {NO_GAIN: "No gain over the input motion and the standard exposure curve",
+        against = [name for name, f in (("the input motion", trajectories), ("the standard exposure curve", fitted)) if f.word != NOT_JUDGED]
+        text = {NO_GAIN: "No gain over %s" % " and ".join(against),
                 CANNOT_TELL: "Whether there is a gain cannot be told from these data"}[word]
     if b_factor[0] is not None:
         text += ": B-factor lower by %.1f ± %.1f Å²" % b_factor
