@@ -16,6 +16,11 @@ _LATE_SECONDS = 10
 SOME_MOVIES_FAILED = 3      # exit code of an engine that finished, but not with every movie
 
 
+def incomplete_runs(job_folder):
+    """How often the engine came to its end without some of the movies. As a step's argument it has Continue run the step again after each."""
+    return sum(bool(event.get("failed")) for event in read_status(JobLayout(job_folder).status) if event.get("event") == "finished")
+
+
 def device_of(protocol):
     """GPUs of a run, by their number among those it sees: a queue's CUDA_VISIBLE_DEVICES stays as it is."""
     if not protocol.usesGpu():

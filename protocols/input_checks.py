@@ -31,7 +31,7 @@ def movie_errors(movies):
     found = []
     if movies.getSize() == 0:
         return ["The input movies are an empty set: choose a set with movies."]
-    first = movies.getFirstItem()
+    first = convert.first_item(movies)
     if first.getAlignment() is None:
         found.append("The input movies have no alignment: run a movie alignment and give its output movies.")
     if not movies.getAcquisition().getDosePerFrame():
@@ -76,7 +76,7 @@ def streaming_errors(protocol, spec):
 
 
 def _particle_errors(protocol, particles):
-    first = particles.getFirstItem()
+    first = convert.first_item(particles)
     if first is None:
         return ["The input particles are an empty set: choose a set with particles."]
     found = []
@@ -146,25 +146,27 @@ def _geometry_errors(movies, particles, coordinate_pixel):
     if not match.matched:
         return ["None of the particles belongs to one of the movies: %s. Give the movies that the particles were picked from."
                 % match.sentence()]
-    width, height = movies.getDim()[:2]
+    width, height = convert.grid_size(movies)
     x, y = (v * coordinate_pixel / movies.getSamplingRate() for v in convert.coordinate_extent_xy(particles))
-    upsampling = _largest_upsampling(movies)
-    if x > width * upsampling or y > height * upsampling:
+    if x > width or y > height:
         return ["Coordinates reach (%.0f, %.0f) movie px, but the movies are %d x %d px: coordinates of %.4f Å/px do not fit; give "
                 "their pixel size (advanced, section Movies; particles from RELION STAR files often keep micrograph pixels, "
                 "%.4f Å)." % (x, y, width, height, coordinate_pixel, movies.getSamplingRate())]
     return []
 
 
-def _largest_upsampling(movies):
-    values = [int(float(row.get("rlnEERUpsampling", 1))) for row in convert.optics_rows(movies.getAcquisition())]
-    return max(values + [1])
-
-
 def match_of(movies, particles):
     """MovieMatch of a particle set."""
     names = {movie.getObjId(): movie.getMicName() for movie in movies}
     return convert.match_movies(names, convert.micrograph_counts(particles))
+
+
+def require_particles(matches, movies):
+    """Raises InputError if a reference has no particle in these movies (ids); ``matches`` holds the MovieMatch of each."""
+    for number, match in enumerate(matches, start=1):
+        if not set(movies).intersection(match.movie_of.values()):
+            raise InputError("Reference %d: none of its particles belongs to one of the movies: give the movies that they were picked from, or "
+                             "leave the reference out" % number)
 
 
 def _duplicate_errors(references):
@@ -229,7 +231,7 @@ def _particle_warnings(protocol, movies, particles):
     if match.by["id"]:
         found.append("%d particles were matched with movies by number, since their micrographs' names are no movie's: check that both "
                      "come from the same import." % match.by["id"])
-    width, height = movies.getDim()[:2]
+    width, height = convert.grid_size(movies)
     scale = protocol._coordinatePixel(particles) / movies.getSamplingRate()
     x, y = convert.coordinate_extent_xy(particles)
     if particles.getSize() > 50 and x * scale < _COVERED * width and y * scale < _COVERED * height:

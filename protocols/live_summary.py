@@ -13,6 +13,22 @@ _UNITS = {"movie": "movies", "particle": "particles", "step": "steps", "family":
 _SILENT_SECONDS = 900       # a movie takes seconds to minutes
 
 
+def lines(protocol, of_running):
+    """Lines on a run that waits or works, ``of_running(job folder)`` if it works; None if it does neither."""
+    if protocol.isScheduled():
+        return ["Waits for its inputs."]
+    if protocol.isLaunched():
+        return ["Waits in the queue." if protocol.useQueue() else "Starting."]
+    return of_running(protocol._jobFolder()) if protocol.isRunning() else None
+
+
+def forget(job_folder):
+    """Remove what an engine of an earlier start said last: it would be taken for what this start does."""
+    progress = JobLayout(job_folder).progress
+    if progress.exists():
+        progress.unlink()
+
+
 def correction_lines(job_folder):
     """Lines on a running correction."""
     return _stage_lines(JobLayout(job_folder)) + _known(lambda: _so_far(JobResults(job_folder)))

@@ -15,7 +15,7 @@ from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import read_json, write_json
 
 from . import correction_form, form_fields, input_checks, live_summary, run_summary
-from .engine_process import device_of, fingerprint_of, run_engine
+from .engine_process import device_of, fingerprint_of, incomplete_runs, run_engine
 from .streaming import StreamingSteps, add_streaming_fields
 
 OUTPUTS = {"unweighted": "outputMicrographs", "weighted": "outputMicrographsDoseWeighted", "even": "outputMicrographsEven",
@@ -66,13 +66,14 @@ class ProtAverageMovies(StreamingSteps, ProtMicrographs):
 
     # --------------------------- INSERT steps functions ----------------------
     def _insertAllSteps(self):
+        live_summary.forget(self._jobFolder())
         if self._isStreaming():
             self._insertStreamingSteps()
             return
-        key = self._digest()
+        key, attempt = self._digest(), incomplete_runs(self._jobFolder())
         self._insertFunctionStep(self.convertInputStep, key, needsGPU=False)
-        self._insertFunctionStep(self.averageStep, key, needsGPU=True)
-        self._insertFunctionStep(self.createOutputStep, key, needsGPU=False)
+        self._insertFunctionStep(self.averageStep, key, attempt, needsGPU=True)
+        self._insertFunctionStep(self.createOutputStep, key, attempt, needsGPU=False)
 
     # --------------------------- STEPS functions -----------------------------
     def convertInputStep(self, key):
@@ -84,7 +85,7 @@ class ProtAverageMovies(StreamingSteps, ProtMicrographs):
             self.warning("%d movies have no alignment and are left out: %s" % (len(unaligned), ", ".join(unaligned[:5])))
         write_json(self._getExtraPath("inputs", "inputs.json"), {"movies": star, "micrographs": sorted(micrographs.items())})
 
-    def averageStep(self, key):
+    def averageStep(self, key, *_):
         """Average every movie; those that are done already are skipped."""
         job = self._getExtraPath("inputs", "average.json")
         spec = AverageSpec.build(self._jobData(self._convertedInputs()["movies"]), "The form")
@@ -94,7 +95,7 @@ class ProtAverageMovies(StreamingSteps, ProtMicrographs):
         finally:
             self._rememberSummary()
 
-    def createOutputStep(self, key):
+    def createOutputStep(self, key, *_):
         """One set of micrographs per kind."""
         for kind, paths, pixel in self._written():
             output = self._createSetOfMicrographs("_" + kind)
@@ -135,9 +136,12 @@ class ProtAverageMovies(StreamingSteps, ProtMicrographs):
             self._publishGrown(OUTPUTS[kind], output, self.inputMovies, convert.fill_micrographs(output, source, paths, pixel))
 
     def _streamEnd(self):
+        """Movies that failed are tried once more: their files may be whole now."""
+        if self._failed():
+            self._streamBatch([])
         self._rememberSummary()
         if not self.hasAttribute("outputMicrographsDoseWeighted"):
-            failed = AverageResults(self._jobFolder()).failed() if AverageLayout(self._jobFolder()).job.exists() else []
+            failed = self._failed()
             raise RuntimeError("no movie could be averaged: %s" % (failed[0].reason if failed else "none has an alignment"))
 
     # --------------------------- INFO functions ------------------------------
@@ -157,9 +161,9 @@ class ProtAverageMovies(StreamingSteps, ProtMicrographs):
         return [] if movies is None else input_checks.movie_warnings(self, movies) + input_checks.crop_warnings(movies)
 
     def _summary(self):
-        if self.isActive():
-            return live_summary.average_lines(self._jobFolder())
-        kept = self.summaryVar.get()
+        live, kept = live_summary.lines(self, live_summary.average_lines), self.summaryVar.get()
+        if live is not None:
+            return live
         return kept.split("\n") if kept else ["No results yet."]
 
     def _citations(self):
@@ -176,6 +180,10 @@ class ProtAverageMovies(StreamingSteps, ProtMicrographs):
     # --------------------------- UTILS functions -----------------------------
     def _jobFolder(self):
         return self._getExtraPath("averages")
+
+    def _failed(self):
+        """Movies that failed; [] before the engine has begun."""
+        return AverageResults(self._jobFolder()).failed() if AverageLayout(self._jobFolder()).job.exists() else []
 
     def _convertedInputs(self):
         return read_json(self._getExtraPath("inputs", "inputs.json"))

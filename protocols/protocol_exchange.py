@@ -1,4 +1,5 @@
 """Dose weights and hyperparameters from and to the files of this and of other programs."""
+import hashlib
 import os
 
 from pwem.protocols import EMProtocol, ProtImport
@@ -8,6 +9,7 @@ from pyworkflow.protocol import params
 from refmotion_plugin import convert
 from refmotion_plugin.contract import exchange, store
 from refmotion_plugin.contract.errors import InputError
+from refmotion_plugin.contract.layout import file_stamp
 from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters
 
 WEIGHT_CHOICES = (("none", None), ("weights.npz: as our jobs write them", ".npz"), ("weights.json: to read and edit", ".json"),
@@ -53,6 +55,18 @@ def _voltage(protocol):
     return movies.getAcquisition().getVoltage() if movies is not None else None
 
 
+def _key(protocol, path=None):
+    """Hash of the form, of its inputs and of the file that is read: a finished step is kept on Continue while this is the same."""
+    parts = [file_stamp(path)]
+    for name, attribute in protocol.iterDefinitionAttributes():
+        value = attribute.get()
+        if attribute.isPointer() and value is not None:
+            value = value.getObjId(), file_stamp(value.getFileName())
+        if name not in ("runName", "runMode"):
+            parts.append((name, value))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
 def _sentences(action):
     """What ``action`` finds wrong, as a form shows it."""
     try:
@@ -78,9 +92,9 @@ class ProtImportDoseWeights(ProtImport):
                            "need the dose per frame; CryoSPARC's needs the pixel size too.")
 
     def _insertAllSteps(self):
-        self._insertFunctionStep(self.importStep, self.weightsFile.get(), needsGPU=False)
+        self._insertFunctionStep(self.importStep, _key(self, self.weightsFile.get()), needsGPU=False)
 
-    def importStep(self, path):
+    def importStep(self, key):
         """Read the file, keep its content as weights.npz."""
         record, kept = self._read(), self._getExtraPath("weights.npz")
         store.save_weights(kept, record)
@@ -125,9 +139,9 @@ class ProtImportHyperparameters(ProtImport):
                            "RELION's prior, with strengths times 0.8 because RELION counts them differently.")
 
     def _insertAllSteps(self):
-        self._insertFunctionStep(self.importStep, self.hyperparametersFile.get(), needsGPU=False)
+        self._insertFunctionStep(self.importStep, _key(self, self.hyperparametersFile.get()), needsGPU=False)
 
-    def importStep(self, path):
+    def importStep(self, key):
         """Read the file, keep its content as hyperparameters.json."""
         record, kept = self._read(), self._getExtraPath("hyperparameters.json")
         exchange.write_hyperparameters(kept, record)
@@ -181,9 +195,9 @@ class ProtExportMotionResults(EMProtocol):
         group.addParam("frames", params.IntParam, allowsNull=True, label="Number of frames", help="Empty: as the weights have.")
 
     def _insertAllSteps(self):
-        self._insertFunctionStep(self.exportStep, needsGPU=False)
+        self._insertFunctionStep(self.exportStep, _key(self), needsGPU=False)
 
-    def exportStep(self):
+    def exportStep(self, key):
         """Write the files."""
         written = []
         ending = WEIGHT_CHOICES[self.weightsFormat.get()][1]

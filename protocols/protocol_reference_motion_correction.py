@@ -15,7 +15,7 @@ from refmotion_plugin.contract.spec import JobSpec
 from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters
 
 from . import correction_form, form_fields, input_checks, live_summary, run_summary
-from .engine_process import device_of, fingerprint_of, run_engine
+from .engine_process import device_of, fingerprint_of, incomplete_runs, run_engine
 from .references import chosen_references
 from .streaming import StreamingSteps
 
@@ -48,21 +48,21 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
 
     # --------------------------- INSERT steps functions ----------------------
     def _insertAllSteps(self):
+        live_summary.forget(self._jobFolder())
         if self._isStreaming():
             self._insertStreamingSteps()
             return
-        key, last = self._digest(), self._lastStage()
+        key, last, attempt = self._digest(), self._lastStage(), incomplete_runs(self._jobFolder())
         self._insertFunctionStep(self.convertInputStep, key, needsGPU=False)
         if last == LAST_STAGE and self.inputDoseWeights.get() is not None:
-            self._insertFunctionStep(self.alignAndPolishStep, key, needsGPU=True)
+            self._insertFunctionStep(self.alignAndPolishStep, key, attempt, needsGPU=True)
         else:
-            self._insertFunctionStep(self.alignStep, key, needsGPU=True)
-            if last >= STAGES.index("dose-weights"):
-                self._insertFunctionStep(self.weighStep, key, needsGPU=True)
-            if last == LAST_STAGE:
-                self._insertFunctionStep(self.polishStep, key, needsGPU=True)
+            # a run that ends with the hyperparameters aligns no movie: its step is another one
+            self._insertFunctionStep(self.alignStep, key, last > 0, attempt, needsGPU=True)
+            for step in (self.weighStep, self.polishStep)[:last]:
+                self._insertFunctionStep(step, key, attempt, needsGPU=True)
         if last == LAST_STAGE:
-            self._insertFunctionStep(self.createOutputStep, key, needsGPU=False)
+            self._insertFunctionStep(self.createOutputStep, key, attempt, needsGPU=False)
 
     # --------------------------- STEPS functions -----------------------------
     def convertInputStep(self, key):
@@ -83,12 +83,12 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
         maps = [self._mapsOf(reference) for reference in references]
         write_json(self._getExtraPath("inputs", "inputs.json"), {"movies": star, "references": maps})
 
-    def alignStep(self, key):
+    def alignStep(self, key, *_):
         """Trajectories of all particles, and what the weights need; images of those whose movie was read when the weights were known."""
         self._runEngine("movies" if self._lastStage() == LAST_STAGE else "align")
         return self._publishHyperparameters()
 
-    def weighStep(self, key):
+    def weighStep(self, key, *_):
         """Dose weights from all movies together."""
         self._runEngine("weigh")
         if self.inputDoseWeights.get() is not None:
@@ -99,17 +99,17 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
         self._publish("outputDoseWeights", weights, *[r.particlesPointer for r in chosen_references(self)])
         return [weights.getFileName()]
 
-    def polishStep(self, key):
+    def polishStep(self, key, *_):
         """Motion-corrected, dose-weighted images."""
         self._runEngine("polish")
         return [str(path) for path in self._results().particle_stars()]
 
-    def alignAndPolishStep(self, key):
+    def alignAndPolishStep(self, key, *_):
         """With dose weights given each movie is read once for both."""
         self._runEngine("all")
         return self._publishHyperparameters() + [str(path) for path in self._results().particle_stars()]
 
-    def createOutputStep(self, key):
+    def createOutputStep(self, key, *_):
         """One SetOfParticles per reference."""
         references = chosen_references(self)
         for reference in references:
@@ -140,13 +140,13 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
         self._runGrown()
 
     def _streamEnd(self):
-        """Particles that found no movie are given to the job too, so that they are listed with the reason."""
-        if self._batches.taken and self._extendInputs(None):
+        """Particles that found no movie are given to the job too, to be listed with the reason; movies that failed are tried once more."""
+        if self._batches.taken and (self._extendInputs(None) or self._failed()):
             self._runGrown()
         self._rememberSummary()
-        if not self.hasAttribute("outputParticles"):
-            failed = self._results().failed() if self._layout().job.exists() else []
-            raise RuntimeError("no particle could be corrected: %s" % (failed[0].reason if failed else "none belongs to one of the movies"))
+        if not any(self.hasAttribute("outputParticles" + _suffix(r.index)) for r in chosen_references(self)):
+            reasons = [movie.reason for movie in self._failed()] or ["none belongs to one of the movies"]
+            raise RuntimeError("no particle could be corrected: %s" % reasons[0])
 
     def _extendInputs(self, only):
         """Add the movies with these ids and their particles to the job's files (none: all other particles); returns how many were added."""
@@ -157,9 +157,11 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
         inputs = read_json(kept) or {"references": [self._mapsOf(r) for r in references], "names": []}
         star, names, _ = convert.write_movies(movies, folder, only or (), dict(map(tuple, inputs["names"])))
         write_json(kept, dict(inputs, movies=star, names=list(names.items())))
+        matches = convert.matches_of(movies, particles)
+        input_checks.require_particles(matches, names)      # the first batch waited for them as long as the inputs were open
         return sum(convert.write_particles(source, self._particlesStar(r.index), match, names, self._coordinatePixel(r.particles),
                                            movies.getSamplingRate(), only, add=True)
-                   for r, source, match in zip(references, particles, convert.matches_of(movies, particles)))
+                   for r, source, match in zip(references, particles, matches))
 
     def _runGrown(self):
         """Run the engine on what is new, and publish it."""
@@ -191,7 +193,7 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
         return input_checks.warnings(self, chosen_references(self))
 
     def _summary(self):
-        return run_summary.lines(self, live_summary.correction_lines(self._jobFolder()) if self.isActive() else None)
+        return run_summary.lines(self, live_summary.lines(self, live_summary.correction_lines))
 
     def _citations(self):
         return ["Zivanov2019", "Grant2015"]
@@ -214,6 +216,10 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
 
     def _results(self):
         return JobResults(self._jobFolder())
+
+    def _failed(self):
+        """Movies of the job that failed; [] before there is a job."""
+        return self._results().failed() if self._layout().job.exists() else []
 
     def _particlesStar(self, index):
         return os.path.join(self._inputsFolder(), "particles_%d.star" % (index + 1))

@@ -77,10 +77,19 @@ def methods(protocol):
     """One paragraph for a paper."""
     if not hasattr(protocol, "outputParticles"):
         return []
-    text = ("Particles of %d movies were corrected for beam-induced motion against their reference maps [Zivanov2019] and summed with "
-            "dose weights measured on the particles [Grant2015]." % protocol.inputMovies.get().getSize())
+    weights = "dose weights measured on the particles" if protocol.inputDoseWeights.get() is None else "given dose weights"
+    text = ("Particles%s were corrected for beam-induced motion against their reference maps [Zivanov2019] and summed with %s [Grant2015]."
+            % (_of_movies(protocol), weights))
     prior = getattr(protocol, "outputHyperparameters", None) or protocol.inputHyperparameters.get()
     return [text + (" The motion prior had the strengths %s." % prior.inWords() if prior is not None else "")]
+
+
+def _of_movies(protocol):
+    """From how many of the input movies particles came; nothing if the job is not there any more."""
+    if not JobLayout(protocol._jobFolder()).job.exists():
+        return ""
+    done = sum(movie.polish == "done" for movie in JobResults(protocol._jobFolder()).movies())
+    return " of %d of %d movies" % (done, protocol.inputMovies.get().getSize())
 
 
 def reason_of_failure(job_folder, exit_code=None, before=0):

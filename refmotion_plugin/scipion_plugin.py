@@ -17,6 +17,16 @@ TORCH_VAR = "REFMOTION_TORCH"
 ENGINE_VERSION = refmotion_plugin.__version__
 _ENVIRONMENT, _FLAG = "engine_env", "engine_installed"
 
+_NEW_ENOUGH = "import sys, ensurepip; sys.exit(sys.version_info < (3, 10))"
+_CHOOSE_PYTHON = ("for PYTHON in %s ''; do \"$PYTHON\" -c '" + _NEW_ENOUGH + "' 2>/dev/null && break; done; [ -n \"$PYTHON\" ] || { echo 'No Python "
+                  "3.10 or later with ensurepip was found: put one on the PATH, or set REFMOTION_PYTHON to one that has PyTorch.' >&2; false; }")
+"""Shell commands that leave the first suitable one of some interpreters in $PYTHON, or fail with a sentence."""
+
+
+def _environment_of(python):
+    """What tells one Python environment from another: a venv's interpreter is a link to that of its base, but lies in a folder of its own."""
+    return os.path.realpath(os.path.dirname(python)), os.path.realpath(python)
+
 
 class Plugin(pwem.Plugin):
     """Reference-based motion correction; the engine runs in a process of its own, never in the host's."""
@@ -55,7 +65,7 @@ class Plugin(pwem.Plugin):
     def getEnviron(cls):
         """Environment of the engine's process: the host's, without its Python paths if the interpreter is another one."""
         environ = Environ(os.environ)
-        if os.path.realpath(cls.getEnginePython()) != os.path.realpath(sys.executable):
+        if _environment_of(cls.getEnginePython()) != _environment_of(sys.executable):
             for name in ("PYTHONPATH", "PYTHONHOME"):
                 environ.pop(name, None)
         environ["PYTHONUNBUFFERED"] = "1"       # lines reach the run's log when they are written
@@ -77,10 +87,10 @@ class Plugin(pwem.Plugin):
     def defineBinaries(cls, env):
         """An environment for the engine alone, for hosts whose Python is too old or whose packages shall stay untouched."""
         requirements = cls._engineRequirements()
-        base = sys.executable if sys.version_info >= (3, 10) else "python3"
         pip = "./%s/bin/python -m pip install" % _ENVIRONMENT
         command = " && ".join([
-            "%s -m venv %s" % (base, _ENVIRONMENT),
+            _CHOOSE_PYTHON % " ".join(cls._pythons()),
+            '"$PYTHON" -m venv %s' % _ENVIRONMENT,
             "%s --upgrade pip" % pip,
             "%s %s" % (pip, cls.getVar(TORCH_VAR, "torch")),
             "%s %s" % (pip, " ".join("'%s'" % r for r in requirements)),
@@ -89,15 +99,21 @@ class Plugin(pwem.Plugin):
                        vars={"PATH": os.environ.get("PATH", "")})
 
     @staticmethod
+    def _pythons():
+        """Interpreters that the engine's environment may be made of, quoted for a shell; the first that is new enough is taken."""
+        own = ["'%s'" % sys.executable] if sys.version_info >= (3, 10) else []
+        return own + ["python3.13", "python3.12", "python3.11", "python3.10", "python3"]
+
+    @staticmethod
     def _engineRequirements():
-        """What this plugin's own metadata names, for several GPUs too, less Scipion and torch (installed before)."""
+        """What this plugin's own metadata names, for several GPUs and clusters too, less Scipion and torch (installed before)."""
         from importlib import metadata
         try:
             named = metadata.requires("refmotion_plugin") or []
         except metadata.PackageNotFoundError:      # a bare source tree: nothing says what the engine needs
             named = []
-        wanted = [r for r in named if ";" not in r or "gpus" in r.split(";")[1]]
-        return [r.split(";")[0].strip() for r in wanted if not r.startswith(("scipion", "torch"))]
+        wanted = [r for r in named if ";" not in r or any(extra in r.split(";")[1] for extra in ("gpus", "cluster"))]
+        return list(dict.fromkeys(r.split(";")[0].strip() for r in wanted if not r.startswith(("scipion", "torch"))))
 
     def getPluginTemplateDir(self):
         """The templates inside the package when installed, beside it in a source tree."""

@@ -103,10 +103,12 @@ class CropBoxWizard(SuggestionWizard):
         found = [Suggestion("empty", "not cropped: %d px of %.3f Å, Nyquist %.2f Å" % (box, pixel, 2 * pixel), {"cropBoxSize": ""})]
         if reference.particles is not None:
             found += self._cropped(box, pixel, reference.particles.getSamplingRate(), "the pixel of the input particles")
-        resolution = convert.map_resolution(reference.volume, reference.mask).at_0143_angstrom
-        found += self._cropped(box, pixel, resolution / FINER_NYQUIST / 2,
-                               "Nyquist %.0f %% finer than the half-maps agree (%.2f Å)" % (100 * (FINER_NYQUIST - 1), resolution))
-        return found
+        try:
+            resolution = convert.map_resolution(reference.volume, reference.mask).at_0143_angstrom
+        except InputError:          # the other lines need no map's content
+            return found
+        return found + self._cropped(box, pixel, resolution / FINER_NYQUIST / 2,
+                                     "Nyquist %.0f %% finer than the half-maps agree (%.2f Å)" % (100 * (FINER_NYQUIST - 1), resolution))
 
     @staticmethod
     def _cropped(box, pixel, wanted, reason):
@@ -193,7 +195,7 @@ class BinningWizard(SuggestionWizard):
 
     def suggestions(self, protocol):
         movies = movies_of(protocol)
-        pixel, (width, height) = movies.getSamplingRate(), movies.getDim()[:2]
+        pixel, (width, height) = movies.getSamplingRate(), convert.grid_size(movies)
         return [Suggestion("%g" % factor, "%s: %d x %d px of %.3f Å, Nyquist %.2f Å"
                            % (reason, convert.even_box(width, factor), convert.even_box(height, factor), factor * pixel,
                               2 * factor * pixel), {"binning": factor})

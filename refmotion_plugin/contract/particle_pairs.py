@@ -1,6 +1,8 @@
 """Which image of the input a polished image was made from."""
 from collections import namedtuple
 
+import numpy as np
+
 from .errors import InputError
 from .layout import located
 from .markers import polished_parts
@@ -40,7 +42,13 @@ def _inputs(star, rows):
         return None, None
     names = [table.columns["rlnImageName"][row].partition("@") for row in rows]
     try:
-        pixel = read_table(star, "optics").number("rlnImagePixelSize")
+        pixel = image_pixel(read_table(star, "optics"), table.rows(rows))
     except InputError:
         return None, None
     return [(str(located(path, star)), int(number) - 1) for number, _, path in names], pixel
+
+
+def image_pixel(optics, particles):
+    """A/px of the images of some rows of a particle table, from their optics table, which may have groups that none of the rows is of."""
+    used = np.isin(optics.integers("rlnOpticsGroup", 1), particles.integers("rlnOpticsGroup", 1))
+    return optics.rows(np.flatnonzero(used).tolist() or range(len(optics))).number("rlnImagePixelSize")

@@ -6,8 +6,9 @@ from .growing import Batches, Look, Watch, is_open, matches_of, reopened
 from .maps import half_map_files, map_file, read_header, with_voxel_size
 from .matching import MovieMatch, bare_name, match_movies
 from .micrographs import fill_micrographs
-from .movies import first_movie, frame_dose, movie_settings, optics_rows, read_movies, write_movies
+from .movies import first_movie, frame_dose, grid_size, movie_settings, optics_rows, read_movies, write_movies
 from .producers import reading_of
 from .outputs import add_particles, fill_particles
 from .particles import coordinate_extent_xy, half_sets_present, micrograph_counts, movie_pixel_coordinates, write_particles
 from .resolution import map_resolution
+from .sets import first_item

@@ -3,7 +3,7 @@ from collections import Counter, namedtuple
 
 from ..contract.errors import InputError
 from .maps import half_map_files, read_header
-from .movies import movie_settings, read_movies
+from .movies import grid_size, movie_settings, read_movies
 from .particles import coordinate_extent_xy
 
 FrameSummary = namedtuple("FrameSummary", "first last movies other dose_per_frame")
@@ -37,7 +37,7 @@ def frame_summary(movies):
 def coordinate_fit(movies, particles, pixel_angstrom):
     """:class:`CoordinateFit` of a set of particles on its movies."""
     scale = pixel_angstrom / movies.getSamplingRate()
-    return CoordinateFit(pixel_angstrom, tuple(scale * v for v in coordinate_extent_xy(particles)), tuple(movies.getDim()[:2]))
+    return CoordinateFit(pixel_angstrom, tuple(scale * v for v in coordinate_extent_xy(particles)), grid_size(movies))
 
 
 def _header(path):

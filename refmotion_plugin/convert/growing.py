@@ -6,8 +6,8 @@ import time
 
 from ..contract.layout import read_json, write_json
 from .matching import match_movies
-from .movies import enabled_items
 from .particles import micrograph_counts
+from .sets import enabled_items
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,8 @@ class Look:
     """What growing sets hold at one moment.
 
     ``counts`` {movie id: number of its particles}; without particle sets 1 per movie. Movies without an alignment are not in it.
-    ``closed``: nothing more will come.
+    ``sets_of`` {movie id: which of the particle sets have particles in it, by number}; ``n_sets`` how many there are. ``closed``: nothing
+    more will come.
     """
 
     def __init__(self, movies, particle_sets=()):
@@ -45,11 +46,13 @@ class Look:
         self.closed = all(items.isStreamClosed() for items in opened)
         aligned = [m.getObjId() for m in enabled_items(opened[0]) if m.getAlignment() is not None and len(m.getAlignment().getShifts()[0])]
         self.counts = {identifier: 0 if particle_sets else 1 for identifier in aligned}
-        for particles, match in zip(opened[1:], matches_of(opened[0], opened[1:])):
+        self.sets_of, self.n_sets = {identifier: set() for identifier in aligned}, len(particle_sets)
+        for number, (particles, match) in enumerate(zip(opened[1:], matches_of(opened[0], opened[1:]))):
             for micrograph, count in micrograph_counts(particles).items():
                 movie = match.movie_of.get(micrograph)
                 if movie in self.counts:
                     self.counts[movie] += count
+                    self.sets_of[movie].add(number)
         for items in opened:
             items.close()
 
@@ -83,7 +86,8 @@ class Batches:
     """Which movies were taken in which batch, kept in ``path``, so that a run that was stopped goes on with the same batches.
 
     A movie is taken when its number of particles was the same at two looks, or when the sets are closed. If more of its particles
-    come later it is taken again.
+    come later it is taken again. The first batch, which later ones take the amplitude of the reference from, is as large as
+    ``first_particles`` and a particle of each set make it.
     """
 
     def __init__(self, path, key, size, patience_seconds=60.0, first_particles=1):
@@ -113,19 +117,28 @@ class Batches:
         self.before = dict(look.counts)
         if ready != self.waiting:
             self.waiting, self.since = ready, time.monotonic()
-        if not look.closed and not self._worth_it(ready):
-            return []
         movies = sorted(ready)
-        new = [{movie: ready[movie] for movie in movies[begin:begin + self.size]} for begin in range(0, len(movies), self.size)]
-        if new:
-            self.taken += new
-            os.makedirs(os.path.dirname(self.path), exist_ok=True)
-            write_json(self.path, {"key": self.key, "batches": [{str(k): v for k, v in batch.items()} for batch in self.taken]})
+        needed = self.size if self.taken else self._needed_at_first(movies, look)
+        if not movies or not look.closed and (needed is None or not self._worth_it(ready)):
+            return []
+        begins = [0] + list(range(needed or len(movies), len(movies), self.size))
+        new = [{movie: ready[movie] for movie in movies[begin:end]} for begin, end in zip(begins, begins[1:] + [len(movies)])]
+        self.taken += new
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        write_json(self.path, {"key": self.key, "batches": [{str(k): v for k, v in batch.items()} for batch in self.taken]})
         return [sorted(batch) for batch in new]
 
+    def _needed_at_first(self, movies, look):
+        """How many of these movies the first batch takes; None if all are too few."""
+        count, found = 0, set()
+        for number, movie in enumerate(movies, start=1):
+            count += look.counts[movie]
+            found |= look.sets_of[movie]
+            if count >= self.first_particles and len(found) == look.n_sets:
+                return max(number, self.size)
+        return None
+
     def _worth_it(self, ready):
-        if not self.taken and sum(ready.values()) < self.first_particles:
-            return False
         return len(ready) >= self.size or bool(ready) and time.monotonic() - self.since > self.patience
 
     def exhausted(self, look):

@@ -43,16 +43,19 @@ def with_voxel_size(path, pixel_angstrom, copy):
     """``path`` itself if its header has this voxel size, otherwise the new file ``copy`` that has it.
 
     Many programs leave the header's voxel size empty; Scipion keeps it beside the file and the engine reads the header. Maps in
-    other formats than MRC are converted.
+    other formats than MRC are converted. A copy that is made again has the same modification time, by which the engine tells files
+    apart.
     """
     path = map_file(path)
-    if not is_mrc(path):
-        ImageHandler().convert(path, copy)
-        path = copy
-    if abs(read_header(path).voxel_angstrom - pixel_angstrom) <= 1e-3 * pixel_angstrom:
-        return path
-    if path != copy:
+    if is_mrc(path):
+        if abs(read_header(path).voxel_angstrom - pixel_angstrom) <= 1e-3 * pixel_angstrom:
+            return path
         shutil.copyfile(path, copy)
+    else:
+        ImageHandler().convert(path, copy)
     with mrcfile.open(copy, mode="r+", permissive=True) as file:
         file.voxel_size = pixel_angstrom
+    # the source's time, and a second per 0.001 A: with another voxel size it is another file
+    modified = os.stat(path).st_mtime_ns + round(1000 * pixel_angstrom) * 10 ** 9
+    os.utime(copy, ns=(modified, modified))
     return copy

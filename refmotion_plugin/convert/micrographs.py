@@ -4,7 +4,8 @@ from pwem.objects import Micrograph
 from pyworkflow.object import Float, Integer
 
 from ..contract.startable import StarTable, table_text
-from .movies import enabled_items, movie_settings, number_text, optics_rows, read_movies
+from .movies import movie_settings, number_text, optics_rows, read_movies
+from .sets import enabled_items
 
 EARLY_DOSE = 4.0        # e/A^2, as RELION's motion correction counts early motion
 

@@ -13,6 +13,7 @@ from ..contract.errors import InputError
 from ..contract.star import StarTable, write_tables
 from ..contract.star_movies import NOT_OBSERVED
 from . import producers
+from .sets import enabled_items, first_item
 
 
 def optics_rows(acquisition):
@@ -30,11 +31,6 @@ def optics_of(item, rows):
     number = item.getAttributeValue("_rlnOpticsGroup", None)
     by_number = {int(float(row.get("rlnOpticsGroup", 1))): row for row in rows}
     return by_number.get(int(number) if number is not None else None, rows[0] if rows else {})
-
-
-def enabled_items(items):
-    """The items of a set by id, without those a user has disabled. The same object each time: clone what is kept."""
-    return (item for item in items.iterItems(orderBy="id") if item.isEnabled())
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ def read_movies(movies):
 
 def first_movie(movies):
     """``MovieRow`` of the first movie, or None without movies or alignment. Raises InputError like ``read_movies``."""
-    first = movies.getFirstItem()
+    first = first_item(movies)
     if first is None or first.getAlignment() is None or not len(first.getAlignment().getShifts()[0]):
         return None
     return _movie_row(first, optics_rows(movies.getAcquisition()), movies, producers.log_folders(movies.getFileName()))
@@ -135,7 +131,7 @@ class MovieSettings:
 
 def frame_dose(movies):
     """e/A^2 per frame as the movies were aligned; that of EER movies' fractions. None if it is not known. Raises InputError where nothing says what a fraction is."""
-    dose, first = movies.getAcquisition().getDosePerFrame(), movies.getFirstItem()
+    dose, first = movies.getAcquisition().getDosePerFrame(), first_item(movies)
     if not dose or first is None:
         return dose
     aligned = first_movie(movies)
@@ -145,13 +141,28 @@ def frame_dose(movies):
     return dose * (aligned.eer[1] if aligned is not None else 1)
 
 
-def movie_settings(movies):
-    """Settings of a SetOfMovies. Raises InputError if dose or size are unknown: both decide the result."""
-    acquisition, dim = movies.getAcquisition(), movies.getDim()
-    if not acquisition.getDosePerFrame():
-        raise InputError("the movies have no dose per frame: import them again with it, or set it with a protocol that edits sets")
+def grid_size(movies):
+    """(width, height) in px of the set's pixel size: of EER movies that of the grid they were rendered on, which coordinates are counted on.
+
+    The finest if the optics groups differ. Raises InputError if the size of the movies is not known.
+    """
+    upsampling = max([int(float(row.get("rlnEERUpsampling", 1))) for row in optics_rows(movies.getAcquisition())] + [1])
+    return tuple(size * upsampling for size in _dimensions(movies)[:2])
+
+
+def _dimensions(movies):
+    dim = movies.getDim()
     if dim is None:
         raise InputError("the size of the movies is not known: the set is empty or its first movie could not be read at import")
+    return dim
+
+
+def movie_settings(movies):
+    """Settings of a SetOfMovies. Raises InputError if dose or size are unknown: both decide the result."""
+    acquisition = movies.getAcquisition()
+    if not acquisition.getDosePerFrame():
+        raise InputError("the movies have no dose per frame: import them again with it, or set it with a protocol that edits sets")
+    dim = _dimensions(movies)
     return MovieSettings(
         size_xy=tuple(dim[:2]), n_frames_of_file=dim[2], pixel_angstrom=movies.getSamplingRate(),
         dose_per_frame=acquisition.getDosePerFrame(), dose_initial=acquisition.getDoseInitial() or 0.0,

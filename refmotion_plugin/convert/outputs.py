@@ -3,6 +3,7 @@ import numpy as np
 from pwem.constants import NO_INDEX
 
 from ..contract.errors import InputError
+from ..contract.particle_pairs import image_pixel
 from ..contract.star import read_tables
 from ..contract.startable import table_text
 from .geometry import set_origin
@@ -48,7 +49,7 @@ def _prepared(output, source, star_file, movie_pixel_angstrom, known=()):
     """The output's properties brought up to date, and the callback that brings particles up to date."""
     tables = read_tables(star_file)
     rows, optics = tables["particles"], tables["optics"]
-    pixel, dim = optics.number("rlnImagePixelSize"), output.getDim() if output.getSize() else None
+    pixel, dim = image_pixel(optics, rows), output.getDim() if output.getSize() else None
     output.copyInfo(source)
     if dim is not None:         # of images that are in it already: the source's have another box
         output.setDim(dim)

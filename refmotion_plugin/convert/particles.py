@@ -8,7 +8,8 @@ import numpy as np
 from ..contract.errors import InputError
 from ..contract.star import StarTable, read_tables, write_tables
 from .geometry import angles_and_origins
-from .movies import enabled_items, number_text, optics_rows
+from .movies import number_text, optics_rows
+from .sets import enabled_items, first_item
 
 HALF_ATTRIBUTE = "_rlnRandomSubset"
 _KEPT = {"_rlnGroupName": "rlnGroupName", "_rlnGroupNumber": "rlnGroupNumber", "_rlnClassNumber": "rlnClassNumber",
@@ -78,6 +79,8 @@ def _joined(before, body):
     """Rows of a file and new ones after them."""
     if not next(iter(body.values())):
         return before
+    if not len(before):             # which attributes particles have is not known from none
+        return StarTable("particles", body)
     if set(body) != set(before.columns):
         raise InputError("%s: particles that came later lack, or have more than, the attributes %s of the earlier ones: they must come from the "
                          "same refinement" % (before.source, ", ".join(sorted(set(body) ^ set(before.columns)))))
@@ -164,7 +167,7 @@ def _optics_row(row, number, acquisition, pixel, box, several):
 
 def half_sets_present(particles):
     """True if the first particle says which half-set it belongs to."""
-    first = particles.getFirstItem()
+    first = first_item(particles)
     return first is not None and first.getAttributeValue(HALF_ATTRIBUTE, None) in (1, 2)
 
 

@@ -9,6 +9,7 @@ import os
 import numpy as np
 
 from ..contract.errors import InputError
+from .sets import first_item
 
 _FLEXALIGN_MARK = "_xmipp_ShiftX"
 _TIFF = (".tif", ".tiff")
@@ -22,7 +23,7 @@ def reading_of(movies):
 
     FlexAlign does not turn TIFF movies, and turns their gain instead; RELION and MotionCor do the opposite.
     """
-    first = movies.getFirstItem() if movies is not None else None
+    first = first_item(movies) if movies is not None else None
     if first is None or not _aligned_by_flexalign(first) or not first.getFileName().lower().endswith(_TIFF):
         return {}
     return {"movie_flip_y": False, "gain_flip": 1}

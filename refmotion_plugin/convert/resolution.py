@@ -4,9 +4,10 @@ from collections import namedtuple
 import mrcfile
 import numpy as np
 import scipy.fft
+from pwem.emlib.image import ImageHandler
 
 from ..contract.errors import InputError
-from .maps import half_map_files, map_file
+from .maps import half_map_files, is_mrc, map_file
 
 MapResolution = namedtuple("MapResolution", "at_half_angstrom at_0143_angstrom")
 """Where the FSC of half-maps first falls below 0.5 and below 0.143."""
@@ -56,6 +57,11 @@ def _crossing(curve, threshold):
 
 
 def _read(path):
+    if not is_mrc(path):
+        try:
+            return np.squeeze(ImageHandler().read(path).getData()).astype(np.float32)
+        except Exception as error:          # xmippLib raises its own kind
+            raise InputError("The map %s cannot be read (%s): give an MRC file" % (path, error)) from None
     try:
         with mrcfile.open(path, mode="r", permissive=True) as file:
             return np.array(file.data, dtype=np.float32)

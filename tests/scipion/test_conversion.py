@@ -5,6 +5,8 @@ from pwem.convert import transformations
 from pwem.objects import Transform
 
 from refmotion_plugin import convert
+from refmotion_plugin.contract.layout import file_stamp
+from refmotion_plugin.contract.particle_pairs import image_pixel
 from refmotion_plugin.contract.star import read_corrected_micrographs, read_movie_metadata, read_particles, read_tables
 
 from . import relion_files as given
@@ -139,12 +141,40 @@ def test_coordinates_of_cropped_images_are_in_their_own_pixels(written, in_proje
         np.testing.assert_allclose(particle.getCoordinate().getPosition(), np.array(before[particle.getObjId()]) / 2, atol=0.5)
 
 
+def test_the_pixel_is_that_of_the_optics_group_whose_particles_left(written, in_project, tmp_path):
+    """The other group's row keeps the pixel of the images that went in."""
+    from refmotion_plugin.contract.star import write_tables
+    star = polished_star(written[1], tmp_path, keep=range(1, 12, 2))
+    tables = read_tables(star)
+    tables["optics"] = tables["optics"].with_columns(rlnImagePixelSize=["2.2", "1.1"])
+    write_tables(star, list(tables.values()))
+    output = in_project[1]._createSetOfParticles("_second")
+    assert convert.fill_particles(output, in_project[1].outputParticles, str(star), given.PIXEL) == 6
+    before = {p.getObjId(): p.clone() for p in in_project[1].outputParticles}
+    assert output.getSamplingRate() == given.PIXEL
+    for particle in output:
+        assert_same_particle(particle, before[particle.getObjId()])
+    assert image_pixel(tables["optics"], tables["particles"].rows([])) == 2.2       # no particle says which
+
+
 def test_output_optics_text_has_the_new_pixel_size_and_all_aberrations(written, in_project, tmp_path):
     output = in_project[1]._createSetOfParticles("_optics")
     convert.fill_particles(output, in_project[1].outputParticles, str(polished_star(written[1], tmp_path, range(12))), given.PIXEL)
     rows = convert.optics_rows(output.getAcquisition())
     assert [row["rlnImagePixelSize"] for row in rows] == ["1.1", "1.1"] and rows[0]["rlnImageSize"] == "32"
     assert rows[1]["rlnEvenZernike"] == given.OPTICS["rlnEvenZernike"][1]
+
+
+def test_particles_are_added_to_a_file_without_any(written, in_project, tmp_path):
+    """What attributes an empty set's particles have is not known yet."""
+    from refmotion_plugin.contract.star import StarTable, write_tables
+    tables, path = read_tables(written[1]), tmp_path / "empty.star"
+    names = [name for name in tables["particles"].columns if name != "rlnRandomSubset"]
+    write_tables(path, [tables["optics"], StarTable("particles", {name: [] for name in names})])
+    source, movies = in_project[1].outputParticles, in_project[1].outputMovies
+    match = convert.matches_of(movies, [source])[0]
+    assert convert.write_particles(source, str(path), match, {1: "m0.mrc", 2: "m1.mrc"}, 2.2, 1.1, add=True) == 12
+    assert "rlnRandomSubset" in read_tables(path)["particles"]
 
 
 def test_a_changed_set_is_not_filled_in_silence(written, in_project, tmp_path):
@@ -196,3 +226,11 @@ def test_a_map_without_voxel_size_is_copied_with_it(tmp_path):
     copy = convert.with_voxel_size(path + ":mrc", 1.5, str(tmp_path / "copy.mrc"))
     assert copy.endswith("copy.mrc") and convert.read_header(copy).voxel_angstrom == pytest.approx(1.5)
     assert convert.with_voxel_size(copy, 1.5, str(tmp_path / "again.mrc")) == copy
+
+
+def test_a_copy_of_a_map_that_is_made_again_is_the_same_file_for_the_engine(tmp_path):
+    path, copy, stamps = given.write_map(tmp_path / "a.mrc", pixel=0.0), str(tmp_path / "copy.mrc"), []
+    for voxel in (1.5, 1.5, 1.501):
+        convert.with_voxel_size(path, voxel, copy)
+        stamps.append(file_stamp(copy))
+    assert stamps[0] == stamps[1] != stamps[2]          # another voxel size is another map

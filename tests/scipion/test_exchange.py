@@ -64,7 +64,7 @@ def test_exports_in_every_format(in_project, brought_in, tmp_path):
         protocol = new_protocol(in_project[0], "ProtExportMotionResults", weightsFormat=choice, hyperparametersFormat=min(choice - 1, 2),
                                 bins=40, **common)
         assert protocol.validate() == []
-        protocol.exportStep()
+        protocol.exportStep("")
     stored = exchange.read_weights(weights.outputDoseWeights.getFileName())
     assert np.load(str(tmp_path / "refm_empirical_dw.npy")).shape == (FRAMES, 40)
     np.testing.assert_allclose(exchange.read_weights(tmp_path / "weights.json").weight, stored.weight, rtol=1e-7)
@@ -78,6 +78,27 @@ def test_an_export_as_the_host_runs_it(in_project, brought_in):
                             frames=8, dosePerFrame=0.5)
     written = protocol.summary()[0].partition("Written: ")[2]
     assert exchange.read_weights(written).dose_e_per_A2.tolist() == [0.25 + 0.5 * f for f in range(8)]
+
+
+def test_continue_sees_changed_parameters_inputs_and_files(in_project, files, tmp_path):
+    project, path = in_project[0], tmp_path / "bfactors.star"
+    path.write_bytes((files / "bfactors.star").read_bytes())
+    weights = run_protocol(project, "ProtImportDoseWeights", weightsFile=str(path), dosePerFrame=1.0)
+    export = run_protocol(project, "ProtExportMotionResults", inputDoseWeights=(weights, "outputDoseWeights"))
+
+    def last_dose():
+        return exchange.read_weights(export.summary()[0].partition("Written: ")[2]).dose_e_per_A2[-1]
+    assert last_dose() == FRAMES - 0.5
+    weights.dosePerFrame.set(2.0)
+    for protocol in (weights, export):          # the export's input has changed
+        project.launchProtocol(protocol, wait=True)
+    assert last_dose() == 2 * FRAMES - 1
+    exchange.write_bfactors_star(path, np.arange(FRAMES + 1) * 5.0, np.ones(FRAMES + 1))
+    project.launchProtocol(weights, wait=True)
+    assert weights.outputDoseWeights.getFrames() == FRAMES + 1
+    export.frames.set(2)
+    project.launchProtocol(export, wait=True)
+    assert export.isFinished() and last_dose() == 3.0
 
 
 @pytest.mark.parametrize("name, values, part", [

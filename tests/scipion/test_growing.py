@@ -10,8 +10,11 @@ from refmotion_plugin.convert import Batches, Watch, growing
 from refmotion_plugin.protocols.streaming import StreamingSteps
 
 
-def look(closed=False, **counts):
-    return SimpleNamespace(counts={int(name[1:]): count for name, count in counts.items()}, closed=closed)
+def look(closed=False, n_sets=1, **counts):
+    """m1=5: movie 1 has five particles of the first set; m1=(5, 2): and two of the second."""
+    of = {int(name[1:]): count if isinstance(count, tuple) else (count,) for name, count in counts.items()}
+    return SimpleNamespace(counts={movie: sum(numbers) for movie, numbers in of.items()}, closed=closed, n_sets=n_sets,
+                           sets_of={movie: {i for i, number in enumerate(numbers) if number} for movie, numbers in of.items()})
 
 
 @pytest.fixture
@@ -32,10 +35,11 @@ def test_a_movie_is_taken_when_no_more_of_its_particles_came(batches):
 
 
 def test_closed_sets_are_complete(batches):
-    taking = batches(size=2, first_particles=100)
     end = look(closed=True, m1=1, m2=1, m3=1, m4=0)
-    assert not taking.exhausted(end)
-    assert taking.take(end) == [[1, 2], [3]] and taking.take(end) == [] and taking.exhausted(end)
+    for first_particles, expected in ((1, [[1, 2], [3]]), (3, [[1, 2, 3]]), (100, [[1, 2, 3]])):
+        taking = batches(size=2, first_particles=first_particles, key=str(first_particles))
+        assert not taking.exhausted(end)
+        assert taking.take(end) == expected and taking.take(end) == [] and taking.exhausted(end)
 
 
 def test_a_batch_waits_until_it_is_full_or_nothing_comes(batches):
@@ -54,10 +58,33 @@ def test_the_first_batch_waits_for_particles(batches):
     taking = batches(first_particles=10)
     for _ in range(3):
         assert taking.take(look(m1=4, m2=5)) == []
-    taking.take(look(m1=4, m2=6))
-    assert taking.take(look(m1=4, m2=6)) == [[1], [2]]
-    taking.take(look(m1=4, m2=6, m3=1))
-    assert taking.take(look(m1=4, m2=6, m3=1)) == [[3]]
+    counts = dict(m1=4, m2=6, m3=1, m4=1)
+    taking.take(look(**counts))
+    assert taking.take(look(**counts)) == [[1, 2], [3], [4]]
+    taking.take(look(m5=1, **counts))
+    assert taking.take(look(m5=1, **counts)) == [[5]]
+
+
+def test_the_first_batch_waits_for_particles_of_each_set(batches):
+    taking = batches()
+    for _ in range(3):
+        assert taking.take(look(n_sets=2, m1=(9, 0), m2=(9, 0))) == []
+    later = dict(m1=(9, 0), m2=(9, 3), m3=(9, 0))
+    taking.take(look(n_sets=2, **later))
+    assert taking.take(look(n_sets=2, **later)) == [[1, 2], [3]]
+    assert batches(key="other").take(look(n_sets=2, closed=True, m1=(9, 0), m2=(9, 0))) == [[1, 2]]        # nothing more will come
+
+
+def test_a_look_tells_which_sets_have_particles_in_a_movie(in_project):
+    source = in_project[1]
+    some = source._createSetOfParticles("_some")
+    some.copyInfo(source.outputParticles)
+    for particle in source.outputParticles.iterItems():
+        if particle.getMicId() == 2:
+            some.append(particle.clone())
+    some.write()
+    found = growing.Look(source.outputMovies, (source.outputParticles, some))
+    assert found.sets_of == {1: {0}, 2: {0, 1}} and found.n_sets == 2 and found.counts == {1: 6, 2: 12}
 
 
 def test_batches_survive_a_stop_and_other_parameters_begin_anew(batches):

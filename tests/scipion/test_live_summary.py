@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+from pyworkflow.protocol import STATUS_LAUNCHED, STATUS_SCHEDULED
 
 from refmotion_plugin.contract.average_spec import AverageSpec
 from refmotion_plugin.contract.averages import AverageLayout
@@ -109,6 +110,28 @@ def test_a_running_protocol_shows_it(correction, job):
     assert correction.summary()[-1] == "No results yet."
     correction.setRunning()
     assert correction.summary()[-1] == "Following the particles: 0 of 3 movies done."
+
+
+def test_a_run_that_waits_says_so(correction, job):
+    layout, status = job
+    status.begin("align", 3)
+    correction._jobFolder = lambda: str(layout.folder)
+    correction.setStatus(STATUS_SCHEDULED)
+    assert correction.summary()[-1] == "Waits for its inputs."
+    correction.setStatus(STATUS_LAUNCHED)
+    assert correction.summary()[-1] == "Starting."
+    correction._useQueue.set(True)
+    assert correction.summary()[-1] == "Waits in the queue."
+
+
+def test_a_run_that_is_continued_forgets_what_was_last_said(correction, job):
+    layout, status = job
+    status.begin("align", 3)
+    correction._jobFolder = lambda: str(layout.folder)
+    correction._insertAllSteps()
+    correction.setRunning()
+    assert correction.summary()[-1] == "Starting: reading the inputs."
+    correction._insertAllSteps()            # nothing is there to be forgotten
 
 
 def test_finished_numbers_name_prior_and_weights(job):

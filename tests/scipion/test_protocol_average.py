@@ -113,6 +113,9 @@ def test_a_broken_movie_is_listed_and_the_rest_is_done(averaging, imported):
     assert [m.getObjId() for m in protocol.outputMicrographsDoseWeighted] == [1, 3]
     assert protocol.summary()[0] == "2 of 3 movies averaged." and "m1" in protocol.summary()[2]
     assert [m.state for m in AverageResults(protocol._getExtraPath("averages")).movies()] == ["done", "failed", "done"]
+    protocol.outputMicrographsDoseWeighted.close()      # its file is made anew
+    finished(project, protocol)         # Continue, with the movie as it was
+    assert [m.getObjId() for m in protocol.outputMicrographsDoseWeighted] == [1, 2, 3] and protocol.summary() == ["3 of 3 movies averaged."]
 
 
 def test_movies_that_still_come(averaging, imported):

@@ -67,6 +67,19 @@ def test_a_failed_movie_costs_its_particles_only_and_is_named(correction, in_pro
     assert "1 movies failed:" in summary and "m1.mrc: movie m1 ends after frame 3 of 5" in summary
 
 
+def test_continue_does_what_failed_and_nothing_else(correction, in_project, fake_engine):
+    fake_engine("fail:m1")
+    launch(in_project[0], correction)
+    assert "Particles of 1 of 2 movies were corrected" in correction.methods()[0] and "measured on the particles" in correction.methods()[0]
+    fake_engine("")
+    launch(in_project[0], correction)
+    assert correction.isFinished(), correction.getErrorMessage()
+    stages = ["movies", "weigh", "polish"]
+    assert calls(correction) == 2 * stages and correction.outputParticles.getSize() == 12 and "failed" not in "\n".join(correction.summary())
+    launch(in_project[0], correction)
+    assert calls(correction) == 2 * stages          # now nothing is left to do
+
+
 def test_a_wrong_input_ends_the_run_with_the_engines_own_sentence(correction, in_project, fake_engine):
     fake_engine("input-error")
     launch(in_project[0], correction)
@@ -103,6 +116,15 @@ def test_going_further_keeps_what_is_done(correction, in_project, fake_engine):
     assert calls(correction) == ["align", "weigh", "polish"] and correction.outputParticles.getSize() == 12
 
 
+def test_going_on_from_the_hyperparameters_aligns_the_movies(correction, in_project, fake_engine):
+    correction.stopAfter.set(0)
+    launch(in_project[0], correction)
+    correction.stopAfter.set(2)
+    launch(in_project[0], correction)
+    assert correction.isFinished(), correction.getErrorMessage()
+    assert calls(correction) == ["align", "movies", "weigh", "polish"] and correction.outputParticles.getSize() == 12
+
+
 @pytest.mark.parametrize("stage, outputs", [(0, ["outputHyperparameters"]), (1, ["outputDoseWeights", "outputHyperparameters"])])
 def test_final_processing_stage(correction, in_project, fake_engine, stage, outputs):
     correction.stopAfter.set(stage)
@@ -119,7 +141,7 @@ def test_results_of_an_earlier_run_are_taken_and_movies_read_once(correction, in
                           inputHyperparameters=(correction, "outputHyperparameters"), inputDoseWeights=(correction, "outputDoseWeights"))
     launch(project, second)
     assert second.isFinished(), second.getErrorMessage()
-    assert calls(second) == ["all"]
+    assert calls(second) == ["all"] and "given dose weights" in second.methods()[0]
     assert [name for name, _ in second.iterOutputAttributes()] == ["outputParticles"]
     spec = JobSpec.read(second._getExtraPath("job", "job.json"))
     assert spec.motion_prior.hyperparameters_file == correction.outputHyperparameters.getFileName()

@@ -1,13 +1,17 @@
 """Inputs that grow while the protocols run: every movie and particle once, outputs open until the end, Continue after a kill."""
 import os
 import signal
+import sqlite3
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pwem.objects import SetOfParticles
 from pwem.protocols import ProtImportMovies, ProtImportParticles
+from pyworkflow.utils import isProcessAlive
 
+from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.records import DoseWeights
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, JobSpec
 from refmotion_plugin.contract.startable import read_tables
@@ -70,11 +74,10 @@ def size_now(protocol):
 
 
 def ended(project, protocol):
-    """Wait until the run is over; the protocol as it ended."""
-    def over():
-        project._updateProtocol(protocol)
-        return not protocol.isActive()
-    wait_for(over)
+    """Wait until the run is over; the protocol as it ended. A process that ends while the host looks is taken for dead: it is not looked at before."""
+    project._updateProtocol(protocol)
+    wait_for(lambda: not isProcessAlive(protocol.getPid()))
+    project._updateProtocol(protocol)
     return protocol
 
 
@@ -134,6 +137,9 @@ def test_continue_after_a_kill_loses_and_repeats_nothing_and_a_failed_movie_is_l
     assert_complete(protocol, range(1, 12, 2))
     assert [s.funcName.get() for s in protocol.loadSteps()] == ["closeStreamStep", "streamBatchStep", "streamBatchStep"]
     assert "m1.mrc: movie m1 ends after frame 3 of 5" in "\n".join(protocol.summary())
+    fake_engine("")
+    project.launchProtocol(protocol, wait=True)         # Continue: the movie is whole now
+    assert_complete(protocol, range(1, 13))
 
 
 def test_a_movie_that_never_came_and_changed_parameters(stream, in_project, fake_engine):
@@ -155,6 +161,66 @@ def test_a_movie_that_never_came_and_changed_parameters(stream, in_project, fake
     assert_complete(protocol, range(1, 12, 2))
     assert JobSpec.read(protocol._getExtraPath("job", "job.json")).alignment.search_radius_angstrom == 9.0
     assert calls(protocol) == ["all"] * 3       # the crash, then the movie, and then the particles that are left
+
+
+def with_second_reference(stream, in_project):
+    """Particles of movie 2 alone as a second reference, still growing."""
+    project, source, volume, _ = in_project
+    second, protocol = GrowingSet(project, ProtImportParticles, "outputParticles", source.outputParticles, lambda p: p.getMicId() == 2), stream[2]
+    protocol.numberOfReferences.set(1)
+    for name, (holder, output) in (("inputParticles2", second.pointer), ("inputVolume2", (volume, "outputVolume"))):
+        getattr(protocol, name).set(holder)
+        getattr(protocol, name).setExtended(output)
+    return second
+
+
+def test_the_first_batch_has_particles_of_every_reference(stream, in_project):
+    movies, particles, protocol = stream
+    second = with_second_reference(stream, in_project)
+    movies.add(lambda movie: movie.getObjId() == 2)
+    in_project[0].launchProtocol(protocol, wait=False)
+    wait_for(lambda: size_now(protocol) == 6)
+    for growing in (movies, particles, second):
+        growing.close()
+    ended(in_project[0], protocol)
+    assert protocol.isFinished(), protocol.getErrorMessage()
+    assert calls(protocol) == ["all"] and protocol.outputParticles.getSize() == protocol.outputParticles2.getSize() == 6
+    assert protocol.outputParticles2.isStreamClosed()
+
+
+def test_looking_at_growing_inputs_leaves_no_lock_on_them(stream, in_project):
+    """Nobody could write to them: the program that fills them would wait for the end of this run."""
+    movies, particles, protocol = stream
+    movies.add(lambda movie: movie.getObjId() == 2)
+    protocol._warnings()
+    assert protocol.validate() == []
+    protocol._jobData({"movies": "m.star", "references": [{"half1": "1", "half2": "2"}]})
+    for growing in (movies, particles):
+        with sqlite3.connect(growing.path, timeout=1.0) as other:
+            other.execute("UPDATE Properties SET value = value")
+
+
+def test_a_reference_without_any_particle_in_the_movies_is_named(stream, in_project):
+    protocol = stream[2]
+    with_second_reference(stream, in_project)
+    in_project[0].saveProtocol(protocol)
+    protocol.makeWorkingDir()
+    with pytest.raises(InputError, match="Reference 2: none of its particles belongs"):
+        protocol._extendInputs({1})
+
+
+@pytest.mark.parametrize("output", [None, "outputParticles", "outputParticles2"])
+def test_one_reference_that_could_be_corrected_is_enough(stream, in_project, output, monkeypatch):
+    protocol = stream[2]
+    with_second_reference(stream, in_project)
+    protocol._batches = SimpleNamespace(taken=[])
+    monkeypatch.setattr(protocol, "_rememberSummary", lambda: None)
+    if output is None:
+        with pytest.raises(RuntimeError, match="none belongs to one of the movies"):
+            protocol._streamEnd()
+    else:
+        setattr(protocol, output, SetOfParticles(filename=":memory:"))
+        protocol._streamEnd()
 
 
 def test_what_needs_all_movies_is_refused_while_they_grow(stream):

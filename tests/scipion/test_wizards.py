@@ -5,7 +5,8 @@ import mrcfile
 import numpy as np
 import pytest
 import pyworkflow as pw
-from pwem.objects import Volume, VolumeMask
+from pwem.emlib.image import ImageHandler
+from pwem.objects import SetOfMovies, Volume, VolumeMask
 
 from refmotion_plugin import convert, machine, wizards
 from refmotion_plugin.contract.errors import InputError
@@ -132,6 +133,34 @@ def test_coordinates_tell_their_pixel(correction, monkeypatch):
     assert correction.coordinatePixel.get() == pytest.approx(PIXEL)
 
 
+@pytest.fixture
+def rendered(correction, averaging, in_project):
+    """EER movies rendered on a grid twice as fine as the set's size says, half as many Angstroms per pixel."""
+    source = in_project[1].outputMovies
+    movies = SetOfMovies(filename=":memory:")
+    movies.copyInfo(source)
+    movies.getAcquisition().opticsGroupInfo.set("data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnEERUpsampling #2\n_rlnEERGrouping #3\n1 2 1\n2 2 1\n")
+    movies.setSamplingRate(PIXEL / 2)
+    for movie in source.iterItems():
+        movies.append(movie.clone())
+    movies.write()
+    for protocol in (correction, averaging):
+        protocol.inputMovies.set(movies)
+        protocol.inputMovies.setExtended(None)
+    return movies
+
+
+def test_sizes_are_those_of_the_grid_that_movies_were_rendered_on(correction, averaging, rendered, monkeypatch):
+    assert convert.grid_size(rendered) == (2 * SIZE_XY[0], 2 * SIZE_XY[1])
+    assert all("of 192 x 160 movie px" in line.reason for line in wizards.CoordinatePixelWizard().suggestions(correction))
+    assert "96 x 80 px of 1.100 Å" in offered(wizards.BinningWizard, averaging)["2"]
+    few = correction.inputParticles.get()
+    monkeypatch.setattr(few, "getSize", lambda: 100)
+    x, _ = convert.coordinate_extent_xy(few)
+    correction.coordinatePixel.set(0.4 * 2 * SIZE_XY[0] / x * PIXEL / 2)        # they reach 0.4 of its width
+    assert "of 192 x 160 movie px: their pixel size may be wrong" in "".join(correction._warnings())
+
+
 def test_binning_says_the_size(averaging, monkeypatch):
     assert "48 x 40 px of 2.200 Å" in offered(wizards.BinningWizard, averaging)["2"]
     pick(wizards.BinningWizard, averaging, "2", monkeypatch)
@@ -193,6 +222,24 @@ def test_resolution_limit_follows_the_half_maps(correction, tmp_path, monkeypatc
     assert correction.resolutionLimit.get() == pytest.approx(expected, rel=0.03)
     crop = [s for s in wizards.CropBoxWizard().suggestions(correction) if "finer than the half-maps agree" in s.reason]
     assert crop and crop[0].fills["cropBoxSize"] == convert.even_box(32 * 2.2, found.at_0143_angstrom / 2.5)
+
+
+def test_half_maps_in_other_formats_and_such_that_cannot_be_read(correction, tmp_path):
+    volume, _ = volume_of(tmp_path, halves_that_agree_up_to(9))
+    expected = convert.map_resolution(volume)
+    others = [str(tmp_path / (name + ".vol")) for name in ("half1", "half2")]
+    for path, other in zip(volume.getHalfMaps(asList=True), others):
+        ImageHandler().convert(path, other)
+    volume.setHalfMaps(others)
+    assert convert.map_resolution(volume) == pytest.approx(expected)
+    correction.inputVolume.set(volume)
+    correction.inputVolume.setExtended(None)
+    correction.inputMask.set(None)
+    assert any("half-maps agree" in line.reason for line in wizards.CropBoxWizard().suggestions(correction))
+    os.truncate(others[1], 2000)
+    with pytest.raises(InputError, match="half2.vol cannot be read"):
+        convert.map_resolution(volume)
+    assert "empty" in offered(wizards.CropBoxWizard, correction)
 
 
 def test_the_mask_counts(tmp_path):
