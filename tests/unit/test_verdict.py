@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from refmotion_plugin.contract.damage import exposure_amplitude
+from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.spec import PriorSpec
+from refmotion_plugin.contract.store import save_fcc
 from refmotion_plugin.contract.verdict import CANNOT_TELL, GAIN, NO_GAIN, NOT_JUDGED, WRONG, Finding, JudgedMovie
 from refmotion_plugin.engine.dose.gain import WeightScore, score_weights
 from refmotion_plugin.engine.maths.fourier import spread_from_shells
 from refmotion_plugin.engine.optics.resolution import expected_resolution
+from refmotion_plugin.engine.run.verdict import gather_evidence
 from refmotion_plugin.engine.stages import align, judged, verdict, weigh
 
 from tests.unit.test_weights import DOSES, K, motion_shape, table_of
@@ -184,3 +187,16 @@ def test_the_judge_sums_what_the_formula_says(tiny, calibrated, monkeypatch):
     monkeypatch.setattr(align, "Judge", PlainJudge)
     align.align_movie(tiny.movies[0], tiny.of(tiny.movies[0]), calibrated)
     assert PlainJudge.checked == 12
+
+
+def test_the_evidence_is_of_all_movies_and_of_every_other_one(tmp_path):
+    """Weights of one half are judged on the other: no movie may be in both."""
+    layout, share = JobLayout(tmp_path), [1.0, 2.0, 4.0]
+    for key, factor in zip("abc", share):
+        table = table_of(np.ones((len(DOSES), len(K))), 100)
+        path = layout.fcc(key)
+        path.parent.mkdir(parents=True)
+        save_fcc(path, replace(table, cross=factor * np.ones_like(table.cross)))
+    found = gather_evidence(layout, list("abc"))
+    sums = [[float(part.cross.mean()) for part in parts] for parts in (found.totals, *found.halves)]
+    assert sums == [[7.0], [5.0], [2.0]] and found.judged == []
