@@ -15,6 +15,7 @@ SIGMA_GRID = ((0.2, 10000, 1), (0.5, 5000, 2), (0.5, 20000, 4), (1, 10000, 4), (
               (3, 20000, 9))
 STEPS = (0.5, 2)
 MOST_FURTHER = 16               # runs of the walk
+AT_LIMIT = 0.95                 # share of a limit from which a killed program has met it: the kernel counts ticks for the limit and run time for the bill
 LEAST_GAIN = 1e-3               # of the error, for a step of the walk
 
 
@@ -76,7 +77,7 @@ def limited(command: list, limit_s: int, folder: Path, log: Path) -> tuple[Usage
     try:
         return run_measured(["bash", "-c", f"ulimit -t {limit_s}; exec " + " ".join(map(str, command))], folder, log), True
     except ProgramFailed as failure:
-        if failure.code not in (-signal.SIGXCPU, -signal.SIGKILL) or failure.usage.cpu_s < limit_s - 1:
+        if failure.code not in (-signal.SIGXCPU, -signal.SIGKILL) or failure.usage.cpu_s < AT_LIMIT * limit_s:
             raise
         return failure.usage, False
 
