@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from refmotion_plugin.engine.simulate import SimulationSpec, simulate
+from refmotion_plugin.engine.simulate import SimulationSpec
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
+from tests.test_benchmarks import TINY, data  # noqa: F401  a fixture; the benchmarks are on the path since
 
 import against_relion  # noqa: E402
 import averages  # noqa: E402
@@ -21,7 +20,6 @@ import weights  # noqa: E402
 from comparison import compare, cost, engine, extras, gpu_case, mosaic, project, relion, scoring  # noqa: E402
 from searching import data as searching_data  # noqa: E402
 
-TINY = SimulationSpec(movies=2, particles=3, frames=3, size_yx=(160, 160), box=64, pixel_angstrom=2.0, dose_per_frame=2.0, seed=3)
 USED = {"wall_s": 1.0, "cpu_s": 1.0, "peak_GiB": 1.0}
 
 
@@ -30,13 +28,6 @@ class Used:
 
     def numbers(self):
         return dict(USED)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    simulate(folder, TINY)
-    return folder
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from refmotion_plugin.contract.records import FccTable
 from ..dose.weights import fit_dose_weights
 from .prepared import Prepared
 
-SAME_DOSE = 0.05            # movies whose doses differ by less are of one kind: with weights of a dose that is as much wrong 0.1 % of the SNR is lost
-MOST_FRAMES = 240           # in one fit, of all kinds together: its time grows with their cube, and these take a minute
+SAME_DOSE = 0.05            # movies whose doses differ by less are of one kind: weights of a dose that is so much wrong lose hardly any SNR
+MOST_FRAMES = 240           # in one fit, of all kinds together: its time grows with their cube
 
 log = logging.getLogger(__name__)
 
