@@ -1,5 +1,5 @@
 """What a run says of itself: lines of the summary, the methods text, the reason of a failure."""
-from refmotion_plugin.contract.layout import JobLayout, read_json
+from refmotion_plugin.contract.layout import JobLayout
 from refmotion_plugin.contract.results import JobResults, read_status
 
 from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters

@@ -3,7 +3,6 @@ import json
 import shutil
 import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from refmotion_plugin.contract.damage import exposure_amplitude
 from refmotion_plugin.contract.errors import InputError, MovieError
