@@ -24,33 +24,39 @@ class Surfaces:
         n, self.width = coefficients.shape[0], coefficients.shape[-1]
         device, tap = coefficients.device, torch.arange(TAPS, device=coefficients.device)
         self.flat = coefficients.reshape(-1)
-        window = torch.arange(n, device=device)[:, None] * self.width ** 2
-        self.taps = window + (tap[:, None] * self.width + tap).flatten() - self.width - 1                # (n, 16) around base (0, 0)
-        weights = torch.tensor([[slope, value, value, slope] for value, slope in zip(VALUE, SLOPE)], dtype=dtype) / 6.0
-        self.powers = weights.reshape(-1, 2, 2, TAPS).to(device, non_blocking=True)                      # (power, yx, which, tap)
+        self.window = torch.arange(n, device=device) * self.width ** 2 - self.width - 1         # where the neighbours of base (0, 0) begin
+        self.taps = (tap[:, None] * self.width + tap).flatten()
+        self.powers = torch.tensor([VALUE, SLOPE], dtype=dtype).transpose(0, 1).div(6.0).to(device, non_blocking=True)    # (power, which, tap)
 
     def evaluate(self, position_yx):
         """Value (..., n) and gradient (..., n, 2) per sample distance at ``position_yx`` (..., n, 2), in samples from the first sample.
 
         Positions outside [2, w - 3] are drawn back smoothly by less than a sample, so that nothing outside the window is ever read: the
         surface goes on without a jump of value or gradient, levels off and stays bounded. Otherwise a fit could win without limit
-        where there are no data.
+        where there are no data. Points come last inside, so that arithmetic runs along them.
         """
-        inside = position_yx.clamp(2.0, self.width - 3.0)
-        turn = torch.tanh(position_yx - inside)
+        position = position_yx.movedim(-1, 0).contiguous()
+        inside = position.clamp(2.0, self.width - 3.0)
+        turn = torch.tanh(position - inside)
         held = inside + turn
-        base = held.floor().clamp(1.0, self.width - 3.0)
-        in_y, in_x = self._weights(held - base).unbind(-3)                       # (..., n, slope and value, tap), in x value and slope
-        corner = torch.add(base[..., 1], base[..., 0], alpha=self.width).long()
-        index = corner[..., None] + self.taps
-        near = self.flat.index_select(0, index.flatten()).to(held.dtype).view(corner.shape + (TAPS, TAPS))
-        found = in_y @ (near @ in_x.transpose(-1, -2))                           # ((in y, in both), (value, in x))
-        return found[..., 1, 0], found.diagonal(dim1=-2, dim2=-1) * (1.0 - turn * turn)
+        base = held.floor().clamp_(1.0, self.width - 3.0)
+        in_y, in_x = self._weights(held - base).unbind(2)                       # (value and slope, tap, ..., n)
+        corner = torch.add(base[1], base[0], alpha=self.width).long() + self.window
+        index = corner + _beside(self.taps, corner)
+        near = self.flat.index_select(0, index.flatten()).to(held.dtype).view((TAPS, TAPS) + corner.shape)
+        value, slope = (near * in_x[:, None]).sum(2)                            # along x: (tap in y, ..., n)
+        value, slope_y = (value * in_y).sum(1)
+        return value, torch.stack([slope_y, (slope * in_y[0]).sum(0)], dim=-1) * (1.0 - turn * turn).movedim(0, -1)
 
     def _weights(self, fraction):
-        """Weights (..., yx, 2, tap) of the four neighbours along y: slope and value, along x: value and slope."""
-        t, (constant, linear, square, cubic) = fraction[..., None, None], self.powers
-        return torch.addcmul(constant, t, torch.addcmul(linear, t, torch.addcmul(square, t, cubic)))
+        """Weights (value and slope, tap, yx, ..., n) of the four neighbours along y and x for fractions (yx, ..., n)."""
+        constant, linear, square, cubic = _beside(self.powers, fraction)
+        return torch.addcmul(constant, fraction, torch.addcmul(linear, fraction, square + fraction * cubic))
+
+
+def _beside(factors, points):
+    """Factors as the first axes of a product with points."""
+    return factors.reshape(tuple(factors.shape) + (1,) * points.dim())
 
 
 def evaluate(coefficients, position_yx):

@@ -13,7 +13,7 @@ import torch
 
 from ..maths import minimise, spline
 from .correlate import CorrelationMaps
-from .fit import Fit, fit_trajectories
+from .fit import TOLERANCE, Fit, fit_trajectories
 from .held_out import prediction_of_others, with_offset_of
 from .prior import MotionPrior
 
@@ -26,17 +26,17 @@ FACTORABLE = 1e-10           # of the variance, added to the diagonal
 AT_ONCE = 64                 # particles whose maps are copied at a time
 
 
-def fit_out_of_false_peaks(maps: CorrelationMaps, prior: MotionPrior):
+def fit_out_of_false_peaks(maps: CorrelationMaps, prior: MotionPrior, tolerance=TOLERANCE, after=None):
     """The :class:`Fit` of a movie, or for each set of hyperparameters one of less energy where particles escaped from false peaks.
 
-    ``iterations`` counts those of all fits.
+    ``tolerance``, ``after``: see :func:`.fit.fit_trajectories`. ``iterations`` counts those of all fits.
     """
-    fit = fit_trajectories(maps, prior)
+    fit = fit_trajectories(maps, prior, tolerance=tolerance, after=after)
     for _ in range(ROUNDS):
         change = _way_out(maps, fit)
         if change is None:
             break
-        again = fit_trajectories(maps, prior, start=fit.whitened + _whitened(prior, change))
+        again = fit_trajectories(maps, prior, tolerance=tolerance, start=fit.whitened + _whitened(prior, change))
         better = again.energy < fit.energy
         fit = _whichever(better, again, fit)
         if not bool(better.any()):

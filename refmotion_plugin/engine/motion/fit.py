@@ -12,6 +12,8 @@ from ..maths import minimise, spline
 from .correlate import CorrelationMaps
 from .prior import MotionPrior
 
+TOLERANCE = 1e-7        # of the energy, relative: trajectories are then a few thousandths of an A from the optimum
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -56,10 +58,11 @@ class Metric:
         eye = torch.eye(prior.factor.shape[-1], dtype=torch.float64, device=curvature.device)
         weighted = curvature[:, None, :, None] * prior.factor                            # (b, P, F, F)
         self.blocks = torch.linalg.cholesky(prior.factor.transpose(-1, -2) @ weighted + eye)
+        self.inverse = torch.cholesky_solve(eye.expand_as(self.blocks), self.blocks)     # A_m is regular: its eigenvalues are 1 or more
         sums = prior.modes.sum(1)                                               # (b, P)
         shift = prior.shift.factor
         self.coupling = weighted.transpose(-1, -2) @ shift[:, None] * sums[..., None, None]      # (b, P, F z, F g)
-        self.solved = torch.cholesky_solve(self.coupling, self.blocks)
+        self.solved = self.inverse @ self.coupling
         n = prior.shape[1]
         own = eye + n * shift.transpose(-1, -2) @ (curvature[..., None] * shift)
         schur = own - torch.einsum("bmfg,bmfh->bgh", self.coupling, self.solved)
@@ -67,7 +70,7 @@ class Metric:
 
     def solve(self, z, g):
         """Inverse times the parts z (b, P, F, 2) and g (b, F, 2) of a vector."""
-        inner = torch.cholesky_solve(z, self.blocks)
+        inner = self.inverse @ z
         g = torch.cholesky_solve(g - self.coupling.flatten(1, 2).transpose(-1, -2) @ inner.flatten(1, 2), self.schur)
         return inner - (self.solved.flatten(1, 2) @ g).view_as(inner), g
 
@@ -88,7 +91,7 @@ class Metric:
 
     def _of_modes(self, prior):
         """Posterior covariance of each mode given the global shift (b, P, F, F)."""
-        return prior.factor @ torch.cholesky_solve(prior.factor.transpose(-1, -2), self.blocks)
+        return prior.factor @ self.inverse @ prior.factor.transpose(-1, -2)
 
     def _shift_root(self, prior):
         """Root (b, P, F g, F) of what the global shift's own uncertainty adds: it reaches every particle through its unit
@@ -97,10 +100,11 @@ class Metric:
         return torch.linalg.solve_triangular(self.schur[:, None], response.transpose(-1, -2), upper=False)
 
 
-def fit_trajectories(maps: CorrelationMaps, prior: MotionPrior, max_iterations=100, tolerance=1e-7, start=None):
+def fit_trajectories(maps: CorrelationMaps, prior: MotionPrior, max_iterations=100, tolerance=TOLERANCE, start=None, after: Optional[Fit] = None):
     """MAP deviations from correlation maps under a prior, from whitened coordinates ``start`` (b, n); none: from zero deviation.
 
-    Returns a :class:`Fit`.
+    ``after``: a fit of this movie under another prior, to start where this one's optimum lies if the correlation is quadratic around
+    the other's, with the curvature that is expected: half of the iterations. Returns a :class:`Fit`.
     """
     batch, n, frames = prior.shape
     split = n * frames * 2
@@ -124,7 +128,10 @@ def fit_trajectories(maps: CorrelationMaps, prior: MotionPrior, max_iterations=1
 
     curvature = maps.curvature.mean(0).to(torch.float64).expand(batch, frames)
     metric = Metric(prior, curvature)
-    start = torch.zeros(batch, split + frames * 2, dtype=torch.float64, device=origin.device) if start is None else start
+    if after is not None:
+        start = pack(*metric.solve(*prior.adjoint(after.force + curvature[:, None, :, None] * (after.deviation - prior.shift.mean[:, None]))))
+    elif start is None:
+        start = torch.zeros(batch, split + frames * 2, dtype=torch.float64, device=origin.device)
     result = minimise.minimise(evaluate, start, lambda v: pack(*metric.solve(*unpack(v))), max_iterations, tolerance)
     deviation = prior.deviation(*unpack(result.x))
     return Fit(deviation, result.x, correlate(deviation)[1], prior, curvature, metric, result.value, result.iterations, result.reason)

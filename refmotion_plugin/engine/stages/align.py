@@ -28,6 +28,7 @@ from .prepared import Prepared
 
 NOISE_FRAMES = 6             # frames, evenly spread, whose patches give the noise spectrum
 BLUR_TURN = 0.25             # frames are computed anew when their blur differs by that of so many cycles at the end of the band
+FIRST_TOLERANCE = 1e-5       # of fits that only show the movie's strength and blur: a hundredth of an A
 UNIT_BAND = (1 / 30.0, 1 / 10.0)   # 1/A: noise level there stands for the movie's scale
 
 
@@ -196,9 +197,10 @@ def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared, passes=N
     window = Window.covering(prepared.spec.alignment.search_radius_angstrom, band)
     maps = correlation_maps(view.spectra, replace(model, shared_blur_yx_angstrom=of_input), window, view.residual_yx_angstrom)
     where = position, dose, initial.mean(0)
-    fit = fit_out_of_false_peaks(maps, build_prior([prepared.hyperparameters], *where))
+    prior = build_prior([prepared.hyperparameters], *where)
     if passes == 1:
-        return fit, model
+        return fit_out_of_false_peaks(maps, prior), model
+    fit = fit_out_of_false_peaks(maps, prior, FIRST_TOLERANCE)
     own = adapt_strength(prepared.hyperparameters, fit, maps, *where)
     prior, used = build_prior([own], *where), of_input.expand_as(initial).clone()
     for _ in range(passes - 1):
@@ -206,7 +208,7 @@ def estimate_deviation(view: MovieView, amplitudes, prepared: Prepared, passes=N
         frames = torch.nonzero(blur_change(shown, used) * band > BLUR_TURN).flatten().tolist()
         maps = renew_frames(maps, view.spectra, replace(model, blur_yx_angstrom=shown), window, frames)
         used[:, frames] = shown[:, frames]
-        fit = fit_out_of_false_peaks(maps, prior)
+        fit = fit_out_of_false_peaks(maps, prior, after=fit)
     return replace(fit, strength=own.velocity_sigma / prepared.hyperparameters.velocity_sigma), model
 
 
