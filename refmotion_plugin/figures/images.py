@@ -5,7 +5,6 @@ from collections import namedtuple
 
 import mrcfile
 import numpy as np
-import scipy.fft
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +74,8 @@ def frequency(box_px, pixel):
 
 def low_pass(image, pixel, resolution_angstrom=20.0):
     """Gaussian low-pass that halves the amplitude at a resolution."""
-    spectrum = scipy.fft.rfft2(image) * np.exp(-np.log(2.0) * (frequency(image.shape[0], pixel) * resolution_angstrom) ** 2)
-    return scipy.fft.irfft2(spectrum, s=image.shape)
+    spectrum = np.fft.rfft2(image) * np.exp(-np.log(2.0) * (frequency(image.shape[0], pixel) * resolution_angstrom) ** 2)
+    return np.fft.irfft2(spectrum, s=image.shape)
 
 
 def ring_sums(values, box_px):

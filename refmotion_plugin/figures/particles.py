@@ -1,6 +1,5 @@
 """Particles before and after: a gallery for the eye, and what changed at which resolution."""
 import numpy as np
-import scipy.fft
 
 from .images import low_pass, ring_sums, stretched
 from .style import BLUE, GREY, VERMILION, ResultFigure, plain_log_ticks, resolution_axis, say, smooth, styled, things
@@ -71,7 +70,7 @@ def spectra_figure(before, after, before_pixel_angstrom, after_pixel_angstrom):
 def radial_power(images, pixel):
     """Frequencies (1/A) and mean power per component in rings, both (box // 2,)."""
     box = images.shape[-1]
-    power = np.mean([_power(scipy.fft.rfft2(np.asarray(image, dtype=float))) for image in images], axis=0)
+    power = np.mean([_power(np.fft.rfft2(np.asarray(image, dtype=float))) for image in images], axis=0)
     return np.arange(box // 2) / (box * pixel), ring_sums(power, box) / ring_sums(np.ones_like(power), box)
 
 
@@ -82,9 +81,9 @@ def ring_correlation(before, after):
     """
     curves = []
     for first, second in zip(np.asarray(before, dtype=float), np.asarray(after, dtype=float)):
-        one, two = scipy.fft.rfft2(first - first.mean()), scipy.fft.rfft2(second - second.mean())
+        one, two = np.fft.rfft2(first - first.mean()), np.fft.rfft2(second - second.mean())
         box, product = len(first), two * one.conj()
-        y, x = np.unravel_index(np.argmax(scipy.fft.irfft2(product, s=first.shape)), first.shape)
+        y, x = np.unravel_index(np.argmax(np.fft.irfft2(product, s=first.shape)), first.shape)
         by_yx_px = np.exp(2j * np.pi * y * np.fft.fftfreq(box))[:, None] * np.exp(2j * np.pi * x * np.fft.rfftfreq(box))
         cross = ring_sums((product * by_yx_px).real, box)
         power = np.sqrt(ring_sums(_power(one), box) * ring_sums(_power(two), box))

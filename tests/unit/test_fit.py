@@ -131,6 +131,34 @@ def test_the_energy_is_the_one_that_was_minimised_and_its_gradient_is_right(monk
     assert bool((fit.energy < value).all())
 
 
+def start_of_a_fit(monkeypatch, *arguments, **options):
+    """The whitened coordinates that a fit begins with."""
+    begun = []
+    original = fit_module.minimise.minimise
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_module.minimise, "minimise", lambda evaluate, x0, *rest: begun.append(x0) or original(evaluate, x0, *rest))
+        fit_trajectories(*arguments, **options)
+    return begun[0]
+
+
+def test_after_a_fit_under_another_prior_it_begins_where_a_quadratic_correlation_has_its_optimum(monkeypatch):
+    """Where the correlation is one, that is the optimum, whatever the first prior was and however far from its own optimum the first fit stopped."""
+    maps, prior = quadratic_maps(peaks(), curvatures("even")), prior_of(HYPER, course=course())
+    first = fit_trajectories(maps, prior_of(replace(HYPER, velocity_sigma=0.05, global_angstrom=0.3)), tolerance=0.1)
+    optimum = fit_trajectories(maps, prior, tolerance=1e-14)
+    begun = start_of_a_fit(monkeypatch, maps, prior, after=first)
+    torch.testing.assert_close(begun, optimum.whitened, atol=1e-5, rtol=0)
+    assert float((first.deviation - optimum.deviation).abs().max()) > 0.1
+
+
+def test_after_another_fit_it_ends_where_it_would_have_ended_and_sooner():
+    maps, prior = quadratic_maps(peaks(), curvatures("uneven")), prior_of(HYPER)
+    first = fit_trajectories(maps, prior_of(replace(HYPER, velocity_sigma=1.2 * HYPER.velocity_sigma)))
+    alone, after = fit_trajectories(maps, prior), fit_trajectories(maps, prior, after=first)
+    torch.testing.assert_close(after.deviation, alone.deviation, atol=2e-3, rtol=0)
+    assert int(after.iterations[0]) < int(alone.iterations[0])
+
+
 def test_an_infinitely_stiff_prior_keeps_the_input_motion():
     stiff = replace(HYPER, velocity_sigma=1e-8, acceleration_sigma=1e-8, jitter_angstrom=0.0, global_angstrom=0.0,
                     early_factor=0.0, offset_angstrom=1e-6)
