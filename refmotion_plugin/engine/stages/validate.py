@@ -26,7 +26,7 @@ ACTIVITY_PERCENTILE = 75
 RIGID_SIGMA = 1e-7            # strengths so small that nothing moves
 HELD_SHARE = 1 / 2            # of the memory for movies that maps may hold
 TRIAL_SHARE = 1 / 2           # of what they leave that sets solved together may take
-ARRAYS_OF_A_TRIAL = 9         # (P, F, F) in double precision: the prior's factors and the metric's, with what it takes to make them
+ARRAYS_OF_A_TRIAL = 10        # (P, F, F) in double precision: the prior's factors and the metric's, with what it takes to make them
 
 
 @dataclass(frozen=True)
