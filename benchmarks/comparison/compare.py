@@ -139,10 +139,9 @@ class Comparison:
 # ---- tables ----------------------------------------------------------------------------------------------------------------
 
 def grid_table(comparison: Comparison) -> str:
-    """RELION's grid: error of all and of early frames for each triple."""
-    rows = [[" / ".join(f"{s:g}" for s in row["sigmas"]), row["all"], row["early"], row["wall_s"], row["cpu_s"]]
-            for row in comparison.grid()]
-    return markdown_table(["σ velocity / divergence / acceleration", "all frames, Å", "first five, Å", "wall s", "CPU s"], rows)
+    """RELION's grid: error of all and of early frames for each triple. No times: the steps are taken with whatever threads they were done."""
+    rows = [[" / ".join(f"{s:g}" for s in row["sigmas"]), row["all"], row["early"]] for row in comparison.grid()]
+    return markdown_table(["σ velocity / divergence / acceleration", "all frames, Å", "first five, Å"], rows)
 
 
 def tracks_table(comparison: Comparison) -> str:
