@@ -11,11 +11,22 @@ _FLEXALIGN_GAIN = ("FlexAlign reads TIFF movies as they are stored and turns the
 _COVERED = 0.55     # coordinates that reach no further than this part of the movie in both directions look wrongly scaled
 
 
+def absent_inputs(protocol):
+    """Sentences on optional inputs that were chosen and do not exist yet.
+
+    The host takes them for inputs that were left empty, and would start a scheduled run without them; others it waits for by itself.
+    """
+    chosen = [protocol.getParam(name) for name, value in protocol.iterDefinitionAttributes()
+              if value.isPointer() and value.hasValue() and value.get() is None and protocol.evalParamCondition(name)]
+    return ["%s: the output that was chosen does not exist yet. A scheduled run waits for it; choose another one, or none, to go on now."
+            % param.label.get() for param in chosen if param.allowsNull]
+
+
 def errors(protocol, references, coordinate_pixel):
     """Sentences that forbid the run; ``coordinate_pixel(particles)`` gives the A/px of a set's coordinates."""
-    movies = protocol.inputMovies.get()
-    if movies is None or any(r.particles is None or r.volume is None for r in references):
-        return []               # the form itself says which input is missing
+    absent, movies = absent_inputs(protocol), protocol.inputMovies.get()
+    if absent or movies is None or any(r.particles is None or r.volume is None for r in references):
+        return absent           # the form itself says which other input is missing
     found = movie_errors(movies) or _crop_errors(movies)
     for reference in references:
         prefix = "Reference %d: " % (reference.index + 1) if len(references) > 1 else ""

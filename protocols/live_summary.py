@@ -14,12 +14,17 @@ _SILENT_SECONDS = 900       # a movie takes seconds to minutes
 
 
 def lines(protocol, of_running):
-    """Lines on a run that waits or works, ``of_running(job folder)`` if it works; None if it does neither."""
+    """Lines on a run that waits or works, ``of_running(job folder, whether it has but to wait for movies)`` if it works; None if it does neither."""
     if protocol.isScheduled():
         return ["Waits for its inputs."]
     if protocol.isLaunched():
         return ["Waits in the queue." if protocol.useQueue() else "Starting."]
-    return of_running(protocol._jobFolder()) if protocol.isRunning() else None
+    return of_running(protocol._jobFolder(), _all_batches_done(protocol)) if protocol.isRunning() else None
+
+
+def _all_batches_done(protocol):
+    """True for inputs that grow, while no step is left but the one that closes the outputs."""
+    return protocol._isStreaming() and protocol.numberOfSteps - protocol.stepsDone <= 1
 
 
 def forget(job_folder):
@@ -29,14 +34,14 @@ def forget(job_folder):
         progress.unlink()
 
 
-def correction_lines(job_folder):
-    """Lines on a running correction."""
-    return _stage_lines(JobLayout(job_folder)) + _known(lambda: _so_far(JobResults(job_folder)))
+def correction_lines(job_folder, waits=False):
+    """Lines on a running correction; ``waits``: no batch of movies is left to work on."""
+    return _stage_lines(JobLayout(job_folder), waits) + _known(lambda: _so_far(JobResults(job_folder)))
 
 
-def average_lines(job_folder):
-    """Lines on running averages."""
-    return _stage_lines(AverageLayout(job_folder)) + _known(lambda: run_summary.failure_lines(AverageResults(job_folder).failed()))
+def average_lines(job_folder, waits=False):
+    """Lines on running averages; ``waits``: no batch of movies is left to work on."""
+    return _stage_lines(AverageLayout(job_folder), waits) + _known(lambda: run_summary.failure_lines(AverageResults(job_folder).failed()))
 
 
 def _so_far(results):
@@ -51,15 +56,18 @@ def _known(gather):
         return []
 
 
-def _stage_lines(layout):
+def _stage_lines(layout, waits):
     progress = read_json(layout.progress)
+    working = bool(progress) and progress["done"] < progress["total"]
+    if waits and not working:
+        return ["Waits for more movies."]
     if not progress:
         return ["Starting: reading the inputs."]
     stage = progress["stage"]
     name = "Searching hyperparameters, %s" % stage[8:] if stage.startswith("search: ") else _STAGES.get(stage, stage.capitalize())
     text = ["%s: %d of %d %s done%s." % (name, progress["done"], progress["total"], _UNITS.get(progress.get("unit"), "movies"), _pace(progress))]
     silent = time.time() - layout.progress.stat().st_mtime
-    if silent > _SILENT_SECONDS:
+    if working and silent > _SILENT_SECONDS:
         text.append("Nothing was heard for %s: see the run's log." % duration(silent))
     return text
 

@@ -15,6 +15,7 @@ from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import read_json, write_json
 
 from . import correction_form, form_fields, input_checks, live_summary, run_summary
+from .earlier_outputs import CurrentOutputs
 from .engine_process import device_of, fingerprint_of, incomplete_runs, run_engine
 from .streaming import StreamingSteps, add_streaming_fields
 
@@ -35,7 +36,7 @@ class AverageMoviesOutputs(enum.Enum):
     outputMicrographsOdd = SetOfMicrographs
 
 
-class ProtAverageMovies(StreamingSteps, ProtMicrographs):
+class ProtAverageMovies(CurrentOutputs, StreamingSteps, ProtMicrographs):
     """ Averages aligned movies into micrographs, dose-weighted and unweighted.
 
     Frames are moved along the movies' alignment, local motion included where it is known, by exact shifts in Fourier space. The dose
@@ -80,6 +81,7 @@ class ProtAverageMovies(StreamingSteps, ProtMicrographs):
         """Write the movies' STAR files."""
         folder = self._getExtraPath("inputs")
         os.makedirs(folder, exist_ok=True)
+        self._forgetStream()
         star, micrographs, unaligned = convert.write_movies(self.inputMovies.get(), folder)
         if unaligned:
             self.warning("%d movies have no alignment and are left out: %s" % (len(unaligned), ", ".join(unaligned[:5])))
@@ -146,9 +148,9 @@ class ProtAverageMovies(StreamingSteps, ProtMicrographs):
 
     # --------------------------- INFO functions ------------------------------
     def _validate(self):
-        movies = self.inputMovies.get()
-        if movies is None:
-            return []                       # the form itself says what is missing
+        absent, movies = input_checks.absent_inputs(self), self.inputMovies.get()
+        if absent or movies is None:
+            return absent                   # the form itself says if the movies are missing
         errors = input_checks.movie_errors(movies)
         try:
             AverageSpec.build(self._jobData("movies"), "The form")
@@ -178,6 +180,10 @@ class ProtAverageMovies(StreamingSteps, ProtMicrographs):
                 % (output.getSize(), weights, output.getSamplingRate())]
 
     # --------------------------- UTILS functions -----------------------------
+    def _outputNames(self):
+        wanted = {"weighted": True, "unweighted": self.unweighted.get(), "even": self.evenOdd.get(), "odd": self.evenOdd.get()}
+        return [OUTPUTS[kind] for kind in OUTPUTS if wanted[kind]]
+
     def _jobFolder(self):
         return self._getExtraPath("averages")
 

@@ -12,6 +12,8 @@ from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import file_stamp
 from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters
 
+from . import input_checks
+
 WEIGHT_CHOICES = (("none", None), ("weights.npz: as our jobs write them", ".npz"), ("weights.json: to read and edit", ".json"),
                   ("bfactors.star: RELION, B-factor and scale per frame", ".star"), ("refm_empirical_dw.npy: CryoSPARC", ".npy"))
 HYPERPARAMETER_CHOICES = (("none", None), ("hyperparameters.json: as our jobs write them", ".json"),
@@ -119,7 +121,9 @@ class ProtImportDoseWeights(ProtImport):
         return []
 
     def _validate(self):
-        return _sentences(self._read) if self.weightsFile.get() else ["Give the file with the dose weights."]
+        if not self.weightsFile.get():
+            return ["Give the file with the dose weights."]
+        return input_checks.absent_inputs(self) or _sentences(self._read)
 
     def _summary(self):
         weights = getattr(self, "outputDoseWeights", None)
@@ -224,7 +228,9 @@ class ProtExportMotionResults(EMProtocol):
         return []
 
     def _validate(self):
-        weights, hyperparameters = self.inputDoseWeights.get(), self.inputHyperparameters.get()
+        absent, weights, hyperparameters = input_checks.absent_inputs(self), self.inputDoseWeights.get(), self.inputHyperparameters.get()
+        if absent:
+            return absent
         if weights is None and hyperparameters is None:
             return ["Nothing to export: give dose weights, hyperparameters or both."]
         found = []

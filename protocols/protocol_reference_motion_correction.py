@@ -15,8 +15,9 @@ from refmotion_plugin.contract.spec import JobSpec
 from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters
 
 from . import correction_form, form_fields, input_checks, live_summary, run_summary
+from .earlier_outputs import CurrentOutputs
 from .engine_process import device_of, fingerprint_of, incomplete_runs, run_engine
-from .references import chosen_references
+from .references import chosen_references, suffix_of
 from .streaming import StreamingSteps
 
 STAGES = ("hyperparameters", "dose-weights", "particles")
@@ -31,7 +32,7 @@ class ReferenceMotionOutputs(enum.Enum):
     outputParticles = SetOfParticles
 
 
-class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
+class ProtReferenceMotionCorrection(CurrentOutputs, StreamingSteps, ProtParticles):
     """ Follows the motion of every particle through the frames of its movie by comparing them with a reference map, measures
     how fast the signal fades with dose, and writes motion-corrected, dose-weighted particles.
 
@@ -69,6 +70,7 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
         """Write the movies' and particles' STAR files, and the job's parameters."""
         folder = self._inputsFolder()
         os.makedirs(folder, exist_ok=True)
+        self._forgetStream()
         movies, references = self.inputMovies.get(), chosen_references(self)
         movie_names = {movie.getObjId(): movie.getMicName() for movie in movies}
         matches = [convert.match_movies(movie_names, convert.micrograph_counts(r.particles)) for r in references]
@@ -117,7 +119,7 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
             if not star.exists():
                 self.warning("Reference %d: no particle could be corrected, see the list of failed movies." % (reference.index + 1))
                 continue
-            suffix = _suffix(reference.index)
+            suffix = suffix_of(reference.index)
             output = self._createSetOfParticles(suffix)
             convert.fill_particles(output, reference.particles, str(star), self.inputMovies.get().getSamplingRate())
             self._defineOutputs(**{"outputParticles" + suffix: output})
@@ -129,7 +131,7 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
         return [self.inputMovies] + [r.particlesPointer for r in chosen_references(self)]
 
     def _streamFiles(self):
-        return ["particles%s.sqlite" % _suffix(r.index) for r in chosen_references(self)]
+        return ["particles%s.sqlite" % suffix_of(r.index) for r in chosen_references(self)]
 
     def _streamKey(self):
         return self._digest(grows=True)
@@ -144,7 +146,7 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
         if self._batches.taken and (self._extendInputs(None) or self._failed()):
             self._runGrown()
         self._rememberSummary()
-        if not any(self.hasAttribute("outputParticles" + _suffix(r.index)) for r in chosen_references(self)):
+        if not any(self.hasAttribute("outputParticles" + suffix_of(r.index)) for r in chosen_references(self)):
             reasons = [movie.reason for movie in self._failed()] or ["none belongs to one of the movies"]
             raise RuntimeError("no particle could be corrected: %s" % reasons[0])
 
@@ -175,7 +177,7 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
             output = self._growingOutput(SetOfParticles, file_name)
             if star.exists():
                 added = convert.add_particles(output, convert.reopened(reference.particles), str(star), self.inputMovies.get().getSamplingRate())
-                self._publishGrown("outputParticles" + _suffix(reference.index), output, reference.particlesPointer, added)
+                self._publishGrown("outputParticles" + suffix_of(reference.index), output, reference.particlesPointer, added)
 
     # --------------------------- INFO functions ------------------------------
     def _validate(self):
@@ -202,6 +204,11 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
         return run_summary.methods(self)
 
     # --------------------------- UTILS functions -----------------------------
+    def _outputNames(self):
+        """Particles of each reference, and what is not given."""
+        given = (("outputHyperparameters", self.inputHyperparameters), ("outputDoseWeights", self.inputDoseWeights))
+        return ["outputParticles" + suffix_of(r.index) for r in chosen_references(self)] + [name for name, p in given if not p.hasValue()]
+
     def _lastStage(self):
         return self.stopAfter.get()
 
@@ -293,8 +300,3 @@ class ProtReferenceMotionCorrection(StreamingSteps, ProtParticles):
         """Numbers that are slow to gather are kept as text for the summary."""
         self.summaryVar.set("\n".join(run_summary.numbers(self._jobFolder())))
         self._store(self.summaryVar)
-
-
-def _suffix(index):
-    """What is appended to the name of a reference's output."""
-    return "" if index == 0 else str(index + 1)

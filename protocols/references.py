@@ -8,7 +8,8 @@ Reference = namedtuple("Reference", "index particles volume mask particlesPointe
 """One filled block: its objects (mask may be None) and the pointers they came from."""
 
 
-def _suffix(index):
+def suffix_of(index):
+    """What is appended to the names of a reference's inputs and outputs."""
     return "" if index == 0 else str(index + 1)
 
 
@@ -25,7 +26,7 @@ def define_references(form):
 
 
 def _define(group, index, **options):
-    suffix, important = _suffix(index), index == 0
+    suffix, important = suffix_of(index), index == 0
     group.addParam("inputParticles" + suffix, params.PointerParam, pointerClass="SetOfParticles", important=important,
                    pointerCondition="hasAlignmentProj", label="Input particles",
                    help="Particles of a gold-standard 3D refinement: orientations, CTF, coordinates and half-sets.", **options)
@@ -40,6 +41,6 @@ def chosen_references(protocol):
     """The blocks that are in use, as :class:`Reference`; objects not chosen yet are None."""
     found = []
     for index in range(protocol.numberOfReferences.get() + 1):
-        pointers = [getattr(protocol, name + _suffix(index)) for name in ("inputParticles", "inputVolume", "inputMask")]
+        pointers = [getattr(protocol, name + suffix_of(index)) for name in ("inputParticles", "inputVolume", "inputMask")]
         found.append(Reference(index, *([p.get() for p in pointers] + [pointers[0], pointers])))
     return found

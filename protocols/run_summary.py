@@ -80,7 +80,8 @@ def methods(protocol):
     weights = "dose weights measured on the particles" if protocol.inputDoseWeights.get() is None else "given dose weights"
     text = ("Particles%s were corrected for beam-induced motion against their reference maps [Zivanov2019] and summed with %s [Grant2015]."
             % (_of_movies(protocol), weights))
-    prior = getattr(protocol, "outputHyperparameters", None) or protocol.inputHyperparameters.get()
+    given = protocol.inputHyperparameters.get()
+    prior = getattr(protocol, "outputHyperparameters", None) if given is None else given
     return [text + (" The motion prior had the strengths %s." % prior.inWords() if prior is not None else "")]
 
 

@@ -90,6 +90,10 @@ class StreamingSteps:
     def _batchesFile(self):
         return self._getExtraPath("inputs", "batches.json")
 
+    def _forgetStream(self):
+        """The inputs are written anew, complete: batches of a stream that was would not find theirs in them."""
+        cleanPath(self._batchesFile())
+
     def _growingOutput(self, kind, file_name):
         """The output as it stands, with what an earlier batch or an earlier start of this run put into it."""
         there = os.path.exists(self._getPath(file_name))

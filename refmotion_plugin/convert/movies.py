@@ -146,7 +146,7 @@ def grid_size(movies):
 
     The finest if the optics groups differ. Raises InputError if the size of the movies is not known.
     """
-    upsampling = max([int(float(row.get("rlnEERUpsampling", 1))) for row in optics_rows(movies.getAcquisition())] + [1])
+    upsampling = max([producers.whole(row, "rlnEERUpsampling", 1) for row in optics_rows(movies.getAcquisition())] + [1])
     return tuple(size * upsampling for size in _dimensions(movies)[:2])
 
 

@@ -1,12 +1,14 @@
 """Particle STAR file of a finished job -> SetOfParticles: new images, everything else as in the input set."""
 import numpy as np
 from pwem.constants import NO_INDEX
+from pyworkflow.object import Integer
 
 from ..contract.errors import InputError
 from ..contract.particle_pairs import image_pixel
 from ..contract.star import read_tables
 from ..contract.startable import table_text
 from .geometry import set_origin
+from .particles import HALF_ATTRIBUTE, half_sets_present
 
 
 def fill_particles(output, source, star_file, movie_pixel_angstrom):
@@ -18,9 +20,9 @@ def fill_particles(output, source, star_file, movie_pixel_angstrom):
     star_file : particle STAR file that the job wrote; ``rlnParticleId`` names the particle of ``source``.
     movie_pixel_angstrom : pixel of rlnCoordinateX/Y in it.
 
-    Ids, half-sets, CTF, orientation and every other attribute stay. Origins, coordinates and pixel size follow the new images:
-    coordinates are in px of the particle image again. Returns the number of particles. Raises InputError if the file does
-    not fit the set.
+    Ids, half-sets, CTF, orientation and every other attribute stay; half-sets that the job made up are added. Origins, coordinates and
+    pixel size follow the new images: coordinates are in px of the particle image again. Returns the number of particles. Raises
+    InputError if the file does not fit the set.
     """
     update = _prepared(output, source, star_file, movie_pixel_angstrom)
     rows = update.rows
@@ -58,14 +60,15 @@ def _prepared(output, source, star_file, movie_pixel_angstrom, known=()):
     output.setIsAmplitudeCorrected(False)
     _update_optics(output.getAcquisition(), optics)
     row_of = {identifier: i for i, identifier in enumerate(rows.integers("rlnParticleId").tolist()) if identifier not in known}
-    return _Update(rows, row_of, pixel, movie_pixel_angstrom)
+    return _Update(rows, row_of, pixel, movie_pixel_angstrom, not half_sets_present(source))
 
 
 class _Update:
     """Callback of ``copyItems``: brings one particle up to date or leaves it out."""
 
-    def __init__(self, rows, row_of, pixel, movie_pixel):
+    def __init__(self, rows, row_of, pixel, movie_pixel, halves_made_up):
         self.rows, self.row_of, self.count = rows, row_of, 0
+        self.half = rows.integers("rlnRandomSubset").tolist() if halves_made_up else None
         self.locations = [_location(name) for name in rows.columns["rlnImageName"]]
         self.coordinate = np.stack([rows.numbers("rlnCoordinateX"), rows.numbers("rlnCoordinateY")], axis=1)
         self.origin = np.stack([rows.numbers("rlnOriginXAngst"), rows.numbers("rlnOriginYAngst")], axis=1) / pixel
@@ -80,6 +83,8 @@ class _Update:
         self.count += 1
         particle.setLocation(*self.locations[row])
         particle.setSamplingRate(self.pixel)
+        if self.half is not None:
+            setattr(particle, HALF_ATTRIBUTE, Integer(self.half[row]))
         set_origin(particle.getTransform(), self.origin[row])
         particle.getCoordinate().setPosition(*np.rint(self.coordinate[row] * self.movie_pixel / self.pixel).astype(int).tolist())
 

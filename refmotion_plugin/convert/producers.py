@@ -29,6 +29,12 @@ def reading_of(movies):
     return {"movie_flip_y": False, "gain_flip": 1}
 
 
+def whole(optics, column, default):
+    """A whole number of an optics row; ``default`` where it has none: our import too writes None for groups without movies."""
+    text = optics.get(column, "")
+    return default if text in ("", "None") else int(float(text))
+
+
 def eer_of(movie, optics, dim, n_shifts):
     """(upsampling, frames per fraction) of a movie; (0, 1) if it is no EER.
 
@@ -37,8 +43,9 @@ def eer_of(movie, optics, dim, n_shifts):
     """
     if not movie.getFileName().lower().endswith(".eer"):
         return 0, 1
-    if "rlnEERGrouping" in optics:
-        return max(1, int(float(optics.get("rlnEERUpsampling", 1)))), max(1, int(float(optics["rlnEERGrouping"])))
+    grouping = whole(optics, "rlnEERGrouping", None)
+    if grouping is not None:
+        return max(1, whole(optics, "rlnEERUpsampling", 1)), max(1, grouping)
     if not _aligned_by_flexalign(movie) or not dim:
         raise InputError("%s is an EER movie, but the set does not say how many of its frames make one fraction (rlnEERGrouping in its "
                          "optics table): align the movies with RELION or, with the RELION plugin installed, with MotionCor"

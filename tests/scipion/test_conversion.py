@@ -131,6 +131,25 @@ def polished_star(path, folder, keep, pixel="1.1", box=32):
     return folder / "polished.star"
 
 
+@pytest.mark.parametrize("fill", [convert.fill_particles, convert.add_particles])
+def test_half_sets_that_were_made_up_are_those_of_the_output(written, in_project, tmp_path, fill):
+    """A second correction would make up others: by their order, from which some particles are missing."""
+    source = in_project[1]._createSetOfParticles("_without_half_sets")
+    source.copyInfo(in_project[1].outputParticles)
+    for particle in in_project[1].outputParticles:
+        item = particle.clone()
+        delattr(item, "_rlnRandomSubset")
+        source.append(item)
+    source.write()
+    star = polished_star(written[1], tmp_path, keep=range(1, 12))
+    output = in_project[1]._createSetOfParticles("_with_half_sets")
+    assert fill(output, source, str(star), given.PIXEL) == 11
+    output.write()
+    rows = read_tables(star)["particles"]
+    made_up = dict(zip(rows.integers("rlnParticleId").tolist(), rows.integers("rlnRandomSubset").tolist()))
+    assert {p.getObjId(): p.getAttributeValue("_rlnRandomSubset") for p in output} == made_up and set(made_up.values()) == {1, 2}
+
+
 def test_coordinates_of_cropped_images_are_in_their_own_pixels(written, in_project, tmp_path):
     source = in_project[1].outputParticles
     output = in_project[1]._createSetOfParticles("_cropped")

@@ -123,6 +123,17 @@ def test_exports_that_cannot_be(in_project, brought_in):
         assert part in text
 
 
+def test_what_is_chosen_and_does_not_exist_yet_is_waited_for(in_project, brought_in, files):
+    project, later = in_project[0], new_protocol(in_project[0], "ProtImportHyperparameters")
+    project.saveProtocol(later)
+    export = new_protocol(project, "ProtExportMotionResults", inputDoseWeights=(brought_in[0], "outputDoseWeights"),
+                          inputHyperparameters=(later, "outputHyperparameters"))
+    imported = new_protocol(project, "ProtImportDoseWeights", weightsFile=str(files / "bfactors.star"), dosePerFrame=1.0, inputMovies=(later, "outputMovies"))
+    for protocol, label in ((export, "Hyperparameters: "), (imported, "Movies: ")):
+        errors = protocol.validate()
+        assert len(errors) == 1 and errors[0].startswith(label) and "does not exist yet" in errors[0]
+
+
 def test_both_objects_are_shown(in_project, brought_in, tmp_path):
     domain = pw.Config.getDomain()
     for item, viewer, kind in ((brought_in[0].outputDoseWeights, DoseWeightsViewer, EmpiricalDoseWeights),

@@ -8,6 +8,7 @@ import pytest
 from refmotion_plugin import convert
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.star import read_corrected_micrographs, read_movie_metadata
+from refmotion_plugin.convert import producers
 from refmotion_plugin.headless import new_protocol
 from refmotion_plugin.protocols.protocol_exchange import _exposure
 
@@ -61,6 +62,19 @@ def test_eer_movies_keep_their_fractions_dose_and_size(in_project, relion, tmp_p
     protocol = new_protocol(in_project[0], "ProtImportDoseWeights")
     protocol.inputMovies.set(movies)
     assert _exposure(protocol).dose_per_frame_e_per_A2 == pytest.approx(1.25)           # of a fraction, which weights know
+
+
+def test_optics_groups_without_movies_say_nothing_of_eer(in_project, relion, tmp_path):
+    for m in range(2):
+        add_to_general(relion / "MotionCorr" / ("m%d.star" % m), rlnEERGrouping=25, rlnEERUpsampling=2)
+    edit(relion / LIST, ("MotionCorr/m1.star 2", "MotionCorr/m1.star 1"))
+    _, movies = brought_in(in_project, relion, tmp_path)
+    rows = convert.optics_rows(movies.getAcquisition())
+    assert [row["rlnEERUpsampling"] for row in rows] == ["2", "None"] and convert.grid_size(movies) == SIZE_XY
+    movie = movies.getFirstItem()
+    movie.setFileName("a.eer")
+    with pytest.raises(InputError, match="does not say how many of its frames"):
+        producers.eer_of(movie, rows[1], movies.getDim(), 5)
 
 
 def test_eer_movies_without_an_alignment_do_not_say_the_dose_of_a_fraction(in_project):

@@ -1,6 +1,7 @@
 """The summary while the engine runs, from what the engine itself writes."""
 import os
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from refmotion_plugin.contract.records import DoseWeights
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, JobSpec
 from refmotion_plugin.contract.store import save_hyperparameters, save_weights
 from refmotion_plugin.engine.run.status import StatusLog
+from refmotion_plugin.objects import MotionHyperparameters
 from refmotion_plugin.protocols import live_summary, run_summary
 
 DATA = {"inputs": {"movies": "m.star"}, "references": [{"particles": "p.star", "half1": "1.mrc", "half2": "2.mrc"}]}
@@ -88,6 +90,32 @@ def test_an_engine_that_is_silent_is_noticed(job):
     past = time.time() - 7200
     os.utime(layout.progress, (past, past))
     assert live_summary.correction_lines(layout.folder)[1] == "Nothing was heard for 2 h 0 min: see the run's log."
+    status.reach(3)
+    os.utime(layout.progress, (past, past))
+    assert len(live_summary.correction_lines(layout.folder)) == 1          # what was to do is done
+
+
+def test_a_stream_that_has_nothing_to_do_waits_for_movies(job, tmp_path):
+    layout, status = job
+    assert live_summary.correction_lines(tmp_path / "none", True) == live_summary.average_lines(tmp_path / "none", True) == ["Waits for more movies."]
+    status.begin("polish", 3)           # of movies that failed, once nothing more comes
+    assert live_summary.correction_lines(layout.folder, True) == ["Writing corrected particles: 0 of 3 movies done."]
+    status.reach(3)
+    status.event("align", movie="b", state="failed", reason="a reason")
+    assert live_summary.correction_lines(layout.folder, True) == ["Waits for more movies.", "1 movies failed:", "- b.mrc: a reason"]
+
+
+@pytest.mark.parametrize("done, text", [(2, "Waits for more movies."), (1, "Writing corrected particles: 3 of 3 movies done")])
+def test_a_stream_waits_when_no_step_but_the_closing_one_is_left(correction, job, monkeypatch, done, text):
+    layout, status = job
+    status.begin("polish", 3)
+    status.reach(3)
+    monkeypatch.setattr(correction, "_jobFolder", lambda: str(layout.folder))
+    monkeypatch.setattr(correction, "_isStreaming", lambda: True)
+    correction.setRunning()
+    correction._numberOfSteps.set(3)
+    correction._stepsDone.set(done)
+    assert correction.summary()[-1].startswith(text)
 
 
 def test_averages(tmp_path):
@@ -138,3 +166,14 @@ def test_finished_numbers_name_prior_and_weights(job):
     layout, _ = job
     save_hyperparameters(layout.hyperparameters, DEFAULT_HYPERPARAMETERS)
     assert any(line.startswith("Hyperparameters (default)") for line in run_summary.numbers(layout.folder))
+
+
+def test_methods_quote_the_strengths_that_were_given(correction):
+    correction._jobFolder = lambda: "none"
+    correction.outputParticles, given = correction.inputParticles.get(), MotionHyperparameters()
+    for item, sigma in ((given, 0.77), (MotionHyperparameters(), 0.11)):
+        item.setRecord(replace(DEFAULT_HYPERPARAMETERS, velocity_sigma=sigma))
+    correction.outputHyperparameters = item
+    assert "velocity 0.11," in run_summary.methods(correction)[0]
+    correction.inputHyperparameters.set(given)
+    assert "velocity 0.77," in run_summary.methods(correction)[0]

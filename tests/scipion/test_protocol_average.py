@@ -101,6 +101,14 @@ def test_measured_weights_are_used(averaging, imported):
     assert "measured" in protocol.methods()[0]
 
 
+def test_kinds_that_are_not_asked_for_any_more_are_taken_away(averaging, imported):
+    protocol = finished(imported[1], averaging(evenOdd=1))
+    protocol.evenOdd.set(0)
+    protocol.unweighted.set(False)
+    finished(imported[1], protocol)
+    assert [name for name, _ in protocol.iterOutputAttributes()] == ["outputMicrographsDoseWeighted"]
+
+
 def test_a_broken_movie_is_listed_and_the_rest_is_done(averaging, imported):
     folder, project = imported[:2]
     path = folder / "Movies" / "m1.mrcs"

@@ -12,6 +12,7 @@ from refmotion_plugin import protocols, viewers
 from refmotion_plugin.contract import guidance
 from refmotion_plugin.contract.spec import JobSpec
 from refmotion_plugin.headless import new_protocol
+from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters
 from refmotion_plugin.protocols import form_fields
 
 from .relion_files import write_map
@@ -298,3 +299,39 @@ def test_missing_inputs_are_named_by_the_host(in_project):
 def test_a_protocol_that_scipion_does_not_know_is_named_with_the_usual_reason(in_project):
     with pytest.raises(RuntimeError, match="and not ProtNobodyWrote.*python3-tk"):
         new_protocol(in_project[0], "ProtNobodyWrote")
+
+
+OPTIONAL = [("inputMask", "Input mask"), ("inputHyperparameters", "Input hyperparameters"), ("inputDoseWeights", "Input dose weights")]
+
+
+def connect_to_be_made(project, protocol, name):
+    """Connect an input to an output of a run that was not started; returns a function that makes the output."""
+    earlier = new_protocol(project, "ProtReferenceMotionCorrection")
+    project.saveProtocol(earlier)
+    getattr(protocol, name).set(earlier)
+    getattr(protocol, name).setExtended("outputOfIt")
+    return lambda item: setattr(earlier, "outputOfIt", item)
+
+
+@pytest.mark.parametrize("name, label", OPTIONAL)
+def test_an_optional_input_that_does_not_exist_yet_is_waited_for(correction, in_project, name, label):
+    """The host starts a scheduled run when nothing is complained of."""
+    make = connect_to_be_made(in_project[0], correction, name)
+    errors = correction.validate()
+    assert len(errors) == 1 and errors[0].startswith(label + ": the output that was chosen does not exist yet")
+    assert correction.getInputStatus() == (False, False, True)         # with these the form offers to schedule, and asks nothing else
+    make({"inputMask": in_project[3].outputMask, "inputHyperparameters": MotionHyperparameters(), "inputDoseWeights": EmpiricalDoseWeights()}[name])
+    assert correction.validate() == []
+
+
+def test_an_input_of_a_reference_that_is_not_used_is_not_waited_for(correction, in_project):
+    connect_to_be_made(in_project[0], correction, "inputMask2")
+    assert correction.validate() == []
+
+
+def test_averages_wait_for_their_dose_weights(in_project):
+    protocol = new_protocol(in_project[0], "ProtAverageMovies", inputMovies=(in_project[1], "outputMovies"), useGpu=False, numberOfThreads=1)
+    make = connect_to_be_made(in_project[0], protocol, "inputDoseWeights")
+    assert [text[:50] for text in protocol.validate()] == ["Dose weights: the output that was chosen does not "]
+    make(EmpiricalDoseWeights())
+    assert protocol.validate() == []

@@ -9,6 +9,8 @@ from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS as PRIOR
 from refmotion_plugin.contract.spec import JobSpec
 from refmotion_plugin.headless import new_protocol
 
+from .conftest import correction_of
+
 
 def launch(project, protocol):
     """Run to the end, well or not."""
@@ -162,15 +164,53 @@ def test_two_references_give_two_outputs(correction, in_project, fake_engine, re
     assert correction.outputParticles.getSize() == correction.outputParticles2.getSize() == 12
     first, second = (next(iter(p.getFiles())) for p in (correction.outputParticles, correction.outputParticles2))
     assert os.path.basename(first) == "stack_0.mrcs" and os.path.basename(second) == "stack_1.mrcs"
+    later = new_protocol(project, "ProtReferenceMotionCorrection", inputParticles=(correction, "outputParticles2"))
+    correction.numberOfReferences.set(0)
+    launch(project, correction)                 # Continue with one: nothing makes the second's particles any more
+    assert correction.isFinished(), correction.getErrorMessage()
+    assert "outputParticles2" not in outputs_in_project(project, correction) and correction.outputParticles.getSize() == 12
+    assert later.inputParticles.get() is None and "*Input particles* cannot be EMPTY." in later.validate()
+
+
+def test_given_values_take_away_what_was_measured_before_and_back(correction, in_project, fake_engine):
+    """The job's files hold the given values then: the old outputs would say other numbers than their files."""
+    project, again = in_project[0], correction_of(in_project)
+    launch(project, correction)
+    launch(project, again)
+    everything = ["outputDoseWeights", "outputHyperparameters", "outputParticles"]
+    assert outputs_in_project(project, again) == everything
+    for name, output in (("inputHyperparameters", "outputHyperparameters"), ("inputDoseWeights", "outputDoseWeights")):
+        getattr(again, name).set(correction)
+        getattr(again, name).setExtended(output)
+    launch(project, again)
+    assert again.isFinished(), again.getErrorMessage()
+    assert outputs_in_project(project, again) == ["outputParticles"] and "given dose weights" in again.methods()[0]
+    for name in ("inputHyperparameters", "inputDoseWeights"):
+        getattr(again, name).set(None)
+    launch(project, again)
+    assert again.isFinished(), again.getErrorMessage()
+    assert outputs_in_project(project, again) == everything
+
+
+def in_reloaded(project, protocol):
+    """The protocol as the project's file has it."""
+    import pyworkflow as pw
+    from pyworkflow.project import Project
+    reloaded = Project(pw.Config.getDomain(), os.path.abspath(project.path))
+    reloaded.load()
+    return reloaded.getProtocol(protocol.getObjId())
+
+
+def outputs_in_project(project, protocol):
+    """Names of the outputs, the same in the project's file as at hand."""
+    names = sorted(name for name, _ in protocol.iterOutputAttributes())
+    assert sorted(name for name, _ in in_reloaded(project, protocol).iterOutputAttributes()) == names
+    return names
 
 
 def test_outputs_survive_closing_the_project(correction, in_project, fake_engine):
     launch(in_project[0], correction)
-    import pyworkflow as pw
-    from pyworkflow.project import Project
-    project = Project(pw.Config.getDomain(), os.path.abspath(in_project[0].path))
-    project.load()
-    again = project.getProtocol(correction.getObjId())
+    again = in_reloaded(in_project[0], correction)
     assert again.outputHyperparameters._kernel.get() == "matern"
     assert again.outputHyperparameters._correlated_acceleration.get() is True
     assert "5 frames" in str(again.outputDoseWeights) and os.path.exists(again.outputDoseWeights.getFileName())

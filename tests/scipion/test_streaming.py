@@ -12,6 +12,7 @@ from pwem.protocols import ProtImportMovies, ProtImportParticles
 from pyworkflow.utils import isProcessAlive
 
 from refmotion_plugin.contract.errors import InputError
+from refmotion_plugin.contract.layout import write_json
 from refmotion_plugin.contract.records import DoseWeights
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, JobSpec
 from refmotion_plugin.contract.startable import read_tables
@@ -161,6 +162,22 @@ def test_a_movie_that_never_came_and_changed_parameters(stream, in_project, fake
     assert_complete(protocol, range(1, 12, 2))
     assert JobSpec.read(protocol._getExtraPath("job", "job.json")).alignment.search_radius_angstrom == 9.0
     assert calls(protocol) == ["all"] * 3       # the crash, then the movie, and then the particles that are left
+
+
+@pytest.mark.parametrize("name", ["ProtReferenceMotionCorrection", "ProtAverageMovies"])
+def test_inputs_that_are_written_anew_do_not_go_on_with_a_stream(stream, in_project, name):
+    """Continue with other parameters after the inputs were closed, and with the first ones again: their batches are not in the new files."""
+    movies, particles, protocol = stream
+    if name == "ProtAverageMovies":
+        protocol = new_protocol(in_project[0], name, inputMovies=movies.pointer, useGpu=False, numberOfThreads=1)
+    in_project[0].saveProtocol(protocol)
+    os.makedirs(protocol._getExtraPath("inputs"))
+    write_json(protocol._batchesFile(), {"key": protocol._streamKey(), "batches": [{"1": 6}]})
+    movies.close()
+    particles.close()
+    assert protocol._isStreaming()
+    protocol.convertInputStep("key")
+    assert not protocol._isStreaming()
 
 
 def with_second_reference(stream, in_project):

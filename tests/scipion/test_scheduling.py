@@ -1,0 +1,27 @@
+"""Scheduled runs start when what they take is there, optional inputs too."""
+import logging
+from argparse import Namespace
+
+import pyworkflow.protocol
+from pyworkflow.apps.pw_schedule_run import RunScheduler
+
+from refmotion_plugin.headless import new_protocol
+
+
+def waits(project, protocol):
+    """Whether the host's scheduler, which is a process of its own, would wait for inputs now."""
+    where = Namespace(projPath=project.path, dbPath=protocol.getDbPath(), protId=protocol.getObjId(), sleepTime=15, initial_sleep=0)
+    return RunScheduler(where, logging.getLogger("scheduler"))._checkMissingInput()[0]
+
+
+def test_averages_wait_for_the_dose_weights_of_a_correction(correction, in_project, fake_engine, monkeypatch):
+    project = in_project[0]
+    project.saveProtocol(correction)
+    average = new_protocol(project, "ProtAverageMovies", inputMovies=(in_project[1], "outputMovies"), inputDoseWeights=(correction, "outputDoseWeights"),
+                           useGpu=False, numberOfThreads=1)
+    monkeypatch.setattr(pyworkflow.protocol, "schedule", lambda *arguments, **options: None)
+    project.scheduleProtocol(average)
+    assert waits(project, average)
+    project.launchProtocol(correction, wait=True)
+    assert correction.isFinished(), correction.getErrorMessage()
+    assert not waits(project, average)
