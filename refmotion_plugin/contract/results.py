@@ -100,7 +100,7 @@ class JobResults:
         return load_fcc(self.layout.fcc(key))
 
     def fcc_total(self):
-        """FccTable summed over the job's movies, or None before the weights were fitted."""
+        """FccTable summed over the job's movies of the kind (frames, doses, pixel size) with most data, or None before the weights were fitted."""
         return load_fcc(self.layout.fcc_total) if self.layout.fcc_total.exists() else None
 
     def weights(self):
@@ -125,7 +125,7 @@ class JobResults:
             raise InputError("%s is damaged (%r): delete it and give the same command again" % (self.layout.search, error)) from None
 
     def verdict(self):
-        """:class:`~.verdict.Verdict` of the job, or None before its end and for a job that ends before one is reached."""
+        """:class:`~.verdict.Verdict` of the job, or None before one is reached (anew, where movies are aligned otherwise) and for a job that ends before that."""
         reached = self.layout.verdict.exists() and self.spec.output.stop_after != "hyperparameters"
         return load_verdict(self.layout.verdict) if reached else None
 

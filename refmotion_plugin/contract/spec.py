@@ -44,7 +44,7 @@ class InputSpec(_Part):
     preflight: bool = Field(True, description="check on a few movies that predictions and movies agree in orientation and contrast")
     skip_other_frame_counts: bool = Field(False, description="leave out movies whose number of frames is not that of most movies, and list them; else every kind of movies takes part")
     half_sets_from_order: bool = Field(False, description="particles without half-sets: alternate them (not independent of the half-maps!)")
-    growing: bool = Field(False, description="the lists of movies and particles will get longer: what the first run calibrated is kept for later ones, so finished movies stay finished")
+    growing: bool = Field(False, description="the lists of movies and particles will get longer: what the first run calibrated is kept for later ones, so finished movies stay finished (images only with dose weights that are given: new ones make new images)")
 
 
 class PriorSpec(_Part):

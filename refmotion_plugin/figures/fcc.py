@@ -7,7 +7,7 @@ BANDS_ANGSTROM = ((20.0, 10.0), (10.0, 6.0), (6.0, 4.0), (4.0, 3.0), (3.0, 2.0))
 FIRST_BELIEVED_PER_ANGSTROM = 1 / 20.0      # below: ice gradients, and patches keep their mean
 CERTAIN = 3.0                               # standard errors
 SMOOTHED = 5                                # shells
-NO_MOVIE = "No movie of the most frequent kind (frames, doses, pixel size) has particles of this optics group"
+NO_MOVIE = "No movie of the kind (frames, doses, pixel size) with most data has particles of this optics group"
 LABELS_APART = 0.07                         # of the axis
 
 

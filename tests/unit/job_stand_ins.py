@@ -59,6 +59,7 @@ class FakePrepared:
     warnings: tuple = ()
     device: str = "cpu"
     optics_groups: tuple = ("g",)
+    references: tuple = ()
 
     def with_amplitudes(self, amplitudes):
         return replace(self, amplitudes=tuple(amplitudes))

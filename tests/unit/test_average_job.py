@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import mrcfile
 import numpy as np
 import pytest
+import torch
 
 from refmotion_plugin.contract.average_spec import AverageSpec
 from refmotion_plugin.contract.averages import AverageLayout, AverageResults
@@ -18,7 +19,8 @@ from refmotion_plugin.contract.store import save_weights
 from refmotion_plugin.engine import cli
 from refmotion_plugin.engine.options import average_spec
 from refmotion_plugin.engine.run import average_movie
-from refmotion_plugin.engine.run.average_tasks import given_weights
+from refmotion_plugin.engine.run.average_tasks import average_tasks, given_weights
+from refmotion_plugin.engine.run.devices import DeviceLost
 from refmotion_plugin.engine.movies.stack import load_movie
 from refmotion_plugin.engine.run.inputs import MovieCatalogue
 from refmotion_plugin.engine.stages import budget
@@ -215,6 +217,23 @@ def test_frames_that_hang_are_given_up_in_averaging_too(movies, monkeypatch, tmp
     place = average_movie.AveragePlace(spec, AverageLayout(tmp_path), "cpu", 1, None)
     place.load(SimpleNamespace(movie=MovieCatalogue(movies).get(0)))
     assert given["frame_timeout"] == 77
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_gpu_that_does_no_more_work_ends_the_run_and_fails_no_movie(movies, monkeypatch, tmp_path, broken):
+    def lost(*args):
+        raise RuntimeError("CUDA error: unspecified launch failure\nmore")
+
+    monkeypatch.setattr(average_movie, "average_movie", lost)
+    monkeypatch.setattr(torch.cuda, "synchronize", lost if broken else lambda device: None)
+    spec = AverageSpec.build({"inputs": {"movies": str(movies)}})
+    place, catalogue = average_movie.AveragePlace(spec, AverageLayout(tmp_path), "cuda:0", 1, None), MovieCatalogue(movies)
+    task = average_tasks(catalogue, spec, None)[0]
+    if not broken:
+        assert "unexpected RuntimeError: CUDA error" in average_movie.average_task(task, place, lambda: "stack").stages["average"]
+        return
+    with pytest.raises(DeviceLost, match="cuda:0 does no more work .CUDA error: unspecified launch failure.: see nvidia-smi"):
+        average_movie.average_task(task, place, lambda: "stack")
 
 
 def test_workers_of_one_machine_share_its_memory(movies, monkeypatch, tmp_path):

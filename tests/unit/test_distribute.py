@@ -52,12 +52,16 @@ def test_threads_are_given_back_whatever_happens(three_threads):
 
 
 def test_a_worker_forgets_what_it_prepared_before_its_memory_is_planned_anew(monkeypatch, tmp_path):
+    """Of another run all of it; of the same run, as when the dose weights become known, not what waits on the disk."""
     order = []
-    recipes = SimpleNamespace(outside_movie=None, forget_movies=lambda: order.append("forget"), prepare=lambda *of: order.append("prepare") or 1 / 0)
+    recipes = SimpleNamespace(outside_movie=None, forget_movies=lambda: order.append("forget"), free_memory=lambda: order.append("free memory"),
+                              prepare=lambda *of: order.append("prepare") or 1 / 0)
     monkeypatch.setattr(distribute, "stage_recipes", lambda: recipes)
     monkeypatch.setattr(distribute, "read_inputs", lambda *of: SimpleNamespace(sets=()))
     monkeypatch.setattr(distribute, "release", lambda device: order.append("release " + device))
     spec = JobSpec.build({"inputs": {"movies": "m.star"}, "references": [{"particles": "p.star", "half1": "a.mrc", "half2": "b.mrc"}]})
-    with pytest.raises(ZeroDivisionError):
-        distribute._remote_workplace(tmp_path, None, spec, None, 2, device="cpu", threads=1)
-    assert order == ["forget", "release cpu", "prepare"]
+    for run, first in (("run", "forget"), ("run", "free memory"), ("another run", "forget")):
+        order.clear()
+        with pytest.raises(ZeroDivisionError):
+            distribute._remote_workplace(tmp_path, run, spec, None, 2, device="cpu", threads=1)
+        assert order == [first, "release cpu", "prepare"]

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from refmotion_plugin.contract import store
-from refmotion_plugin.contract.errors import InputError
-from refmotion_plugin.contract.layout import JobLayout
+from refmotion_plugin.contract.errors import InputError, MovieError
+from refmotion_plugin.contract.layout import JobLayout, read_object, write_json
 from refmotion_plugin.contract.results import JobResults
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
+from refmotion_plugin.contract.star import read_table, write_tables
 from refmotion_plugin.contract.verdict import Reconstruction, load_verdict, save_verdict
 from refmotion_plugin.engine.run import tasks
 from refmotion_plugin.engine.run.job import run_job
 from refmotion_plugin.engine.stages.calibrate import _add
 
-from tests.unit.job_stand_ins import FakeStages, write_project
+from tests.unit.job_stand_ins import FakeStages, write_particles_file, write_project
 from tests.unit.test_job import changed, go
 from tests.unit.test_tune_job import FOUND, job_spec, run
 
@@ -33,6 +34,44 @@ def test_weights_that_were_given_once_are_not_those_of_the_job_itself(tmp_path, 
     again = store.load_weights(JobLayout(tmp_path / "OUT").weights)
     assert fake.count("fit_weights") == 1 and fake.count("polish") == 3
     assert again.source == own.source and (again.weight == own.weight).all()
+
+
+def test_weights_of_another_run_are_not_polished_with(tmp_path, spec):
+    """Neither those that were given to it, nor those of movies that are aligned otherwise now."""
+    def refused(given):
+        fake = FakeStages()
+        with pytest.raises(InputError, match="has no dose weights yet: run the stage weigh first"):
+            run_job(tmp_path / "OUT", given, "polish", fake.recipes())
+        assert fake.count("polish") == 0
+
+    go(tmp_path, changed(spec, dose={"weights_file": "given.npz"}))
+    refused(spec)
+    other = changed(spec, alignment={"passes": 1})
+    for given in (spec, other):
+        go(tmp_path, given, "align")
+        refused(given)
+        go(tmp_path, given, "weigh")
+        assert go(tmp_path, given, "polish")[1] == ({}, 6, 0)
+    marker = JobLayout(tmp_path / "OUT").fit_done
+    for leaders in ([[]], ["gone"], None):          # damaged, of movies that are not in the list any more
+        write_json(marker, dict(read_object(marker), leaders=leaders))
+        refused(other)
+
+
+@pytest.mark.parametrize("growing", [True, False])
+def test_movies_that_came_after_the_weights_do_not_keep_the_others_from_being_polished(tmp_path, spec, growing):
+    project, names = tmp_path / "project", ["M/mic_%d.mrc" % i for i in range(3)]
+    spec = changed(spec, inputs={"growing": growing})
+    whole = read_table(project / "movies.star", "micrographs")
+    write_tables(project / "movies.star", [whole.rows([0, 1])])
+    write_particles_file(project / "particles_0.star", names[:2], 2)
+    go(tmp_path, spec, "align", broken={1: MovieError("truncated")})
+    go(tmp_path, spec, "weigh")
+    write_tables(project / "movies.star", [whole])
+    write_particles_file(project / "particles_0.star", names[:2] * 2 + names[2:] * 2, 1)
+    fake, outcome = go(tmp_path, spec, "polish")
+    assert [c for c in fake.calls if c[0] == "polish"] == [("polish", 0)] and outcome.particles_written == 2
+    assert outcome.failed == {"M/mic_1.mrc": "truncated", "M/mic_2.mrc": "it was not aligned"}
 
 
 def test_other_weights_have_another_verdict(tmp_path, spec):
@@ -215,6 +254,22 @@ def test_a_verdict_is_told_after_each_stage_that_leaves_it_true(tmp_path, spec, 
         caplog.clear()
         go(tmp_path, given, stage)
         assert caplog.text.count("verdict: 3 movies.") == told
+        assert ("verdict" in JobResults(tmp_path / "OUT").summary()) == bool(told)
+
+
+def test_a_verdict_of_other_trajectories_is_not_told_while_movies_are_aligned_anew(tmp_path, spec):
+    """That of the same ones is, and costs nothing to keep: a run that was stopped goes on, a movie that failed is tried again."""
+    results = lambda: JobResults(tmp_path / "OUT")
+    go(tmp_path, spec, broken={1: MovieError("cut off")})
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path, spec, broken={1: KeyboardInterrupt()})
+    assert results().verdict().text == "2 movies."
+    assert go(tmp_path, spec, broken={1: MovieError("cut off")})[0].count("reach_verdict") == 0
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path, changed(spec, alignment={"passes": 1}), broken={0: KeyboardInterrupt()})
+    assert results().verdict() is None
+    fake, _ = go(tmp_path, spec)
+    assert [c for c in fake.calls if c[0] == "align"] == [("align", 1)] and results().verdict().text == "3 movies."
 
 
 def test_sums_of_another_run_that_was_stopped_are_not_left_beside_this_ones_verdict(tmp_path, spec):

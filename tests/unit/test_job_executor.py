@@ -299,7 +299,8 @@ def test_workers_that_dask_gave_up_are_started_anew(tmp_path, caplog):
     (ImportError("scipy/_ufuncs.so: failed to map segment from shared object"), "memory has run out there, try fewer with --workers"),
     (RuntimeError("can't start new thread"), "memory has run out there"), (MemoryError(), "memory has run out there"),
     (PermissionError(13, "Permission denied", "half1.mrc"), r"PermissionError: .*half1.mrc.*: see that it can read the files of the job"),
-    (ModuleNotFoundError("No module named 'torch'"), "workers need the same refmotion_plugin")], ids=str)
+    (ModuleNotFoundError("No module named 'torch'"), "workers need the same refmotion_plugin"),
+    (RuntimeError("Error during deserialization of the task graph. This frequently"), "workers, and the Dask scheduler, need the same refmotion_plugin")], ids=str)
 def test_what_keeps_a_worker_from_beginning_is_named_with_what_to_do(error, advice):
     with pytest.raises(InputError, match="a worker cannot do its work .*" + advice):
         _result(None, SimpleNamespace(exception=lambda: error), {})
@@ -485,7 +486,7 @@ def test_a_failed_movie_holds_no_memory_beside_the_next_one(tmp_path):
 
     stacks = [Stack()]
     alive = weakref.ref(stacks[0])
-    place = Workplace(SimpleNamespace(align_movie=align), SimpleNamespace(spec=None), JobLayout(tmp_path), 1)
+    place = Workplace(SimpleNamespace(align_movie=align), SimpleNamespace(spec=None, device="cpu", references=()), JobLayout(tmp_path), 1)
     task = MovieTask(SimpleNamespace(key="a", micrograph="M/a.mrc"), None, "mark")
     gc.disable()
     try:
@@ -505,23 +506,25 @@ def test_workers_that_do_not_come_up_in_time_end_the_run_with_a_sentence(monkeyp
     assert "starting them once more" in caplog.text and time.monotonic() - start < 60
 
 
-@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("broken", [None, "cuda:0", "cuda:1"])
 def test_a_gpu_that_does_no_more_work_is_not_the_movies_fault(tmp_path, monkeypatch, broken):
     """After an illegal access every operation of the process fails there, and each further movie would with it."""
     def synchronize(device):
-        if broken:
+        if device == broken:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     def align(movie, particles, prepared, stack=None):
         raise RuntimeError("CUDA error: an illegal memory access was encountered\nmore")
 
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
-    place = Workplace(SimpleNamespace(align_movie=align), SimpleNamespace(spec=None, device="cuda:0"), JobLayout(tmp_path), 1)
+    reference = SimpleNamespace(spectrum=SimpleNamespace(device=torch.device("cuda:1")))
+    prepared = SimpleNamespace(spec=None, device=torch.device("cuda:0"), references=(reference,))
+    place = Workplace(SimpleNamespace(align_movie=align), prepared, JobLayout(tmp_path), 1)
     task = MovieTask(SimpleNamespace(key="a", micrograph="M/a.mrc"), None, "mark")
     if not broken:
         assert "unexpected RuntimeError" in tasks_module.run_task(task, place, lambda: "stack").stages["align"]
         return
-    with pytest.raises(InputError, match="cuda:0 does no more work .CUDA error: an illegal memory access was encountered.: see nvidia-smi"):
+    with pytest.raises(InputError, match=broken + " does no more work .CUDA error: an illegal memory access was encountered.: see nvidia-smi"):
         tasks_module.run_task(task, place, lambda: "stack")
     ended = []
     monkeypatch.setattr(executor, "_PLACES", {"made": place})

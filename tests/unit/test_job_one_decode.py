@@ -1,11 +1,15 @@
 """On real movies: one decode or two, stage by stage or at once, with weights found or given, the images are the same."""
+from dataclasses import replace
+
 import mrcfile
 import numpy as np
 import pytest
 
 from refmotion_plugin.contract.results import JobResults
-from refmotion_plugin.engine.run import leaders
+from refmotion_plugin.engine.run import distribute, leaders
+from refmotion_plugin.engine.run.executor import at_once, run_here
 from refmotion_plugin.engine.run.job import run_job
+from refmotion_plugin.engine.run.recipes import stage_recipes
 from refmotion_plugin.engine.stages import load
 
 
@@ -63,3 +67,22 @@ def test_frames_on_disk_are_decoded_once(tiny, spec, tmp_path, monkeypatch):
     assert sorted(decoded) == [m.micrograph for m in tiny.movies]
     assert not load._kept
     assert_same(images(tmp_path / "anew"), images(tmp_path / "once"))
+
+
+def test_a_worker_finds_frames_on_disk_when_the_weights_are_known(tiny, spec, tmp_path, monkeypatch):
+    """Its workplace is made anew then. The worker is this process here, so the job's own part of it forgets nothing."""
+    decoded, real = [], load.load_movie
+    monkeypatch.setattr(load, "load_movie", lambda movie, *args, **kwargs: decoded.append(movie.micrograph) or real(movie, *args, **kwargs))
+    monkeypatch.setattr(load, "KEPT_BYTES", 0)
+    places = []
+
+    def on_workers(tasks, crew, make, work):
+        places.append(make)
+        return run_here(tasks, make(device="cpu", threads=1), ahead=False, begin=at_once(work))
+
+    monkeypatch.setattr(distribute, "run_on_workers", on_workers)
+    spec = spec.model_copy(update={"compute": spec.compute.model_copy(update={"scratch_gib": 1.0, "workers": 2})})
+    run_job(tmp_path / "OUT", spec, recipes=replace(stage_recipes(), forget_movies=None))
+    first, second = [m.micrograph for m in tiny.movies]
+    assert len(places) == 3 and sorted(decoded[:2]) == [first, second] and decoded[2:] == [first, second]
+    load.forget_stacks()

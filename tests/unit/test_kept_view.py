@@ -1,13 +1,15 @@
 """The view of a movie that calibration leaves: taken by the alignment of the same movie, freed before another one's is made."""
 import gc
 import weakref
+from collections import OrderedDict
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from refmotion_plugin.engine.run.recipes import stage_recipes
-from refmotion_plugin.engine.stages import align, calibrate
+from refmotion_plugin.engine.stages import align, calibrate, load
 from refmotion_plugin.engine.stages.patches import PatchSpectra
 
 
@@ -71,6 +73,13 @@ def test_it_is_forgotten_with_the_decoded_frames(tiny, of, made):
     stage_recipes().forget_movies()
     gc.collect()
     assert left() is None
+
+
+def test_memory_is_freed_without_the_frames_on_the_disk(monkeypatch):
+    monkeypatch.setattr(align, "_kept", ["a view"])
+    monkeypatch.setattr(load, "_kept", OrderedDict(memory=SimpleNamespace(held_bytes=1), disk=SimpleNamespace(held_bytes=0)))
+    stage_recipes().free_memory()
+    assert not align._kept and list(load._kept) == ["disk"]
 
 
 def test_frames_come_from_the_stack_that_is_given_later(tiny, of, made):

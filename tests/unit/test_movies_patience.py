@@ -15,8 +15,12 @@ from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.engine.movies import patience
 from refmotion_plugin.engine.movies.patience import hanging, patiently
 from refmotion_plugin.engine.movies.streamed import StreamedFrames
+from refmotion_plugin.engine.run import tasks
 from refmotion_plugin.engine.run.executor import run_here
 from refmotion_plugin.engine.stages import load
+
+from tests.unit.job_stand_ins import FakeStages
+from tests.unit.test_job_executor import tasks_and_place
 
 
 @pytest.fixture(autouse=True)
@@ -166,6 +170,29 @@ def test_a_file_system_that_hangs_before_the_first_byte_is_given_up(tiny, monkey
             load.load_stack(tiny.movies[0], replace(job, spec=spec))
     finally:
         release.set()
+
+
+def test_a_micrograph_that_hangs_costs_its_time_once_and_no_movie(tmp_path, monkeypatch):
+    """It is only looked for to see whether a small average is wanted."""
+    release, looked, made, places = threading.Event(), [], [], []
+
+    def find(path, beside):
+        places.append(threading.current_thread().name)
+        return path
+
+    monkeypatch.setattr(tasks, "located", find)
+    monkeypatch.setattr(tasks, "os", SimpleNamespace(path=SimpleNamespace(exists=lambda path: looked.append(path) or release.wait(60))))
+    movies, place = tasks_and_place(tmp_path, FakeStages(), movies=3)
+    spec = place.prepared.spec
+    spec = spec.model_copy(update={"compute": spec.compute.model_copy(update={"read_timeout_seconds": 0.1})})
+    small = lambda movie, stack, plan, device: made.append(movie.micrograph) or (np.zeros((2, 2), np.uint8), 1.0)
+    place = replace(place, prepared=replace(place.prepared, spec=spec), recipes=replace(place.recipes, thumbnail=small))
+    try:
+        results = list(run_here(movies, place, ahead=False))
+    finally:
+        release.set()
+    assert [r.stages["align"] for r in results] == ["done"] * 3 and made == ["M/mic_%d.mrc" % i for i in range(3)]
+    assert looked == ["M/mic_0.mrc"] * patience.TRIES and set(places) == {"read micrograph M/mic_0.mrc"}
 
 
 def test_closing_a_movie_does_not_wait_for_a_frame_that_hangs():

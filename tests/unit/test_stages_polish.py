@@ -241,17 +241,6 @@ def test_movies_of_nearly_the_same_doses_are_one_kind_of_their_mean_dose():
     np.testing.assert_allclose(total.dose_e_per_A2, (1.48 + 3 * 1.52) / 4 * (np.arange(4) + 0.5))
 
 
-def test_a_fit_to_movies_of_all_doses_is_one_to_the_kinds_with_most_data(calibrated, monkeypatch, caplog):
-    seen = []
-    monkeypatch.setattr(weigh, "fit_dose_weights", lambda total, *rest: seen.append([total] + list(rest[-1])))
-    caplog.set_level("INFO")
-    doses = np.linspace(0.5, 2.5, 11)
-    weigh.fit_weights([fcc_table(60, 1.0, dose) for dose in doses] + [fcc_table(60, 1.0, 2.0)] * 6, calibrated)
-    assert len(seen[0]) == 4 and seen[0][0].components[0, 0, 0] >= 7 and "to 4 of 11 kinds of movies" in caplog.text
-    weigh.fit_weights([fcc_table(weigh.MOST_FRAMES + 1, 1.0)], calibrated)
-    assert len(seen[1]) == 1
-
-
 def test_relion_s_b_factors_are_read_as_weights(tmp_path):
     file = tmp_path / "bfactors.star"
     file.write_text("\ndata_perframe_bfactors\n\nloop_ \n_rlnMovieFrameNumber #1 \n_rlnBfactorUsedForSharpening #2 \n_rlnFittedInterceptGuinierPlot #3 \n"

@@ -560,7 +560,7 @@ def test_where_nothing_of_the_reference_is_left_to_judge_by_that_is_said(tiny, c
     found = tune.tune(tiny.movies, tiny.of, job)
     assert found.worth_it is None and found.gain == found.gain_error == 0.0 and found.hyperparameters.jitter_followed
     assert found.text.startswith("whether local motion helps cannot be told: the movies show nothing of the reference beyond 12.") and "no gain" not in found.text
-    fraction = float(found.text.split("--fourier-fraction below ")[1].split(",")[0])
+    fraction = float(found.text.split("a fraction of Fourier components (--fourier-fraction) below ")[1].split(",")[0])
     k_cut = validate.split_frequency(with_search(calibrated, fourier_fraction=0.95 * fraction), tiny.movies[0].original_pixel_angstrom)[0]
     assert k_cut < 0.08 < validate.split_frequency(job, tiny.movies[0].original_pixel_angstrom)[0]
 

@@ -261,6 +261,56 @@ def test_movies_of_other_doses_and_boxes_share_the_curve():
     assert snr_kept(joint.weight[0], shape) > max(0.995, snr_kept(alone.weight[0], shape))
 
 
+@pytest.fixture
+def fits(monkeypatch):
+    """The fits that are asked for, each as the frames of its kinds of movies; nothing is fitted."""
+    seen = []
+
+    def fit(t, error, exposure, doses, k, kind):
+        seen.append(np.bincount(kind).tolist())
+        return w.FrameFit(*[np.full(len(doses), value) for value in (1.0, 0.0, 0.1, 1.0)], None)
+
+    monkeypatch.setattr(w, "fit_frames", fit)
+    return seen
+
+
+def kind_of(frames, *data):
+    """A table of movies of so many frames; ``data`` of each optics group, in components of a frame."""
+    part = np.asarray(data, float)[:, None, None] * np.ones((len(data), frames, len(K)))
+    return FccTable(K, 0.2 * (np.arange(frames) + 0.5), 0.1 * part, part, part, part)
+
+
+def test_a_fit_to_many_kinds_of_movies_is_one_to_those_with_most_data(fits, caplog):
+    caplog.set_level("INFO")
+    fitted(kind_of(60, 7), others=[kind_of(60, 1)] * 10)
+    assert fits.pop() == [60] * 4 and "of optics group 1 are fitted to 4 of 11 kinds of movies (frames, doses, pixels), which hold 59 % of" in caplog.text
+    caplog.clear()
+    fitted(kind_of(w.MOST_FRAMES + 1, 1))
+    assert fits == [[w.MOST_FRAMES + 1]] and not caplog.text
+
+
+def test_each_optics_group_is_fitted_to_the_kinds_of_movies_that_hold_its_data(fits, caplog):
+    """EER movies in one group, movies of other frames in the other: the first of all gives the frames, each group's own its data."""
+    caplog.set_level("INFO")
+    fitted(kind_of(160, 9, 0, 0), others=[kind_of(100, 0, 5, 0)])
+    assert fits == [[160], [160, 100], [160]] and not caplog.text
+    fits.clear()
+    fitted(kind_of(160, 9, 1), others=[kind_of(100, 0, 5), kind_of(60, 1, 2), kind_of(20, 1, 0)])
+    assert fits == [[160, 60, 20], [160, 100]] and "of optics group 2 are fitted to 2 of 3 kinds" in caplog.text and "group 1" not in caplog.text
+
+
+def test_a_group_whose_movies_are_all_of_another_kind_has_weights_of_its_data(monkeypatch):
+    monkeypatch.setattr(w, "MOST_FRAMES", 40)
+    doses, motion = 2.0 * (np.arange(18) + 0.5), dict(c_first=0.3, b_first=150.0)
+    first, second = table_of(motion_shape()[0], MUCH), table_of(motion_shape(doses, **motion)[0], MUCH, doses=doses)
+    groups = lambda *parts: [np.concatenate(pair) for pair in zip(*map(_parts, parts))]
+    empty = [replace(table, **{n: np.zeros_like(table.cross) for n in ("cross", "power_movie", "power_reference", "components")}) for table in (first, second)]
+    found = fitted(FccTable(K, DOSES, *groups(first, empty[0])), others=[FccTable(K, doses, *groups(empty[1], second))])
+    shape = motion_shape(**motion)[0]
+    assert snr_kept(found.weight[1], shape) > snr_kept(exposure_amplitude(DOSES, K), shape) + 0.005
+    np.testing.assert_allclose(found.weight[0], fitted(first).weight[0], rtol=1e-6)
+
+
 def test_weights_of_one_data_set_serve_another_with_other_doses_and_pixels():
     doses, k = 0.8 * (np.arange(45) + 0.5), np.arange(150) / 400.0
     shape, _, _ = motion_shape()

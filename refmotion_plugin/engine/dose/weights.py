@@ -6,6 +6,8 @@ S free per shell, G the standard exposure curve, C_f and B_f per frame with a pr
 neighbours) only as far as the data say so; a and b let damage as a whole be faster or of another kind. Weights are the relative
 amplitudes, all but S, never rising again after their peak. With t's own standard errors, few particles give back the exposure curve instead of noise.
 """
+import logging
+
 import numpy as np
 
 from refmotion_plugin.contract.damage import exposure_amplitude
@@ -17,6 +19,9 @@ from .frame_fit import FrameFit, fit_frames
 __all__ = ["amplitude_and_error", "fit_dose_weights", "normalise", "resample", "without_second_rise"]
 
 LATEST_PEAK_DOSE = 10.0     # e/A^2: signal does not grow by itself after that
+MOST_FRAMES = 240           # in one fit, of all kinds of movies together: its time grows with their cube
+
+log = logging.getLogger(__name__)
 
 
 def amplitude_and_error(cross, power_movie, power_reference, components):
@@ -51,7 +56,7 @@ def fit_dose_weights(table: FccTable, voltage_kilovolt, low_resolution_angstrom=
     """Dose weights per optics group from summed FCC tables.
 
     ``voltage_kilovolt`` of all groups or of each. ``others``: tables of movies with other frames, doses or shells; they share the curves through dose and frequency. The result
-    has the frames and shells of ``table``.
+    has the frames and shells of ``table``. Each group is fitted to the tables with most of its data, up to MOST_FRAMES frames.
 
     The fit uses shells from ``low_resolution_angstrom`` to ``high_frequency_per_angstrom`` (none: the table's last); the result's
     frequency axis goes on in the table's steps to ``highest_frequency_per_angstrom``, where the model is extrapolated.
@@ -84,6 +89,7 @@ def fit_dose_weights(table: FccTable, voltage_kilovolt, low_resolution_angstrom=
 
 def _fit_group(tables, group, frequency_per_angstrom, voltage_kilovolt):
     """The joint fit of one optics group; the :class:`FrameFit` holds the frames of the first table."""
+    tables = _few_enough(tables, group)
     parts = [_at_frequencies(table, group, frequency_per_angstrom) for table in tables]
     kind = np.repeat(np.arange(len(tables)), [len(t) for t, _ in parts])
     dose = np.concatenate([table.dose_e_per_A2 for table in tables])
@@ -94,6 +100,21 @@ def _fit_group(tables, group, frequency_per_angstrom, voltage_kilovolt):
     mine = kind[order] == 0
     return FrameFit(fit.scale[mine], fit.b_factor_A2[mine], fit.scale_error[mine], fit.b_error_A2[mine], fit.amplitude,
                     fit.damage)
+
+
+def _few_enough(tables, group):
+    """The first table, whose frames are asked for, that with most data of a group, and the next ones up to MOST_FRAMES frames; what is left out is said."""
+    data = [float(table.components[group].sum()) for table in tables]
+    order = sorted(range(len(tables)), key=lambda i: -data[i])
+    kept = list(dict.fromkeys((0, order[0])))
+    more = [i for i in order if data[i] > 0 and i not in kept]
+    frames = np.cumsum([len(tables[i].dose_e_per_A2) for i in kept + more])[len(kept):]
+    left_out = more[int((frames <= MOST_FRAMES).sum()):]
+    if left_out:
+        there = int(np.count_nonzero(data))
+        log.info("dose weights of optics group %d are fitted to %d of %d kinds of movies (frames, doses, pixels), which hold %.0f %% of its data: "
+                 "more would take too long", group + 1, there - len(left_out), there, 100.0 - 100.0 * sum(data[i] for i in left_out) / sum(data))
+    return [tables[i] for i in sorted(set(kept + more) - set(left_out))]
 
 
 def _at_frequencies(table, group, frequency_per_angstrom):

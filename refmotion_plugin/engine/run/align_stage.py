@@ -7,7 +7,7 @@ from .inputs import values_of
 from .plan import DONE, open_keys, plan
 from .state import found_marks, mark_of, polish_marks_of
 from .tasks import MovieTask
-from .weigh_stage import fit_weights
+from .weigh_stage import fit_weights, verdict_stands
 
 
 def align_movies(job, may_run, polish_too):
@@ -28,6 +28,8 @@ def align_movies(job, may_run, polish_too):
     if not may_run:
         return
     waiting = set(open_keys(states))
+    if waiting and job.layout.verdict.exists() and not verdict_stands(job):
+        job.layout.verdict.unlink()         # it speaks of other trajectories: nobody shall be told it meanwhile
     begin_stage(job, "align", len(waiting))
 
     def align(keys, polish_marks=None):

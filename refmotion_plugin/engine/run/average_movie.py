@@ -17,7 +17,7 @@ from ..stages.budget import find_budget
 from ..stages.memory import plan_averaging
 from ..stages.patches import plan_frames
 from .average_tasks import AVERAGE_STAGE
-from .devices import choose_devices, keep_freed_memory, set_threads
+from .devices import blame, choose_devices, keep_freed_memory, set_threads
 from .lock import check_run
 from .mrc_files import write_mrc
 from .tasks import TaskResult
@@ -72,6 +72,9 @@ def average_task(task, place, load_stack):
     except MovieError as error:
         text = str(error)
     except Exception as error:      # a fault we did not foresee must cost one movie, not the run
+        cause = blame(error, [place.device])
+        if cause is not error:
+            raise cause from error
         log.exception("unexpected error in movie %s", task.movie.micrograph)
         text = "unexpected %s: %s (the full text is in %s)" % (type(error).__name__, str(error).split("\n")[0], place.layout.log.name)
     return TaskResult(task.movie.key, time.monotonic() - start, {AVERAGE_STAGE: text})

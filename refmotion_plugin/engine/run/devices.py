@@ -7,7 +7,7 @@ import re
 
 import torch
 
-from refmotion_plugin.contract.errors import InputError
+from refmotion_plugin.contract.errors import InputError, MovieError
 
 from ..maths.lanes import set_lanes
 
@@ -48,6 +48,16 @@ def works(device):
         log.error("%s: %s", device, error)
         return False
     return True
+
+
+def blame(error, devices):
+    """The error, or :class:`DeviceLost` where one of the devices that were worked on does no more work: then no movie is to blame."""
+    if isinstance(error, (InputError, MovieError)):
+        return error
+    lost = next((device for device in dict.fromkeys(map(str, devices)) if not works(device)), None)
+    return error if lost is None else DeviceLost(
+        "%s does no more work (%s): see nvidia-smi and the system's log, then give the same command again, what is finished is kept"
+        % (lost, str(error).split("\n")[0]))
 
 
 def devices_here(compute):

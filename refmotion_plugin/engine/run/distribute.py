@@ -15,6 +15,8 @@ from .tasks import Workplace, run_task
 
 log = logging.getLogger(__name__)
 
+_served = []        # token of the run that this worker process made its last workplace for
+
 
 def begin_stage(job, stage, count):
     """Say that a stage begins, with ``count`` movies to do."""
@@ -73,8 +75,7 @@ def _remote_workplace(folder, run, spec, weights, processes, device, threads):
     spec = spec.model_copy(update={"compute": spec.compute.model_copy(update={"slicing_device": slicing})})
     inputs = read_inputs(spec, recipes.outside_movie)
     device = choose_devices(device)[0]
-    if recipes.forget_movies is not None:
-        recipes.forget_movies()
+    _forget_before(recipes, run)
     release(device)         # what this process prepared before, for other weights, is not to be counted as taken
     prepared = recipes.prepare(spec, inputs.sets, device, set_threads(threads), processes)
     keep_freed_memory()
@@ -83,3 +84,11 @@ def _remote_workplace(folder, run, spec, weights, processes, device, threads):
         prepared = prepared.with_amplitudes(recipes.load_amplitudes(layout.amplitudes))
     prepared = replace(prepared, hyperparameters=store.load_hyperparameters(layout.hyperparameters))
     return Workplace(recipes, prepared, layout, len(inputs.sets), weights, spec.output.float16, spec.output.reconstruct, run)
+
+
+def _forget_before(recipes, run):
+    """Free what this process kept of movies: of another run all of it; of this one the memory alone, for frames on the disk are asked for again."""
+    forget = recipes.free_memory if _served == [run] else recipes.forget_movies
+    _served[:] = [run]
+    if forget is not None:
+        forget()

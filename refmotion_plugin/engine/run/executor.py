@@ -183,7 +183,8 @@ def _advice(error):
         return "memory has run out there, try fewer with --workers, or give the same command again"
     if isinstance(error, OSError):
         return "see that it can read the files of the job, then give the same command again"
-    return "workers need the same refmotion_plugin as the job"
+    who = "workers, and the Dask scheduler," if isinstance(error, RuntimeError) else "workers"
+    return who + " need the same refmotion_plugin as the job"
 
 
 # ---- in the worker process ----------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def weigh_leaders(job, mark, aligned, align=None):
     movies = [job.inputs.movies[i] for i in spread_order(len(job.inputs.movies))]
     tolerance, order = job.spec.dose.error_tolerance, [m.key for m in movies]
     counts = steps([len(job.inputs.particles[key]) for key in order], tolerance)
-    before = read_object(job.layout.fit_done).get("leaders")
+    before = read_object(job.layout.fit_done).get("count")
     for again, count in [(True, before)] * (before in counts) + [(False, count) for count in counts]:
         if align is not None:
             align(order[:count])
@@ -76,6 +76,16 @@ def weigh_leaders(job, mark, aligned, align=None):
     return None
 
 
+def fitted_before(job, mark):
+    """Dose weights that the job's leaders gave in an earlier run, if these are aligned now as they were then; else None.
+
+    A file that was put in the place of the weights is not theirs. Movies that came into the list, or failed, since then change nothing.
+    """
+    leaders = read_object(job.layout.fit_done).get("leaders")
+    known = isinstance(leaders, list) and all(isinstance(key, str) and key in job.align_marks for key in leaders)
+    return store.load_weights(job.layout.weights) if known and is_done(job.layout.fit_done, mark(leaders), made=job.layout.weights) else None
+
+
 def _groups_with_particles(job):
     """Positions of the optics groups that particles of the job have: the table may list others, of which nothing will ever be known."""
     found = set()
@@ -88,5 +98,5 @@ def _write(job, weights, mark, count, keys):
     particles = sum(len(job.inputs.particles[key]) for key in keys)
     source = "%s of %d particles in %d of %d movies" % (weights.source, particles, len(keys), len(job.inputs.movies))
     store.save_weights(job.layout.weights, replace(weights, source=source))
-    mark_done(job.layout.fit_done, mark, job.layout.weights, leaders=count, movies=len(keys))
+    mark_done(job.layout.fit_done, mark, job.layout.weights, count=count, leaders=list(keys))
     return store.load_weights(job.layout.weights)

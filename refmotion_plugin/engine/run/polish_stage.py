@@ -1,7 +1,6 @@
 """The stage that polishes movies, writes the particle files and compares the particles before and after by reconstruction."""
 import logging
 
-from refmotion_plugin.contract import store
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import particles_hash
 from refmotion_plugin.contract.results import JobResults
@@ -12,6 +11,7 @@ from .distribute import begin_stage, run_tasks
 from .plan import open_keys, plan
 from .state import aligned_keys, found_marks, mark_of, polish_marks_of
 from .tasks import MovieTask
+from .weigh_stage import fitted_before
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +22,9 @@ def polish_and_write(job):
     Raises InputError if there are no weights yet, or no particle was polished.
     """
     if job.weights is None:
-        if not job.layout.weights.exists():
-            raise InputError("%s has no dose weights yet: run the stage weigh first" % job.layout.folder)
-        job.weights = store.load_weights(job.layout.weights)
+        job.weights = fitted_before(job)
+    if job.weights is None:
+        raise InputError("%s has no dose weights yet: run the stage weigh first" % job.layout.folder)
     aligned, marks = set(aligned_keys(job)), polish_marks_of(job)
     states = plan({k: m for k, m in marks.items() if k in aligned}, found_marks(job, "polish"), failed=job.failed)
     work = set(open_keys(states))

@@ -26,6 +26,7 @@ class Recipes:
     thumbnail: Callable = None          # may be missing: results do not need it
     polish_along_input: Callable = None
     forget_movies: Callable = None
+    free_memory: Callable = None
     output_geometry: Callable = None
 
 
@@ -37,4 +38,5 @@ def stage_recipes():
                    tune=tune.tune, load_stack=load.load_stack, room_ahead=load.room_ahead, align_movie=align.align_movie, fit_weights=weigh.fit_weights,
                    load_weights=weigh.load_weights, reach_verdict=verdict.reach_verdict, polish_movie=polish.polish_movie, outside_movie=patches.outside_movie,
                    plan_frames=patches.plan_frames, recentering_yx_px=polish.recentering_yx_px, thumbnail=thumbnail.thumbnail,
-                   polish_along_input=reconstruct.polish_along_input, forget_movies=align.forget_movies, output_geometry=polish.output_geometry)
+                   polish_along_input=reconstruct.polish_along_input, forget_movies=align.forget_movies, free_memory=align.free_memory,
+                   output_geometry=polish.output_geometry)

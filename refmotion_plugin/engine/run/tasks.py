@@ -17,7 +17,7 @@ from refmotion_plugin.contract.records import DoseWeights, MovieMetadata, Partic
 from refmotion_plugin.contract.store import load_trajectories, save_fcc, save_judged, save_thumbnail, save_trajectories
 
 from ..movies.patience import patiently
-from .devices import DeviceLost, works
+from .devices import blame
 from .lock import check_run
 from .mrc_files import write_mrc
 
@@ -60,6 +60,7 @@ class Workplace:
     float16: bool = False
     along_input: bool = False       # images along the input motion too, to compare with
     run: Optional[str] = None       # token of the run whose worker this is; none: in the run's own process
+    hung: list = field(default_factory=list)        # the first micrograph whose file system did not answer
 
     def load(self, task):
         """Decode the movie of a task."""
@@ -94,17 +95,14 @@ def begin_task(task, place, load_stack):
             stage = "polish"
             writes.append((stage, _polish(task, place, stack, trajectories)))
     except Exception as error:
-        fault, stack, trajectories = (stage, _of_device(error, place)), None, None
+        fault, stack, trajectories = (stage, blame(error, _devices(place.prepared))), None, None
         _empty_frames(error)
     return functools.partial(_finish, task, place, start, writes, fault)
 
 
-def _of_device(error, place):
-    """The error, or :class:`~.devices.DeviceLost` where the GPU does no more work: then no movie is to blame."""
-    if isinstance(error, (InputError, MovieError)) or works(place.prepared.device):
-        return error
-    return DeviceLost("%s does no more work (%s): see nvidia-smi and the system's log, then give the same command again, what is finished is kept"
-                      % (place.prepared.device, str(error).split("\n")[0]))
+def _devices(prepared):
+    """Devices that a movie is worked on: its own, and those of the references."""
+    return [prepared.device] + [reference.spectrum.device for reference in prepared.references]
 
 
 def _empty_frames(error):
@@ -177,13 +175,24 @@ def _write_aligned(task, place, aligned, thumbnail):
 
 def _thumbnail(movie, place, stack):
     """A small average of the movie, where there is no micrograph to look at; else None."""
-    if place.recipes.thumbnail is None:
-        return None
-    micrograph = str(located(movie.micrograph, place.prepared.spec.inputs.movies))
-    if patiently(lambda: os.path.exists(micrograph), place.prepared.spec.compute.read_timeout_seconds, "micrograph " + micrograph):
+    if place.recipes.thumbnail is None or _has_micrograph(movie, place):
         return None
     plan = place.recipes.plan_frames(movie, place.prepared.spec.inputs)
     return place.recipes.thumbnail(movie, stack, plan, place.prepared.device)
+
+
+def _has_micrograph(movie, place):
+    """Whether there is a micrograph to look at. Where its file system hangs there is none, and the next ones are not looked for: they would hang as long."""
+    spec = place.prepared.spec
+    if place.hung:
+        return False
+    try:
+        return patiently(lambda: os.path.exists(str(located(movie.micrograph, spec.inputs.movies))), spec.compute.read_timeout_seconds,
+                         "micrograph " + movie.micrograph)
+    except MovieError as error:
+        log.warning("%s; small averages are made of the movies", error)
+        place.hung.append(movie.micrograph)
+        return False
 
 
 def _polish(task, place, stack, trajectories):

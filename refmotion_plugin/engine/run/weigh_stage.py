@@ -6,8 +6,7 @@ from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import content_hash, is_done, mark_done
 from refmotion_plugin.contract.verdict import load_verdict, save_verdict
 
-from . import outputs
-from .leaders import weigh_leaders
+from . import leaders, outputs
 from .state import aligned_keys, mark_of
 from .verdict import early_warnings, gather_evidence
 
@@ -56,9 +55,17 @@ def _is_whole(verdict):
 
 def fit_weights(job, align=None):
     """The job's own dose weights, from its leading movies; InputError if none was aligned."""
-    weights = weigh_leaders(job, lambda keys: mark_of(job, "weigh", tables=[job.align_marks[k] for k in keys]),
-                            functools.partial(aligned_keys, job), align)
+    weights = leaders.weigh_leaders(job, functools.partial(_fit_mark, job), functools.partial(aligned_keys, job), align)
     return weights if weights is not None else _nothing_aligned(job)
+
+
+def fitted_before(job):
+    """The job's own dose weights that an earlier run fitted and that still are those of its movies, or None."""
+    return leaders.fitted_before(job, functools.partial(_fit_mark, job))
+
+
+def _fit_mark(job, keys):
+    return mark_of(job, "weigh", tables=[job.align_marks[k] for k in keys])
 
 
 def _nothing_aligned(job):

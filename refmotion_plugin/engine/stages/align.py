@@ -21,14 +21,14 @@ from ..motion.prior import build_prior
 from ..motion.whiten import mean_power, noise_power
 from ..optics.predict import predict_both
 from .judged import Judge
-from .load import forget_stacks, load_stack, movie_memory
+from .load import forget_stacks, load_stack, make_room, movie_memory
 from .memory import within_memory
 from .patches import PatchSpectra, cut_at, initial_displacement, plan_frames
 from .prepared import Prepared
 
 NOISE_FRAMES = 6             # frames, evenly spread, whose patches give the noise spectrum
 BLUR_TURN = 0.25             # frames are computed anew when their blur differs by that of so many cycles at the end of the band
-FIRST_TOLERANCE = 1e-5       # of fits that only show the movie's strength and blur: a hundredth of an A
+FIRST_TOLERANCE = 1e-5       # of fits that show the movie's strength, blur and where the next one begins: a hundredth of an A
 UNIT_BAND = (1 / 30.0, 1 / 10.0)   # 1/A: noise level there stands for the movie's scale
 
 
@@ -113,6 +113,12 @@ def forget_movies():
     """Free what is kept of movies: decoded frames, those on the disk too, and a view."""
     _kept.clear()
     forget_stacks()
+
+
+def free_memory():
+    """Free the memory that is kept of movies: a view and decoded frames but for those on the disk."""
+    _kept.clear()
+    make_room(0)
 
 
 def predictions(particles, prepared: Prepared, grid: FourierGrid):

@@ -125,7 +125,7 @@ def _nothing_to_judge_by(movie, prepared):
     asked = prepared.spec.search.fourier_fraction
     share = min(asked, (ends / prepared.band_per_angstrom(movie.original_pixel_angstrom)) ** 2)
     return ("the movies show nothing of the reference beyond %.1f A, and all up to there was aligned with; "
-            "a --fourier-fraction below %.2g, not %.2g, leaves something to judge by" % (1.0 / ends, share, asked))
+            "a fraction of Fourier components (--fourier-fraction) below %.2g, not %.2g, leaves something to judge by" % (1.0 / ends, share, asked))
 
 
 def _base():

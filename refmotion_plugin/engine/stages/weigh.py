@@ -1,5 +1,4 @@
 """Dose weights of a job: one fit to the sums of all movies, or weights that came from elsewhere."""
-import logging
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +11,6 @@ from ..dose.weights import fit_dose_weights
 from .prepared import Prepared
 
 SAME_DOSE = 0.05            # movies whose doses differ by less are of one kind: weights of a dose that is so much wrong lose hardly any SNR
-MOST_FRAMES = 240           # in one fit, of all kinds together: its time grows with their cube
-
-log = logging.getLogger(__name__)
 
 
 def sum_tables(tables):
@@ -60,23 +56,13 @@ def _data(table):
     return float(table.components.sum())
 
 
-def _few_enough(totals):
-    """The first kinds that have MOST_FRAMES frames together, or the first alone; what is left out is said."""
-    frames = np.cumsum([total.cross.shape[1] for total in totals])
-    kept = totals[:max(1, int((frames <= MOST_FRAMES).sum()))]
-    if len(kept) < len(totals):
-        log.info("dose weights are fitted to %d of %d kinds of movies (frames, doses, pixels), which hold %.0f %% of the data: more would take too long",
-                 len(kept), len(totals), 100.0 * sum(map(_data, kept)) / max(sum(map(_data, totals)), 1e-30))
-    return kept
-
-
 def fit_weights(tables, prepared: Prepared, voltage_kilovolt=None, highest_frequency_per_angstrom=None):
     """Empirical dose weights from the FCC tables of all movies, per optics group.
 
     ``voltage_kilovolt``: none takes each optics group's; ``highest_frequency_per_angstrom``: none goes on to Nyquist of the
     finest movie pixel that 1 / (2 A) allows. Returns :class:`DoseWeights`.
     """
-    total, *others = _few_enough(sum_tables(tables))
+    total, *others = sum_tables(tables)
     voltage = prepared.voltages_kilovolt if voltage_kilovolt is None else voltage_kilovolt
     dose_spec = prepared.spec.dose
     highest = highest_frequency_per_angstrom or 1.0
