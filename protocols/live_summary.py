@@ -1,6 +1,7 @@
 """What the summary says while the engine runs: stage, movies done, rate, time left, what failed and what is known so far."""
 import time
 
+from refmotion_plugin import convert
 from refmotion_plugin.contract.averages import AverageLayout, AverageResults
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import JobLayout, read_json
@@ -23,8 +24,8 @@ def lines(protocol, of_running):
 
 
 def _all_batches_done(protocol):
-    """True for inputs that grow, while no step is left but the one that closes the outputs."""
-    return protocol._isStreaming() and protocol.numberOfSteps - protocol.stepsDone <= 1
+    """True while inputs grow and no step is left but the one that closes the outputs: it waits for the inputs' end."""
+    return any(map(convert.is_open, protocol._streamPointers())) and protocol.numberOfSteps - protocol.stepsDone <= 1
 
 
 def forget(job_folder):

@@ -205,9 +205,10 @@ class ProtReferenceMotionCorrection(CurrentOutputs, StreamingSteps, ProtParticle
 
     # --------------------------- UTILS functions -----------------------------
     def _outputNames(self):
-        """Particles of each reference, and what is not given."""
+        """What is not given, as far as the run goes, and particles of each reference if it goes to its end."""
         given = (("outputHyperparameters", self.inputHyperparameters), ("outputDoseWeights", self.inputDoseWeights))
-        return ["outputParticles" + suffix_of(r.index) for r in chosen_references(self)] + [name for name, p in given if not p.hasValue()]
+        found = [name for name, pointer in given[:self._lastStage() + 1] if not pointer.hasValue()]
+        return found + ["outputParticles" + suffix_of(r.index) for r in chosen_references(self) if self._lastStage() == LAST_STAGE]
 
     def _lastStage(self):
         return self.stopAfter.get()

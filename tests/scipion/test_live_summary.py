@@ -105,13 +105,14 @@ def test_a_stream_that_has_nothing_to_do_waits_for_movies(job, tmp_path):
     assert live_summary.correction_lines(layout.folder, True) == ["Waits for more movies.", "1 movies failed:", "- b.mrc: a reason"]
 
 
-@pytest.mark.parametrize("done, text", [(2, "Waits for more movies."), (1, "Writing corrected particles: 3 of 3 movies done")])
-def test_a_stream_waits_when_no_step_but_the_closing_one_is_left(correction, job, monkeypatch, done, text):
+@pytest.mark.parametrize("done, grows, text", [(2, True, "Waits for more movies."), (1, True, "Writing corrected particles: 3 of 3 movies done"),
+                                               (2, False, "Writing corrected particles: 3 of 3 movies done")])
+def test_a_stream_waits_when_no_step_but_the_closing_one_is_left(correction, job, monkeypatch, done, grows, text):
     layout, status = job
     status.begin("polish", 3)
     status.reach(3)
     monkeypatch.setattr(correction, "_jobFolder", lambda: str(layout.folder))
-    monkeypatch.setattr(correction, "_isStreaming", lambda: True)
+    monkeypatch.setattr(live_summary.convert, "is_open", lambda pointer: grows)
     correction.setRunning()
     correction._numberOfSteps.set(3)
     correction._stepsDone.set(done)

@@ -8,6 +8,7 @@ from pyworkflow.object import RELATION_SOURCE, RELATION_TRANSFORM
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS as PRIOR
 from refmotion_plugin.contract.spec import JobSpec
 from refmotion_plugin.headless import new_protocol
+from refmotion_plugin.protocols.protocol_reference_motion_correction import LAST_STAGE, STAGES
 
 from .conftest import correction_of
 
@@ -190,6 +191,33 @@ def test_given_values_take_away_what_was_measured_before_and_back(correction, in
     launch(project, again)
     assert again.isFinished(), again.getErrorMessage()
     assert outputs_in_project(project, again) == everything
+
+
+def test_a_start_that_never_begins_takes_nothing_away_for_good(correction, in_project, fake_engine, monkeypatch):
+    """It waited for dose weights that were still to come; without them the outputs are published again, although their steps were finished."""
+    project, again = in_project[0], correction_of(in_project)
+    launch(project, again)
+    everything = outputs_in_project(project, again)
+    monkeypatch.setattr("pyworkflow.protocol.schedule", lambda *arguments, **options: 0)
+    again.inputDoseWeights.set(correction)
+    again.inputDoseWeights.setExtended("outputDoseWeights")
+    project.scheduleProtocol(again)
+    assert outputs_in_project(project, again) == ["outputHyperparameters", "outputParticles"]
+    again.inputDoseWeights.set(None)
+    launch(project, again)
+    assert again.isFinished(), again.getErrorMessage()
+    assert outputs_in_project(project, again) == everything
+
+
+def test_outputs_beyond_the_last_stage_are_taken_away(in_project, fake_engine):
+    project, protocol = in_project[0], correction_of(in_project)
+    launch(project, protocol)
+    protocol.stopAfter.set(STAGES.index("hyperparameters"))
+    launch(project, protocol)
+    assert outputs_in_project(project, protocol) == ["outputHyperparameters"]
+    protocol.stopAfter.set(LAST_STAGE)
+    launch(project, protocol)
+    assert outputs_in_project(project, protocol) == ["outputDoseWeights", "outputHyperparameters", "outputParticles"]
 
 
 def in_reloaded(project, protocol):

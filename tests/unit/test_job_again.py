@@ -40,7 +40,7 @@ def test_weights_of_another_run_are_not_polished_with(tmp_path, spec):
     """Neither those that were given to it, nor those of movies that are aligned otherwise now."""
     def refused(given):
         fake = FakeStages()
-        with pytest.raises(InputError, match="has no dose weights yet: run the stage weigh first"):
+        with pytest.raises(InputError, match="has dose weights of other runs or trajectories: run the stage weigh first"):
             run_job(tmp_path / "OUT", given, "polish", fake.recipes())
         assert fake.count("polish") == 0
 

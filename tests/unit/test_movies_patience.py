@@ -188,7 +188,7 @@ def test_a_micrograph_that_hangs_costs_its_time_once_and_no_movie(tmp_path, monk
     small = lambda movie, stack, plan, device: made.append(movie.micrograph) or (np.zeros((2, 2), np.uint8), 1.0)
     place = replace(place, prepared=replace(place.prepared, spec=spec), recipes=replace(place.recipes, thumbnail=small))
     try:
-        results = list(run_here(movies, place, ahead=False))
+        results = list(run_here(movies[:2], place, ahead=False)) + list(run_here(movies[2:], replace(place), ahead=False))      # of two stages
     finally:
         release.set()
     assert [r.stages["align"] for r in results] == ["done"] * 3 and made == ["M/mic_%d.mrc" % i for i in range(3)]

@@ -1,9 +1,13 @@
 """The simulator's own conventions: each test fails when a sign or an axis is turned round."""
 import dataclasses
 import filecmp
+import subprocess
+import sys
+import time
 
 import mrcfile
 import numpy as np
+import psutil
 import pytest
 import scipy.ndimage
 import scipy.stats
@@ -345,3 +349,25 @@ def test_a_data_set_elsewhere_has_absolute_paths(tmp_path):
     names = Names(SimulationSpec(movies=1), tmp_path / "data", tmp_path / "project")
     assert names.movie(0) == str(tmp_path / "data" / "Movies" / "movie_001.tiff")
     assert Names(SimulationSpec(movies=1), tmp_path / "data", tmp_path).movie(0) == "data/Movies/movie_001.tiff"
+
+
+def test_worker_processes_end_with_the_one_that_was_killed(tmp_path):
+    """They wait for work, and nobody would give them any."""
+    code = ("import sys; from refmotion_plugin.engine.simulate import SimulationSpec, simulate\n"
+            "simulate(sys.argv[1], SimulationSpec(movies=200, particles=5, frames=4, size_yx=(224, 256), box=64, threads=2))")
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) as parent:
+        try:
+            until(lambda: len(list((tmp_path / "truth").glob("movie_*.npz"))) >= 2)
+            workers = [child for child in psutil.Process(parent.pid).children() if "--multiprocessing-fork" in child.cmdline()]
+        finally:
+            parent.kill()
+    assert len(workers) == 2
+    until(lambda: not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers))
+
+
+def until(condition, seconds=60.0):
+    """Wait for something that happens in other processes."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)

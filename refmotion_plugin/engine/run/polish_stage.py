@@ -24,7 +24,8 @@ def polish_and_write(job):
     if job.weights is None:
         job.weights = fitted_before(job)
     if job.weights is None:
-        raise InputError("%s has no dose weights yet: run the stage weigh first" % job.layout.folder)
+        found = "dose weights of other runs or trajectories" if job.layout.weights.exists() else "no dose weights yet"
+        raise InputError("%s has %s: run the stage weigh first" % (job.layout.folder, found))
     aligned, marks = set(aligned_keys(job)), polish_marks_of(job)
     states = plan({k: m for k, m in marks.items() if k in aligned}, found_marks(job, "polish"), failed=job.failed)
     work = set(open_keys(states))

@@ -23,6 +23,8 @@ from .mrc_files import write_mrc
 
 log = logging.getLogger(__name__)
 
+_hung = set()       # (folder, token of the run) of jobs whose micrographs lie on a file system that did not answer this process
+
 
 @dataclass(frozen=True)
 class MovieTask:
@@ -60,7 +62,6 @@ class Workplace:
     float16: bool = False
     along_input: bool = False       # images along the input motion too, to compare with
     run: Optional[str] = None       # token of the run whose worker this is; none: in the run's own process
-    hung: list = field(default_factory=list)        # the first micrograph whose file system did not answer
 
     def load(self, task):
         """Decode the movie of a task."""
@@ -182,16 +183,16 @@ def _thumbnail(movie, place, stack):
 
 
 def _has_micrograph(movie, place):
-    """Whether there is a micrograph to look at. Where its file system hangs there is none, and the next ones are not looked for: they would hang as long."""
-    spec = place.prepared.spec
-    if place.hung:
+    """Whether there is a micrograph to look at. Where its file system hangs there is none, and this process looks for no other of the job: they would hang as long."""
+    spec, job = place.prepared.spec, (str(place.layout.folder), place.run)
+    if job in _hung:
         return False
     try:
         return patiently(lambda: os.path.exists(str(located(movie.micrograph, spec.inputs.movies))), spec.compute.read_timeout_seconds,
                          "micrograph " + movie.micrograph)
     except MovieError as error:
         log.warning("%s; small averages are made of the movies", error)
-        place.hung.append(movie.micrograph)
+        _hung.add(job)
         return False
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -94,12 +96,21 @@ def _all_movies(out: Path, spec: SimulationSpec, names: Names, progress: Progres
             progress(len(done), spec.movies, f"{spec.movie_name(task[3])} written")
         return done
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(spec.threads, spec.movies), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(spec.threads, spec.movies), mp_context=context, initializer=_end_with_parent) as pool:
         futures = {pool.submit(_one_movie, *task): task[3] for task in tasks}
         for count, future in enumerate(as_completed(futures), 1):
             future.result()
             progress(count, spec.movies, f"{spec.movie_name(futures[future])} written")
         return [future.result() for future in futures]
+
+
+def _end_with_parent() -> None:
+    """This worker process ends when the one that started it is gone, however it ended: else it would wait for work for ever."""
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
 def _one_movie(out: Path, spec: SimulationSpec, names: Names, index: int) -> tuple[float, ...]:
