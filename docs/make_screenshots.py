@@ -43,8 +43,7 @@ def scenes(window, camera):
     view, root = window.getViewWidget(), window.root
     root.geometry("1340x960+0+0")
     yield
-    runs = {run.getClassName(): run for run in reversed(list(window.project.getRuns()))}          # the first of each
-    correction = runs["ProtReferenceMotionCorrection"]
+    correction = next(run for run in window.project.getRuns() if run.getClassName() == "ProtReferenceMotionCorrection" and not run.isSaved())
     _open_tree(view)
     _select(view, correction)
     yield
