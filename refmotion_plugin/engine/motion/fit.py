@@ -105,7 +105,7 @@ def fit_trajectories(maps: CorrelationMaps, prior: MotionPrior, max_iterations=1
     """MAP deviations from correlation maps under a prior, from whitened coordinates ``start`` (b, n); none: from zero deviation.
 
     ``after``: a fit of this movie under another prior, to start where this one's optimum lies if the correlation is quadratic around
-    the other's, with the curvature that is expected: half of the iterations. Returns a :class:`Fit`.
+    the other's, with the curvature that is expected: that saves iterations. Returns a :class:`Fit`.
     """
     batch, n, frames = prior.shape
     split = n * frames * 2

@@ -6,7 +6,6 @@ averages; the correlation with the predictions tells. z is in standard deviation
 
 The voxel size of the reference is looked at too: predictions of a reference a few per cent larger or smaller must not fit better.
 """
-import functools
 import logging
 from dataclasses import dataclass, field, replace
 from typing import Dict
@@ -16,6 +15,7 @@ import torch
 
 from refmotion_plugin.contract.errors import InputError, MovieError
 
+from ..maths.binning import binned_sums
 from ..maths.fourier import FourierGrid, crop_half_spectrum, good_fft_size, spread_from_shells, sum_over_shells
 from ..motion.whiten import mean_power, noise_power
 from ..movies.patches import corner_for, cut_patches
@@ -168,24 +168,15 @@ def _rigid_averages(movie, n_particles, center_yx_angstrom, prepared: Prepared, 
     plan = plan_frames(movie, prepared.spec.inputs)
     motion = initial_displacement(movie, center_yx_angstrom, plan)[0] / (movie.original_pixel_angstrom * binning)
     turns = {AS_GIVEN: (), "upside down": (0,), "left to right": (1,), "turned by 180 degrees": (0, 1)}
-    sums, frame = {}, None
+    averages, frame = {}, None
     for f in range(min(len(plan), FRAMES)):
         frame = stack.corrected(f, prepared.device, out=frame)
-        small = _binned(frame, binning)
+        small = binned_sums(frame, binning) / binning ** 2 if binning > 1 else frame
         back = [-int(v) for v in np.round(motion[f])]
-        for name, axes in turns.items():        # turned at the end: until then the motion is that of a turned frame
-            moved = torch.roll(small, [-v if axis in axes else v for axis, v in enumerate(back)], (0, 1))
-            sums[name] = moved if f == 0 else sums[name].add_(moved)
-    return {name: torch.flip(sums[name], axes) if axes else sums[name] for name, axes in turns.items()}
-
-
-def _binned(frame, factor):
-    """Means over squares of ``factor`` pixels, an incomplete rim left out; several times faster than pooling of neural networks."""
-    if factor == 1:
-        return frame
-    height, width = (n // factor * factor for n in frame.shape)
-    rows = functools.reduce(torch.add, (frame[i:height:factor] for i in range(factor)))
-    return functools.reduce(torch.add, (rows[:, i:width:factor] for i in range(factor))) / factor ** 2
+        for name, axes in turns.items():
+            turned = torch.roll(torch.flip(small, axes) if axes else small, back, (0, 1))
+            averages[name] = turned if f == 0 else averages[name].add_(turned)
+    return averages
 
 
 def _correlate(image, position_yx_angstrom, predictions, grid: FourierGrid, pixel_share):

@@ -2,6 +2,7 @@
 import numpy as np
 import torch
 
+from ..maths.binning import binned_sums
 from ..movies.stack import MovieStack
 from ..movies.streamed import StreamedFrames
 
@@ -28,23 +29,12 @@ def thumbnail(movie, stack: MovieStack, plan, device="cpu"):
     known, shift_xy_px = np.arange(len(movie.global_shift_xy_px)), movie.global_shift_xy_px             # r_aligned = r_frame + shift
     shift_yx_px = np.stack([np.interp(plan.upstream[frames], known, shift_xy_px[:, axis]) for axis in (1, 0)], axis=-1) / factor
     total = np.zeros((height, width), np.float32)
-    small = torch.stack([_binned(stack.recorded(f, device), factor, height, width) for f in frames.tolist()]).cpu().numpy()
+    small = torch.stack([binned_sums(stack.recorded(f, device), factor) for f in frames.tolist()]).cpu().numpy()
     for image, shift in zip(small, np.rint(shift_yx_px).astype(int)):
         total += np.roll(image, shift, axis=(0, 1))
     if stack.gain is not None:              # near enough for the eye: the mean gain of what is put together
-        total *= _binned(stack.gain, factor, height, width).numpy() / factor ** 2
+        total *= binned_sums(stack.gain, factor).numpy() / factor ** 2
     return _grey(total), factor * stack.pixel_angstrom
-
-
-def _binned(image, factor, height, width):
-    """Sums over squares, (height, width) float32; on a CPU rows first, which goes through memory as it lies."""
-    image = image[:height * factor, :width * factor]
-    if image.device.type != "cpu":
-        return image.unflatten(1, (width, factor)).unflatten(0, (height, factor)).sum((1, 3), dtype=torch.float32)
-    image = image.numpy()
-    kind = np.uint16 if image.dtype == np.uint8 and factor <= 257 else np.float32 if image.dtype.kind == "f" else np.int32
-    rows = image.reshape(height, factor, width * factor).sum(axis=1, dtype=kind)
-    return torch.from_numpy(rows.reshape(height, width, factor).sum(axis=2, dtype=np.float32))
 
 
 def _grey(image):
