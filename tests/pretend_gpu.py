@@ -7,6 +7,7 @@ import collections
 import contextlib
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -56,12 +57,14 @@ class PretendGpu(TorchFunctionMode):
         self.capacity, self.peak = capacity, 0
         self.waits, self.double = collections.Counter(), collections.Counter()
         self._alive, self._bytes, self.runtime = {}, 0, _Runtime()
+        self.plans = _Plans()
 
     def __enter__(self):
         PretendGpu.active = self
         self._patches = contextlib.ExitStack()
         for name, value in cuda_functions(self).items():
             self._patches.enter_context(_replaced(torch.cuda, name, value))
+        self._patches.enter_context(_replaced(torch.backends.cuda, "cufft_plan_cache", {CUDA: self.plans, str(CUDA): self.plans}))
         return super().__enter__()
 
     def __exit__(self, *exception):
@@ -151,7 +154,8 @@ def cuda_functions(gpu):
     """Stand-ins for torch.cuda."""
     total = 16 * 2 ** 30 if gpu.capacity == float("inf") else int(gpu.capacity)
     return dict(is_available=lambda: True, device_count=lambda: 1, get_device_name=lambda device=None: "a pretended GPU",
-                mem_get_info=lambda device=None: (total, total), empty_cache=lambda: None, Stream=_Stream, Event=_Event,
+                mem_get_info=lambda device=None: (total, total),
+                get_device_properties=lambda device=None: SimpleNamespace(total_memory=total), empty_cache=lambda: None, Stream=_Stream, Event=_Event,
                 current_stream=lambda device=None: _Stream(), stream=lambda stream: contextlib.nullcontext(), device=lambda device: contextlib.nullcontext(),
                 synchronize=lambda device=None: None, cudart=lambda: gpu.runtime)
 
@@ -170,6 +174,16 @@ class _Runtime:
     def cudaHostUnregister(self, address):
         """0, or 1 for memory that is not pinned."""
         return 0 if self.pinned.pop(address, None) else 1
+
+
+class _Plans:
+    """Those of transforms that torch keeps; ``cleared``: how often."""
+
+    max_size, cleared = 4096, 0
+
+    def clear(self):
+        """Counted."""
+        self.cleared += 1
 
 
 class _Event:

@@ -25,6 +25,7 @@ def on_gpu(project, **compute):
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     monkeypatch.setattr(memory, "_halvings", {})
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     load.forget_stacks()
     yield
     load.forget_stacks()
@@ -149,9 +150,10 @@ def test_a_full_gpu_halves_the_batch_and_the_result_is_the_same(tiny, calibrated
     with PretendGpu() as gpu:
         job = on_gpu(tiny).with_amplitudes(calibrated.amplitudes)
         align.align_movie(movie, particles, job)
+        assert (gpu.plans.max_size, gpu.plans.cleared) == (prepared.MOST_PLANS, 0)
         gpu.capacity = int(0.95 * gpu.peak)
         found = align.align_movie(movie, particles, job)
-        assert memory.halvings_of("cuda:0") >= 1
+        assert memory.halvings_of("cuda:0") >= 1 and gpu.plans.cleared == memory.halvings_of("cuda:0")
         gpu.capacity = 1000
         with pytest.raises(MovieError, match="does not fit into the memory of cuda:0, not even one particle at a time .CUDA out of memory"):
             align.align_movie(movie, particles, job)

@@ -1,5 +1,6 @@
 """Where tasks run: the next movie is decoded ahead but never more than one, faults stay with their movie."""
 import contextlib
+import functools
 import gc
 import os
 import signal
@@ -198,6 +199,13 @@ def test_references_may_have_a_gpu_of_their_own_in_a_worker(monkeypatch):
     for count, expected in ((1, "cuda:0"), (2, "cuda:1")):
         monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
         assert slicing_in_worker("cuda:3") == expected and slicing_in_worker("cpu") == "cpu" and slicing_in_worker(None) is None
+    with pytest.raises(InputError, match="'gpu1' is not known"):
+        slicing_in_worker("gpu1")
+
+
+@pytest.mark.parametrize("given, plain", [("CPU", "cpu"), (" CUDA:1 ", "cuda:1"), ("Auto", None), (" ", None), (None, None)])
+def test_the_device_of_the_references_may_be_spelt_like_the_others(given, plain):
+    assert ComputeSpec(slicing_device=given).slicing_device == plain
 
 
 class FakePlaceMaker:
@@ -300,6 +308,7 @@ def test_workers_that_dask_gave_up_are_started_anew(tmp_path, caplog):
     (RuntimeError("can't start new thread"), "memory has run out there"), (MemoryError(), "memory has run out there"),
     (PermissionError(13, "Permission denied", "half1.mrc"), r"PermissionError: .*half1.mrc.*: see that it can read the files of the job"),
     (ModuleNotFoundError("No module named 'torch'"), "workers need the same refmotion_plugin"),
+    (RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable"), "the GPU cannot be used there, see nvidia-smi; one in exclusive mode"),
     (RuntimeError("Error during deserialization of the task graph. This frequently"), "workers, and the Dask scheduler, need the same refmotion_plugin")], ids=str)
 def test_what_keeps_a_worker_from_beginning_is_named_with_what_to_do(error, advice):
     with pytest.raises(InputError, match="a worker cannot do its work .*" + advice):
@@ -507,7 +516,7 @@ def test_workers_that_do_not_come_up_in_time_end_the_run_with_a_sentence(monkeyp
 
 
 @pytest.mark.parametrize("broken", [None, "cuda:0", "cuda:1"])
-def test_a_gpu_that_does_no_more_work_is_not_the_movies_fault(tmp_path, monkeypatch, broken):
+def test_a_gpu_that_does_no_more_work_is_not_the_movies_fault(tmp_path, monkeypatch, caplog, broken):
     """After an illegal access every operation of the process fails there, and each further movie would with it."""
     def synchronize(device):
         if device == broken:
@@ -516,6 +525,7 @@ def test_a_gpu_that_does_no_more_work_is_not_the_movies_fault(tmp_path, monkeypa
     def align(movie, particles, prepared, stack=None):
         raise RuntimeError("CUDA error: an illegal memory access was encountered\nmore")
 
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
     reference = SimpleNamespace(spectrum=SimpleNamespace(device=torch.device("cuda:1")))
     prepared = SimpleNamespace(spec=None, device=torch.device("cuda:0"), references=(reference,))
@@ -527,9 +537,20 @@ def test_a_gpu_that_does_no_more_work_is_not_the_movies_fault(tmp_path, monkeypa
     with pytest.raises(InputError, match=broken + " does no more work .CUDA error: an illegal memory access was encountered.: see nvidia-smi"):
         tasks_module.run_task(task, place, lambda: "stack")
     ended = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     monkeypatch.setattr(executor, "_PLACES", {"made": place})
     monkeypatch.setattr(executor, "TELL_SECONDS", 0.0)
     monkeypatch.setattr(executor, "_own_address", lambda: "tcp://here")
     monkeypatch.setattr(executor.os, "_exit", ended.append)
     executor._on_worker("made", None, None, tasks_module.run_task, task)        # a worker ends: its movie is tried by the process after it
-    assert ended == [1]
+    assert ended == [1] and "worker tcp://here ends: %s (CUDA_VISIBLE_DEVICES=3,5) does no more work" % broken in caplog.text
+
+
+def test_a_worker_that_prepares_the_job_names_its_gpu(monkeypatch, caplog):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setattr(executor, "_PLACES", {})
+    monkeypatch.setattr(executor, "_settle", lambda *home: None)
+    monkeypatch.setattr(executor, "_own_address", lambda: "tcp://here")
+    with caplog.at_level("INFO"):
+        executor._on_worker("made", (), functools.partial(lambda device: "place", device="cuda:0"), lambda task, place, load: place, None)
+    assert "prepares the job, device cuda:0 (CUDA_VISIBLE_DEVICES=3)" in caplog.text

@@ -118,26 +118,68 @@ def test_a_system_that_says_nothing(tmp_path):
     assert budget.free_host_bytes(tmp_path / "no", tmp_path / "no") == budget.UNKNOWN_FREE
 
 
-def test_budget_from_the_options(monkeypatch):
+def pretend_memory(monkeypatch, free_gib, total_gib):
+    """GPUs of this size, of which so much is free now."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free_gib * GIB), int(total_gib * GIB)))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=total_gib * GIB))
+
+
+@pytest.fixture
+def first_look(monkeypatch):
+    """This process has not asked yet what is free on a GPU."""
+    monkeypatch.setattr(budget, "_free_at_first", {})
+
+
+def test_budget_from_the_options(monkeypatch, first_look):
     monkeypatch.setattr(budget, "free_host_bytes", lambda: 8 * GIB)
     find = lambda processes=1, **compute: budget.find_budget(ComputeSpec(**compute), "cpu", processes)
     assert find().host == 4 * GIB and find(4).host == GIB and find(4, memory_gib=3.0).host == 3 * GIB
     assert find().device is None and "8.0 GiB free" in find().source
     monkeypatch.setattr(budget, "free_host_bytes", lambda: 500 * GIB)
     assert find().host == budget.MOST_HOST_GIB * GIB and find().measured().program > 50 * 2 ** 20
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (39 * GIB, 40 * GIB))
+    pretend_memory(monkeypatch, 39, 40)
     beside_gpu = lambda processes: budget.find_budget(ComputeSpec(), "cuda:0", processes).host
     assert beside_gpu(2) == budget.MOST_BESIDE_GPU_GIB * GIB and beside_gpu(100) == 2.5 * GIB
 
 
-def test_gpu_memory_is_divided_by_the_movies_that_share_it(monkeypatch):
+def device_bytes(**compute):
+    return budget.find_budget(ComputeSpec(**compute), "cuda:0").device
+
+
+def test_gpu_memory_is_divided_by_the_movies_that_share_it(monkeypatch, first_look):
     monkeypatch.setattr(budget.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (39 * GIB, 40 * GIB))
-    device = lambda **compute: budget.find_budget(ComputeSpec(**compute), "cuda:0").device
-    assert device() == int(18 * GIB) and device(movies_per_gpu=1) == int(0.9 * 39 * GIB) and device(movies_per_gpu=4) == 9 * GIB
-    assert device(oversubscription_gib=48) == int(0.9 * 39 * GIB) and device(gpu_memory_gib=5) == 5 * GIB
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3 * GIB, 40 * GIB))
-    assert device(movies_per_gpu=1) == int(0.9 * 3 * GIB)                       # another program has the rest
+    pretend_memory(monkeypatch, 36, 40)
+    assert device_bytes() == int(0.9 * 18 * GIB) and device_bytes(movies_per_gpu=1) == int(0.9 * 36 * GIB) and device_bytes(movies_per_gpu=4) == int(0.9 * 9 * GIB)
+    assert device_bytes(oversubscription_gib=48) == int(0.9 * 36 * GIB) and device_bytes(gpu_memory_gib=5) == 5 * GIB
+    pretend_memory(monkeypatch, 3, 40)
+    assert device_bytes(movies_per_gpu=1) == int(0.9 * 3 * GIB)                       # another program has the rest
+
+
+def test_all_processes_of_a_gpu_together_plan_with_what_is_free(monkeypatch, first_look):
+    """24 GiB of which another program has 10: neither process plans with what the other one leaves, nor with less when it looks again."""
+    pretend_memory(monkeypatch, 14, 24)
+    share = device_bytes(movies_per_gpu=2)
+    assert share == int(0.9 * 7 * GIB)
+    pretend_memory(monkeypatch, 14 - share / GIB, 24)
+    assert device_bytes(movies_per_gpu=2) == share
+    pretend_memory(monkeypatch, 2, 24)
+    assert device_bytes(movies_per_gpu=2) == int(0.9 * 2 * GIB)
+    monkeypatch.setattr(budget, "_free_at_first", {})               # the second process, had it come after all that
+    assert device_bytes(movies_per_gpu=2) == int(0.9 * 1 * GIB)
+
+
+@pytest.mark.parametrize("elsewhere", [{"scheduler": "tcp://head:8786"}, {"cluster": "cluster.json"}])
+def test_a_worker_of_a_scheduler_or_cluster_has_its_gpu_alone(monkeypatch, first_look, elsewhere):
+    monkeypatch.setattr(budget.importlib.util, "find_spec", lambda name: name)
+    pretend_memory(monkeypatch, 80, 80)
+    assert device_bytes(**elsewhere) == int(0.9 * 80 * GIB) and device_bytes(movies_per_gpu=2, **elsewhere) == int(0.9 * 40 * GIB)
+
+
+def test_the_number_of_workers_is_found_without_taking_memory_of_every_gpu(monkeypatch):
+    pretend_memory(monkeypatch, 80, 80)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", None)
+    assert budget.movies_per_gpu(ComputeSpec(oversubscription_gib=100), ["cuda:0", "cuda:1"]) == 1
 
 
 @pytest.mark.parametrize("gib, options, expected", [(24, {}, 2), (16, {}, 1), (16, {"movies_per_gpu": 3}, 3), (80, {"movies_per_gpu": 1}, 1),
@@ -145,7 +187,7 @@ def test_gpu_memory_is_divided_by_the_movies_that_share_it(monkeypatch):
 def test_large_gpus_work_on_two_movies_each_by_a_worker(monkeypatch, gib, options, expected):
     monkeypatch.setattr(budget.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, (gib if device == "cuda:0" else 100) * GIB))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=(gib if device == "cuda:0" else 100) * GIB))
     workers = choose_workers(ComputeSpec(**options), ["cuda:0", "cuda:1"], 8)
     assert sorted(workers.local) == sorted(("cuda:0", "cuda:1") * expected) and workers.threads == max(1, 8 // (2 * expected))
     alone = choose_workers(ComputeSpec(**options), ["cuda:0"], 8)
@@ -215,6 +257,26 @@ def test_a_movie_that_does_not_fit_at_all_is_a_failed_movie(tiny, calibrated, fo
     monkeypatch.setattr(patches, "low_half_spectrum", Full(patches.low_half_spectrum, 0, ERRORS[0]))
     with pytest.raises(MovieError, match="does not fit into the memory of cpu, not even one particle at a time .CUDA out of memory"):
         align.align_movie(tiny.movies[0], tiny.of(tiny.movies[0]), calibrated)
+
+
+def test_a_movie_that_does_not_fit_at_all_costs_no_other_movie(tiny, calibrated, forgetful, monkeypatch):
+    """The next one begins with as many particles at a time as this one did; what helped a movie is kept."""
+    memory._halvings["cpu"] = 1
+    real, (first, second) = patches.low_half_spectrum, tiny.movies[:2]
+    monkeypatch.setattr(patches, "low_half_spectrum", Full(real, 0, ERRORS[0]))
+    with pytest.raises(MovieError, match="does not fit"):
+        align.align_movie(first, tiny.of(first), calibrated)
+    assert memory.halvings_of("cpu") == 1
+    monkeypatch.setattr(patches, "low_half_spectrum", Full(real, 3, ERRORS[0]))
+    align.align_movie(second, tiny.of(second), calibrated)
+    assert memory.halvings_of("cpu") == 2
+
+
+def test_a_gpu_is_named_by_what_makes_it_the_first(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert memory.called(torch.device("cuda:0")) == "cuda:0 (CUDA_VISIBLE_DEVICES=3)" and memory.called("cpu") == "cpu"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert memory.called("cuda:1") == "cuda:1"
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(tiny, calibrated, forgetful, monkeypatch):

@@ -10,6 +10,7 @@ import torch
 from refmotion_plugin.contract.errors import InputError, MovieError
 
 from ..maths.lanes import set_lanes
+from ..stages.memory import called
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, KEPT_BLOCK_BYTES = -1, -3, 2 ** 30     # of glibc's mallopt
 
@@ -45,7 +46,7 @@ def works(device):
     try:
         torch.cuda.synchronize(device)
     except RuntimeError as error:
-        log.error("%s: %s", device, error)
+        log.error("%s: %s", called(device), error)
         return False
     return True
 
@@ -57,7 +58,7 @@ def blame(error, devices):
     lost = next((device for device in dict.fromkeys(map(str, devices)) if not works(device)), None)
     return error if lost is None else DeviceLost(
         "%s does no more work (%s): see nvidia-smi and the system's log, then give the same command again, what is finished is kept"
-        % (lost, str(error).split("\n")[0]))
+        % (called(lost), str(error).split("\n")[0]))
 
 
 def devices_here(compute):
@@ -92,9 +93,9 @@ def _check(device, asked):
 
 
 def slicing_in_worker(name):
-    """The device of the references, ``name`` in the job, as a worker process sees it that has its own GPU as cuda:0."""
+    """The device of the references, ``name`` in the job, as a worker process sees it that has its own GPU as cuda:0. InputError if it is none."""
     if not name or not name.startswith("cuda"):
-        return name
+        return name and choose_devices(name)[0]
     return "cuda:1" if torch.cuda.device_count() > 1 else "cuda:0"
 
 

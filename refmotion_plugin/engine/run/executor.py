@@ -18,6 +18,7 @@ from refmotion_plugin.contract.errors import InputError
 from ..exhausted import memory_ran_out
 from ..lifetime import tell_where_on_request
 from ..movies.patience import readings_given_up
+from ..stages.memory import called
 from .devices import DeviceLost
 from .tasks import TaskResult, begin_task, run_task
 from .waiting import WaitingTasks
@@ -181,6 +182,8 @@ def _advice(error):
     """What to do about an error that keeps a worker from beginning."""
     if memory_ran_out(error):
         return "memory has run out there, try fewer with --workers, or give the same command again"
+    if "CUDA" in str(error):
+        return "the GPU cannot be used there, see nvidia-smi; one in exclusive mode serves a single process: name one GPU and give --movies-per-gpu 1"
     if isinstance(error, OSError):
         return "see that it can read the files of the job, then give the same command again"
     who = "workers, and the Dask scheduler," if isinstance(error, RuntimeError) else "workers"
@@ -196,7 +199,8 @@ def _on_worker(made_of, home, make_place, work, task):
     if made_of not in _PLACES:
         _PLACES.clear()
         _settle(*home)
-        log.info("worker %s, process %d on %s, prepares the job", _own_address(), os.getpid(), socket.gethostname())
+        log.info("worker %s, process %d on %s, prepares the job, device %s", _own_address(), os.getpid(), socket.gethostname(),
+                 called(make_place.keywords["device"]))
         _PLACES[made_of] = make_place()
     place = _PLACES[made_of]
     try:

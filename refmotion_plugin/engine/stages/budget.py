@@ -14,8 +14,10 @@ GIB = 2 ** 30
 HOST_SHARE, MOST_HOST_GIB = 0.5, 6.0    # of what is free; more than that makes no movie faster
 MOST_BESIDE_GPU_GIB = 16.0              # where a GPU computes, decoding is what takes time: two super-resolution movies are held
 DEVICE_SHARE = 0.9                      # of what is free on a GPU: the driver and the libraries take some
-FEW_MOVIES = 32                         # on a GPU they are done before worker processes of their own have paid for their start
+FEW_MOVIES = 32                         # on a GPU they are done before further processes have paid for their start
 UNKNOWN_FREE = 4 * GIB                  # where the system does not say what is free
+
+_free_at_first = {}                     # GPU that several processes share -> bytes free when this one first looked
 
 
 @dataclass(frozen=True)
@@ -59,16 +61,28 @@ def _device_bytes(compute, device):
         return None
     if compute.gpu_memory_gib:
         return int(compute.gpu_memory_gib * GIB)
-    free, total = torch.cuda.mem_get_info(device)
-    return int(min(DEVICE_SHARE * total / movies_at_once(compute, total), DEVICE_SHARE * free))
+    free, sharing = torch.cuda.mem_get_info(device)[0], movies_at_once(compute, _total_bytes(device))
+    if sharing > 1:         # all of them looked before they worked: what is free later, the others have left
+        free = min(free, _free_at_first.setdefault(str(device), free) / sharing)
+    return int(DEVICE_SHARE * free)
+
+
+def _total_bytes(device):
+    """Memory of a GPU. To ask what is free instead would make the GPU hold some hundreds of MB for this process until it ends."""
+    return torch.cuda.get_device_properties(device).total_memory
 
 
 def movies_at_once(compute, device_bytes):
-    """Movies that share a GPU of this size: what was asked for, or two if each gets enough and worker processes are possible."""
+    """Movies that share a GPU of this size: what was asked for, or two if each gets enough and worker processes are possible.
+
+    A worker that a scheduler or a cluster has started owns its GPU, unless something else is asked for.
+    """
     if compute.workers:
         return -(-compute.workers // len(compute.device.split(",")))
     if compute.movies_per_gpu:
         return compute.movies_per_gpu
+    if compute.scheduler or compute.cluster:
+        return 1
     possible = importlib.util.find_spec("distributed") is not None
     return 2 if possible and device_bytes >= compute.oversubscription_gib * GIB else 1
 
@@ -78,14 +92,15 @@ def movies_per_gpu(compute, devices):
     on_gpus = torch.cuda.is_available() and all(device.startswith("cuda") for device in devices)
     if not hasattr(compute, "movies_per_gpu") or not on_gpus:
         return 1
-    return movies_at_once(compute, min(torch.cuda.mem_get_info(device)[1] for device in devices))
+    return movies_at_once(compute, min(map(_total_bytes, devices)))
 
 
-def one_process_for_few(compute, devices, movies):
-    """``compute``, with one movie at a time if there are few ``movies`` for a single GPU and nothing else was asked for."""
+def for_few_movies(compute, devices, movies):
+    """``compute`` and ``devices``; for few ``movies`` with one at a time on each GPU, and no more GPUs than movies, if nothing else was asked for."""
     asked = compute.workers or compute.movies_per_gpu or compute.scheduler or compute.cluster
-    single_gpu = len(devices) == 1 and devices[0].startswith("cuda")
-    return compute.model_copy(update={"movies_per_gpu": 1}) if single_gpu and movies < FEW_MOVIES and not asked else compute
+    if asked or movies >= FEW_MOVIES or not devices[0].startswith("cuda"):
+        return compute, devices
+    return compute.model_copy(update={"movies_per_gpu": 1}), devices[:max(1, movies)]
 
 
 def give_back():

@@ -6,6 +6,7 @@ import functools
 import gc
 import inspect
 import logging
+import os
 from dataclasses import dataclass, replace
 
 import torch
@@ -184,7 +185,8 @@ def is_out_of_memory(error):
 def within_memory(work):
     """``work(movie, particles, …, prepared, …)`` again with half as many particles at a time whenever memory runs out.
 
-    MovieError when one particle at a time does not fit either. Results do not depend on how often it was halved.
+    MovieError when one particle at a time does not fit either: the following movies begin where this one did. Results do not depend on
+    how often it was halved.
     """
     names = inspect.signature(work)
 
@@ -193,6 +195,7 @@ def within_memory(work):
         """``work`` until it fits."""
         given = names.bind(*args, **kwargs).arguments
         movie, particles, device = given["movie"], given["particles"], str(given["prepared"].device)
+        before = halvings_of(device)
         while True:
             try:
                 return work(*args, **kwargs)
@@ -204,19 +207,27 @@ def within_memory(work):
                 given["stack"].forget_copies()
             release(device)         # after the handler: the error's traceback holds what is to be freed
             if len(particles) >> halvings_of(device) < 1:
+                _halvings[device] = before      # it did not help this movie: the others are not to pay for it
                 raise MovieError("%s does not fit into the memory of %s, not even one particle at a time (%s): use a device with more "
-                                 "memory, or fewer programs on this one" % (movie.micrograph, device, reason))
+                                 "memory, or fewer programs on this one" % (movie.micrograph, called(device), reason))
             _halvings[device] = halvings_of(device) + 1
-            log.warning("memory ran out on %s in %s (%s): again with 1/%d of the particles at a time", device, movie.micrograph, reason,
+            log.warning("memory ran out on %s in %s (%s): again with 1/%d of the particles at a time", called(device), movie.micrograph, reason,
                         2 ** _halvings[device])
 
     return careful
 
 
+def called(device):
+    """A device's name for the log. A worker process sees its own GPU as ``cuda:0``, whichever it is: what makes it so is named too."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return "%s (CUDA_VISIBLE_DEVICES=%s)" % (device, seen) if seen and str(device) != "cpu" else str(device)
+
+
 def release(device):
-    """Give back what is no longer needed: blocks kept for a next movie too."""
+    """Give back what is no longer needed: blocks kept for a next movie, and plans of transforms, too."""
     gc.collect()
     free_blocks()
     give_back()
-    if str(device).startswith("cuda"):
+    if str(device).startswith("cuda") and torch.cuda.is_available():
+        torch.backends.cuda.cufft_plan_cache[device].clear()
         torch.cuda.empty_cache()

@@ -21,6 +21,7 @@ from .budget import GIB, Budget, find_budget
 
 log = logging.getLogger(__name__)
 
+MOST_PLANS = 64             # of transforms that a GPU keeps ready: all of one movie's, not those of every number of particles there was (torch's 4096 take GB)
 FINEST_BAND_SHARE = 0.95    # of Nyquist of the movie: the outermost shells are incomplete
 
 
@@ -117,6 +118,8 @@ def prepare(spec: JobSpec, particle_sets, device, threads=1, processes=1):
     map, mask, hyperparameter file or optics group is unusable.
     """
     device = torch.device(device)
+    if device.type == "cuda":
+        torch.backends.cuda.cufft_plan_cache[device].max_size = MOST_PLANS
     budget = find_budget(spec.compute, device, processes)
     references = tuple(load_reference(part, torch.device(spec.compute.slicing_device or device)) for part in spec.references)
     for part, reference in zip(spec.references, references):
