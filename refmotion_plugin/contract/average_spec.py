@@ -1,19 +1,19 @@
 """The parameters of averaging movies: validated, unknown key = error, to and from JSON. What a job shares with averaging is taken from
 its own spec, so that defaults and explanations live in one place."""
-from pydantic import Field, create_model
+from pydantic import Field, create_model, model_validator
 
-from .spec import SCHEMA, ComputeSpec, DoseSpec, InputSpec, JobSpec, _Part
+from .spec import SCHEMA, ComputeSpec, DoseSpec, InputSpec, JobSpec, _Part, frames_in_order
 
 
-def _part_of(model, name, doc, fields):
+def _part_of(model, name, doc, fields, **validators):
     """A part with some of the fields of another."""
     chosen = {field: (model.model_fields[field].annotation, model.model_fields[field]) for field in fields}
-    return create_model(name, __base__=_Part, __module__=__name__, __doc__=doc, **chosen)
+    return create_model(name, __base__=_Part, __module__=__name__, __doc__=doc, __validators__=validators, **chosen)
 
 
 AverageInputSpec = _part_of(InputSpec, "AverageInputSpec", "Movies and how to read them.", (
     "movies", "first_frame", "last_frame", "gain", "gain_rotation", "gain_flip", "movie_flip_y", "defects", "hot_pixel_sigma",
-    "eer_grouping", "growing"))
+    "eer_grouping", "growing"), _frames=model_validator(mode="after")(frames_in_order))
 AverageDoseSpec = _part_of(DoseSpec, "AverageDoseSpec", "Dose weights; without a file the standard exposure curve.", (
     "weights_file", "weights_pixel_angstrom"))
 AverageComputeSpec = _part_of(ComputeSpec, "AverageComputeSpec", "Where it runs. Nothing here changes results but for rounding.", (

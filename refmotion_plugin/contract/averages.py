@@ -1,7 +1,7 @@
 """Files and results of averaging movies into micrographs: every path, the STAR files that leave, and their one reader."""
 import os
 import re
-from collections import Counter, OrderedDict, namedtuple
+from collections import OrderedDict, namedtuple
 
 from .average_spec import AverageSpec
 from .errors import InputError
@@ -38,11 +38,30 @@ class AverageLayout(JobLayout):
 
 
 def bare_names(movies):
-    """Names of the averages of some movies (MovieMetadata): the micrographs' own base names, their keys where two are the same or the
-    name would make no good file."""
+    """Names of the averages of some movies (MovieMetadata): the micrographs' own base names, their keys where two would share a file or the
+    name would make no good one. Raises InputError if their keys would share one too."""
     stems = [os.path.splitext(os.path.basename(m.micrograph))[0] for m in movies]
-    counts = Counter(stems)
-    return [stem if counts[stem] == 1 and _makes_a_file(stem) else m.key for m, stem in zip(movies, stems)]
+    names = [stem if _makes_a_file(stem) else m.key for m, stem in zip(movies, stems)]
+    while True:                 # a key may be another movie's base name
+        owners = _owners(names)
+        shared = {i for several in owners.values() if len(several) > 1 for i in several}
+        if not shared:
+            return names
+        renamed = [m.key if i in shared else name for i, (m, name) in enumerate(zip(movies, names))]
+        if renamed == names:
+            file, (one, other) = next((f, several[:2]) for f, several in owners.items() if len(several) > 1)
+            raise InputError("the averages of the micrographs %s and %s would share the file %s.mrc: rename one of them"
+                             % (movies[one].micrograph, movies[other].micrograph, file))
+        names = renamed
+
+
+def _owners(names):
+    """{bare name of an image: positions of the ``names`` that it may be made for}, of all kinds of images."""
+    owners = {}
+    for i, name in enumerate(names):
+        for suffix in SUFFIXES.values():
+            owners.setdefault(name + suffix, []).append(i)
+    return owners
 
 
 def _makes_a_file(stem):

@@ -205,6 +205,7 @@ def test_hot_pixels_are_repaired(tmp_path):
     (np.full((2, 16, 16), 1e5) + np.eye(16), {"output": {"float16": True}}, {}, "16-bit floating point cannot hold"),
     (np.random.default_rng(0).normal(size=(2, 16, 16)), {}, {"shift_xy_px": [[0, 0], [0, 9.0]]}, "half the frame or more"),
     (np.ones((2, 16, 16)), {"inputs": {"last_frame": 3}}, {}, "frames 1 to 3"),
+    (np.random.default_rng(0).normal(size=(2, 16, 16)), {"inputs": {"last_frame": 1}, "output": {"even_odd": "weighted"}}, {}, "no even and odd halves"),
 ])
 def test_what_cannot_be_averaged_is_said_so(tmp_path, frames, spec, how, part):
     with pytest.raises(MovieError, match=part):

@@ -76,6 +76,11 @@ def test_columns_of_what_is_not_written_do_not_stay(movies, tmp_path):
     assert not list((tmp_path / "OUT" / "micrographs").glob("*_noDW.mrc"))
 
 
+def test_images_of_an_earlier_run_do_not_stay_beside_those_of_another_size(movies, tmp_path):
+    assert average(tmp_path / "OUT", movies, "--even-odd", "weighted") == average(tmp_path / "OUT", movies, "--no-unweighted", "--binning", "2") == 0
+    assert sorted(p.name for p in (tmp_path / "OUT" / "micrographs").glob("*.mrc")) == ["a.mrc", "b.mrc", "c.mrc"]
+
+
 def test_16_bit_floats(movies, tmp_path):
     assert average(tmp_path / "full", movies) == average(tmp_path / "half", movies, "--float16") == 0
     full, half = (image(tmp_path / name / "micrographs" / "a.mrc") for name in ("full", "half"))
@@ -249,6 +254,27 @@ def test_same_names_in_two_folders_stay_apart(movies, tmp_path):
     assert average(tmp_path / "OUT", movies) == 0
     names = [m.name.split("/")[-1] for m in read_corrected_micrographs(tmp_path / "OUT" / "corrected_micrographs.star")[0]]
     assert names == ["MotionCorr_a.mrc", "Other_a.mrc", "c.mrc"]
+
+
+@pytest.mark.parametrize("micrographs, names", [
+    (["m/x_y.mrc", "x/y.mrc", "b/y.mrc"], ["m_x_y", "x_y", "b_y"]),         # the key of the second is the base name of the first
+    (["m/y.mrc", "z_noDW.mrc", "n/y_noDW.mrc"], ["m_y", "z_noDW", "n_y_noDW"]),
+    (["m/y.mrc", "m/z.mrc"], ["y", "z"])])
+def test_no_two_images_share_a_file(movies, tmp_path, micrographs, names):
+    text = movies.read_text()
+    for old, new in zip("abc", micrographs):
+        text = text.replace("MotionCorr/%s.mrc" % old, new)
+    movies.write_text(text)
+    assert average(tmp_path / "OUT", movies) == 0
+    listed = [m.name.split("/")[-1] for m in read_corrected_micrographs(tmp_path / "OUT" / "corrected_micrographs.star")[0]]
+    assert listed[:len(names)] == [name + ".mrc" for name in names]
+    assert len(list((tmp_path / "OUT" / "micrographs").glob("*.mrc"))) == 6
+
+
+def test_images_that_would_share_a_file_whatever_they_are_called(movies, tmp_path, capsys):
+    movies.write_text(movies.read_text().replace("MotionCorr/a.mrc", "m/y.mrc").replace("MotionCorr/b.mrc", "m/y_noDW.mrc"))
+    assert average(tmp_path / "OUT", movies) == cli.EXIT_INPUT
+    assert "micrographs m/y.mrc and m/y_noDW.mrc would share the file m_y_noDW.mrc: rename one" in capsys.readouterr().err
 
 
 def test_options_and_their_errors(tmp_path):

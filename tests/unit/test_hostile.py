@@ -91,9 +91,9 @@ def test_movies_that_would_share_a_folder_are_told(tmp_path):
 def test_averages_are_named_by_what_makes_a_file(tmp_path):
     class Movie:
         def __init__(self, micrograph):
-            self.micrograph, self.key = micrograph, "key"
+            self.micrograph, self.key = micrograph, "key%d" % names.index(micrograph)
     names = ["M/good-1_2.3+4.mrc", "M/..", "M/a b.mrc", "M/a@b.mrc", "M/" + "x" * 300 + ".mrc", "M/-rf.mrc", "M/same.mrc", "N/same.mrc"]
-    assert bare_names([Movie(n) for n in names]) == ["good-1_2.3+4"] + ["key"] * 7
+    assert bare_names([Movie(n) for n in names]) == ["good-1_2.3+4"] + ["key%d" % n for n in range(1, 8)]
 
 
 @pytest.mark.parametrize("load", [load_weights, load_trajectories, load_thumbnail, read_weights])

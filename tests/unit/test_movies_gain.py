@@ -1,9 +1,14 @@
+import bz2
+import gzip
+
 import numpy as np
 import pytest
 import tifffile
 
 from refmotion_plugin.contract.errors import MovieError
+from refmotion_plugin.engine.movies.defects import read_defects
 from refmotion_plugin.engine.movies.gain import load_gain, turn
+from refmotion_plugin.engine.movies.readers import open_movie
 
 from test_movies_writers import mrc_bytes
 
@@ -78,6 +83,25 @@ def test_bad_gain_values(tmp_path):
 def test_other_shape(tmp_path, shape, match):
     with pytest.raises(MovieError, match=match):
         load_gain(_write(tmp_path / "g.mrc", _image()), shape)
+
+
+@pytest.mark.parametrize("suffix, pack", [("mrc.gz", gzip.compress), ("mrc.bz2", bz2.compress)])
+def test_compressed_gain_and_defect_map(tmp_path, suffix, pack):
+    image, path = _image(), tmp_path / ("g." + suffix)
+    path.write_bytes(pack(mrc_bytes(image[None])))
+    np.testing.assert_array_equal(load_gain(path, SHAPE).multiplier, image)
+    path.write_bytes(pack(mrc_bytes((image > 1.9).astype(np.int8)[None])))
+    np.testing.assert_array_equal(read_defects(path, SHAPE), np.argwhere(image > 1.9))
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "float16", "float64"])
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib"])
+def test_tiff_gain_of_any_type_of_number(tmp_path, dtype, compression):
+    image = (8 * _image()).astype(dtype)
+    tifffile.imwrite(tmp_path / "g.tif", image, photometric="minisblack", compression=compression)
+    np.testing.assert_array_equal(load_gain(tmp_path / "g.tif", SHAPE).multiplier, image[::-1].astype(np.float32))
+    with pytest.raises(MovieError, match="%s, and grey images of uint8, .*float32 are supported" % dtype):
+        open_movie(tmp_path / "g.tif")
 
 
 def test_unusable_files(tmp_path):

@@ -1,5 +1,6 @@
 import bz2
 import gzip
+import struct
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def _assert_one_sentence(error, path):
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "float32"])
 @pytest.mark.parametrize("options", [{}, {"compression": "lzw"}, {"compression": "zlib"}, {"compression": "lzw", "predictor": True},
                                      {"compression": "zlib", "rowsperstrip": 7}, {"tile": (16, 16), "compression": "zlib"},
-                                     {"bigtiff": True, "compression": "lzw"}, {"byteorder": ">", "compression": "zlib"},
+                                     {"bigtiff": True, "compression": "lzw"}, {"compression": "zstd"}, {"compression": "zstd", "rowsperstrip": 7}, {"byteorder": ">", "compression": "zlib"},
                                      {"byteorder": ">", "compression": "lzw", "rowsperstrip": 7},
                                      {"compression": "lzw", "predictor": True, "rowsperstrip": 7}])
 def test_tiff(tmp_path, dtype, options):
@@ -116,6 +117,37 @@ def test_packed_nibbles(tmp_path, width):
         np.testing.assert_array_equal(_read(path), stack)
     with open_movie(path) as reader:
         np.testing.assert_array_equal(_into(reader, 1)[0], stack[1])
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "lzw", "rowsperstrip": 7}, {"compression": "zlib", "rowsperstrip": 20}])
+def test_tiff_pages_of_half_the_width_hold_two_pixels_in_a_byte(tmp_path, options):
+    stack, path = np.random.default_rng(1).integers(0, 16, (3, 20, 30)).astype(np.uint8), tmp_path / "m.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for frame in pack_nibbles(stack):
+            writer.write(frame, photometric="minisblack", contiguous=False, **options)
+    np.testing.assert_array_equal(_read(path, size_yx=(20, 30)), stack)
+    np.testing.assert_array_equal(_read(path, size_yx=(20, 15)), pack_nibbles(stack))
+    np.testing.assert_array_equal(_read(path), pack_nibbles(stack))
+    with open_movie(path, size_yx=(20, 30)) as reader:
+        assert reader.file_is_upside_down
+        np.testing.assert_array_equal(_into(reader, 1)[0], stack[1])
+        np.testing.assert_array_equal(np.concatenate([reader.frame(1, rows=rows) for rows in reader.bands(3)]), stack[1])
+
+
+def test_an_empty_page_in_zstd_is_not_taken_for_damage(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "m.tif") as writer:
+        writer.write(np.zeros((8192, 4096), np.uint8), photometric="minisblack", compression="zstd", rowsperstrip=8192)
+    assert not _read(tmp_path / "m.tif").any()
+
+
+def test_tiff_of_reversed_bits_is_told(tmp_path):
+    path = tmp_path / "m.tif"
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(_stack("uint8")[0], photometric="minisblack", extratags=[(65111, 3, 1, 2, True)])
+    tag = struct.pack("<HHI", 65111, 3, 1)
+    path.write_bytes(path.read_bytes().replace(tag, struct.pack("<HHI", 266, 3, 1)))       # tifffile does not write that tag
+    with pytest.raises(MovieError, match="bits of each byte in reverse order .FillOrder 2."):
+        open_movie(path)
 
 
 @pytest.mark.parametrize("compression", [65000, 65001])

@@ -6,10 +6,12 @@ import torch
 from refmotion_plugin.contract.errors import MovieError
 from refmotion_plugin.contract.records import MovieMetadata
 from refmotion_plugin.contract.spec import InputSpec
+from refmotion_plugin.engine.movies import doubts
 from refmotion_plugin.engine.movies import stack as stack_module
+from refmotion_plugin.engine.movies.scratch import Scratch
 from refmotion_plugin.engine.movies.stack import load_movie
 
-from test_movies_writers import eer_bytes, mrc_bytes, random_events
+from test_movies_writers import eer_bytes, mrc_bytes, pack_nibbles, random_events
 
 SHAPE = (64, 80)
 
@@ -244,6 +246,46 @@ def test_the_file_is_closed_with_the_movie(tmp_path):
     stack.corrected(0)
     del stack
     assert reader._frames._file.closed
+
+
+@pytest.mark.parametrize("held_bytes", [1 << 20, 0])
+def test_packed_pixels_are_known_by_the_size_upstream_saw(tmp_path, held_bytes):
+    frames = np.random.default_rng(0).integers(0, 16, (5,) + SHAPE).astype(np.uint8)
+    path = _write(tmp_path / "m.tif", pack_nibbles(frames))
+    stack = load_movie(_metadata(path), _inputs(), threads=2, held_bytes=held_bytes)
+    assert (stack.shape_yx, stack.bytes_per_px) == (SHAPE, 1)
+    for f in (0, 3):
+        np.testing.assert_array_equal(stack.frames[f].numpy(), frames[f, ::-1])
+
+
+@pytest.mark.parametrize("scratch", [False, True])
+def test_frames_of_one_value_are_told(tmp_path, caplog, scratch):
+    frames = _frames(n=9, mean=4.0)
+    frames[3], frames[5] = 0, 7
+    path = _write(tmp_path / "m.tif", frames)
+    place = dict(scratch=Scratch(1 << 30, str(tmp_path)), needed_again=True) if scratch else {}
+    load_movie(_metadata(path, n_frames=8, start_frame=2), _inputs(hot_pixel_sigma=8.0), **place)
+    assert "%s holds one value only in 2 of its frames (4, 6): leave" % path in caplog.text
+    caplog.clear()
+    load_movie(_metadata(path, n_frames=2, start_frame=7), _inputs(hot_pixel_sigma=8.0), **place)
+    assert not caplog.text
+
+
+def test_a_movie_that_was_hardly_exposed_is_told(tmp_path, caplog):
+    path = _write(tmp_path / "m.mrc", _frames(n=5, mean=0.05))
+    load_movie(_metadata(path, dose_per_frame_e_per_A2=0.3), _inputs(hot_pixel_sigma=8.0))              # 0.24 electrons per pixel
+    assert not caplog.text
+    load_movie(_metadata(path, dose_per_frame_e_per_A2=1.0), _inputs(hot_pixel_sigma=8.0))
+    assert "m.mrc holds 0.24 counts per pixel where its dose makes 4.1 electrons" in caplog.text
+    caplog.clear()
+    load_movie(_metadata(_write(tmp_path / "m.mrc", _frames(np.float32, n=5, mean=0.05))), _inputs(hot_pixel_sigma=8.0))
+    assert not caplog.text          # not counts
+
+
+@pytest.mark.parametrize("upstream, grouping", [(4, 4), (4, 8), (4, 2)])
+def test_the_dose_of_other_fractions_is_theirs(upstream, grouping):
+    metadata = _metadata("m.eer", eer_grouping=upstream, dose_per_frame_e_per_A2=1.0, original_pixel_angstrom=1.0)
+    assert doubts._electrons_per_px(metadata, 3, grouping) == 3 * grouping / upstream
 
 
 @pytest.mark.parametrize("dtype, whole", [(np.uint8, True), (np.uint16, True), (np.float32, False)])

@@ -28,10 +28,13 @@ def changed_particles(tiny, **change):
 
 @pytest.fixture
 def changed_movies(monkeypatch):
-    """Make the stages read movies whose frames are changed by a function."""
-    def use(change):
+    """Make the stages read movies whose frames are changed by a function, all or one of them."""
+    def use(change, only=None):
+        def load(movie, prepared, keep=False, n_particles=None, needed_again=False):
+            stack = load_stack(movie, prepared)
+            return Changed(stack, change) if only in (None, movie) else stack
         for module in (preflight, align):
-            monkeypatch.setattr(module, "load_stack", lambda movie, prepared, keep=False, n_particles=None, needed_again=False: Changed(load_stack(movie, prepared), change))
+            monkeypatch.setattr(module, "load_stack", load)
     return use
 
 
@@ -117,6 +120,27 @@ def test_the_level_of_the_counts_does_not_matter(tiny, changed_movies, report):
     again = preflight.preflight(tiny.movies, tiny.of, tiny.prepared)
     for name, z in report.z.items():
         assert again.z[name] == pytest.approx(z, rel=0.02, abs=0.3)
+
+
+def test_a_movie_of_other_counts_weighs_as_much(tiny, changed_movies, report):
+    changed_movies(lambda frame: 50.0 * frame, tiny.movies[1])
+    again = preflight.preflight(tiny.movies, tiny.of, tiny.prepared)
+    assert again.z == pytest.approx(report.z, rel=1e-3, abs=0.01)
+    assert again.scales[0].z == pytest.approx(report.scales[0].z, rel=1e-3, abs=0.01)
+
+
+def test_a_movie_that_was_hardly_exposed_does_not_outweigh_the_others(tiny, changed_movies, report):
+    generator = torch.Generator().manual_seed(0)
+    changed_movies(lambda frame: torch.poisson(torch.full_like(frame, 0.002), generator=generator), tiny.movies[1])
+    again = preflight.preflight(tiny.movies, tiny.of, tiny.prepared)
+    assert again.particles == 24 and again.z[preflight.AS_GIVEN] > 0.35 * report.z[preflight.AS_GIVEN]
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_an_empty_movie_is_left_out_and_said(tiny, changed_movies, caplog, value):
+    changed_movies(lambda frame: torch.full_like(frame, value), tiny.movies[0])
+    assert preflight.preflight(tiny.movies, tiny.of, tiny.prepared).particles == 12
+    assert "is left out of the preflight: the frames of %s are flat" % tiny.movies[0].micrograph in caplog.text
 
 
 def test_a_movie_that_cannot_be_read_is_left_out_and_said(tiny, caplog):

@@ -82,6 +82,14 @@ def test_old_files_without_some_columns(tmp_path):
     assert (movie.voltage_kilovolt, movie.binning, movie.pre_exposure_e_per_A2, movie.start_frame) == (300.0, 1.0, 0.0, 1)
 
 
+@pytest.mark.parametrize("written, upsampling", [(1, 1), (2, 2), (3, 4), (4, 4)])
+def test_upsampling_as_relion_numbers_it(tmp_path, written, upsampling):
+    """3 stands for 16K: its third kind."""
+    text = (DATA / "movie_motion.star").read_text()
+    (tmp_path / "m.star").write_text(text.replace("_rlnImageSizeZ", "_rlnEERUpsampling %d\n_rlnImageSizeZ" % written))
+    assert read_movie_metadata(tmp_path / "m.star", "m").eer_upsampling == upsampling
+
+
 @pytest.mark.parametrize("gone, part", [
     ("rlnMicrographOriginalPixelSize", "no column rlnMicrographOriginalPixelSize"),
     ("rlnImageSizeZ", "no column rlnImageSizeZ"),

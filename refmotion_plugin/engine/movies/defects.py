@@ -11,7 +11,7 @@ from refmotion_plugin.contract.reading import read_text
 
 from .images import read_image
 from .parallel import each
-from .readers import MRC_EXTENSIONS, TIFF_EXTENSIONS
+from .readers import COMPRESSED_MRC_EXTENSIONS, MRC_EXTENSIONS, TIFF_EXTENSIONS
 
 BLOCK_PX = 32            # blocks of the coarse search
 STRIP_BLOCKS = 4         # rows of blocks that a thread looks at together at most: few large steps, since each asks for Python's lock
@@ -47,7 +47,7 @@ def read_defects(path, shape_yx, turn_tiff=True):
     MovieError
     """
     path = os.fspath(path)
-    if path.lower().endswith(TIFF_EXTENSIONS + MRC_EXTENSIONS):
+    if path.lower().endswith(TIFF_EXTENSIONS + MRC_EXTENSIONS + COMPRESSED_MRC_EXTENSIONS):
         image = read_image(path, "defect map", turn_tiff)
         if image.shape != tuple(shape_yx):
             raise MovieError("defect map %s is %d x %d px and the movie %d x %d px: give the map that belongs to these movies"

@@ -3,13 +3,15 @@ import os
 
 from refmotion_plugin.contract.errors import MovieError
 
-from .mrc import MrcFrames
-from .readers import MRC_EXTENSIONS, TIFF_EXTENSIONS
-from .tiff import TiffFrames
+from .mrc import CompressedMrcFrames, MrcFrames
+from .readers import COMPRESSED_MRC_EXTENSIONS, MRC_EXTENSIONS, TIFF_EXTENSIONS
+from .tiff import DTYPES, TiffFrames
+
+TIFF_DTYPES = DTYPES + ("uint32", "int32", "float16", "float64")        # a movie of these would be unusual, an image is not
 
 
 def read_image(path, what, turn_tiff):
-    """First image of an MRC or TIFF file (``.gain`` is TIFF).
+    """First image of an MRC (also .bz2, .gz) or TIFF file (``.gain`` is TIFF).
 
     Parameters
     ----------
@@ -30,10 +32,11 @@ def read_image(path, what, turn_tiff):
     if not os.path.isfile(path):
         raise MovieError("%s %s does not exist: check its path" % (what, path))
     is_tiff = name.endswith(TIFF_EXTENSIONS + (".gain",))
-    if not is_tiff and not name.endswith(MRC_EXTENSIONS):
+    is_compressed = name.endswith(COMPRESSED_MRC_EXTENSIONS)
+    if not is_tiff and not is_compressed and not name.endswith(MRC_EXTENSIONS):
         raise MovieError("%s %s has an unknown format: convert it to MRC or TIFF" % (what, path))
     try:
-        frames = TiffFrames(path) if is_tiff else MrcFrames(path)
+        frames = TiffFrames(path, TIFF_DTYPES) if is_tiff else (CompressedMrcFrames if is_compressed else MrcFrames)(path)
         try:
             image = frames.frame(0)
         finally:

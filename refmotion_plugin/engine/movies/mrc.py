@@ -19,7 +19,12 @@ IMOD_PACKED_NIBBLES = 16         # flag: mode 0 holds two 4-bit values per byte
 PACKED_MODE = 101
 DTYPES = {1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 SUPPORTED_MODES = (0, 1, 2, 6, 12, PACKED_MODE)
-NIBBLE_PAIRS = (np.arange(256, dtype=np.uint16) & 15) | ((np.arange(256, dtype=np.uint16) >> 4) << 8)  # low nibble first
+NIBBLE_PAIRS = ((np.arange(256) & 15) | ((np.arange(256) >> 4) << 8)).astype("<u2")      # low nibble first
+
+
+def unpack_nibbles(packed):
+    """Two pixels, uint8 (..., 2 w), from each byte (..., w), that of its low four bits first."""
+    return NIBBLE_PAIRS[packed].view(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,7 @@ class MrcLayout:
         height, width = self.shape_yx
         if not self.packed:
             return np.frombuffer(data, self.stored).reshape(height, width).astype(self.stored.newbyteorder("="), copy=False)
-        pairs = NIBBLE_PAIRS.astype("<u2")[np.frombuffer(data, np.uint8)]
-        return pairs.view(np.uint8).reshape(height, 2 * self.row_bytes)[:, :width]
+        return unpack_nibbles(np.frombuffer(data, np.uint8)).reshape(height, 2 * self.row_bytes)[:, :width]
 
 
 def parse_header(header, path):

@@ -10,12 +10,12 @@ from refmotion_plugin.contract.errors import MovieError
 
 from .eer import EerFrames
 from .mrc import CompressedMrcFrames, MrcFrames
-from .tiff import TiffFrames
+from .tiff import open_tiff
 
 TIFF_EXTENSIONS = (".tif", ".tiff")
 MRC_EXTENSIONS = (".mrc", ".mrcs", ".st")
 EER_EXTENSIONS = (".eer",)
-COMPRESSED_EXTENSIONS = (".bz2", ".gz")
+COMPRESSED_MRC_EXTENSIONS = tuple(mrc + packed for mrc in MRC_EXTENSIONS for packed in (".bz2", ".gz"))
 
 
 class MovieReader:
@@ -66,14 +66,15 @@ class MovieReader:
         self.close()
 
 
-def open_movie(path, eer_grouping=None, eer_upsampling=1):
+def open_movie(path, eer_grouping=None, eer_upsampling=1, size_yx=None):
     """Open a movie.
 
     Parameters
     ----------
-    path : TIFF/BigTIFF (plain, LZW, deflate; 8/16-bit integers, float32), MRC (modes 0, 1, 2, 6, 12, 101; also .bz2, .gz), EER.
+    path : TIFF/BigTIFF (plain, LZW, deflate, ZSTD; 8/16-bit integers, float32), MRC (modes 0, 1, 2, 6, 12, 101; also .bz2, .gz), EER.
     eer_grouping : detector frames per fraction (EER only); None: 1.
     eer_upsampling : 1, 2 or 4 times the sensor's grid (EER only); None: 1.
+    size_yx : of the frames, if known: TIFF pages of half that width hold two pixels in a byte.
 
     Returns
     -------
@@ -90,12 +91,12 @@ def open_movie(path, eer_grouping=None, eer_upsampling=1):
     name = path.lower()
     try:
         if name.endswith(TIFF_EXTENSIONS):
-            return MovieReader(path, TiffFrames(path), file_is_upside_down=True)
+            return MovieReader(path, open_tiff(path, size_yx), file_is_upside_down=True)
         if name.endswith(MRC_EXTENSIONS):
             return MovieReader(path, MrcFrames(path))
         if name.endswith(EER_EXTENSIONS):
             return MovieReader(path, EerFrames(path, eer_grouping, eer_upsampling or 1), is_eer=True)
-        if name.endswith(COMPRESSED_EXTENSIONS) and name.rsplit(".", 1)[0].endswith(MRC_EXTENSIONS):
+        if name.endswith(COMPRESSED_MRC_EXTENSIONS):
             return MovieReader(path, CompressedMrcFrames(path))
     except OSError as error:
         raise MovieError("movie %s cannot be read (%s): check its permissions and the disk" % (path, error)) from None

@@ -11,6 +11,7 @@ from refmotion_plugin.contract.errors import MovieError
 
 from .buffers import block_array
 from .defects import Replacement, find_outliers, plan_replacement, read_defects
+from .doubts import warn_of_frames
 from .frames import sound_frame, torch_type
 from .gain import load_gain
 from .parallel import each
@@ -160,7 +161,8 @@ def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.i
         The movie cannot be read, has fewer frames or another shape than upstream, or gain or defects do not fit.
     """
     grouping, upsampling = _eer_grid(metadata, inputs)
-    with open_movie(metadata.movie_file, grouping, upsampling) as reader:
+    how = grouping, upsampling, metadata.size_yx
+    with open_movie(metadata.movie_file, *how) as reader:
         if reader.shape_yx != tuple(metadata.size_yx):
             raise MovieError("movie %s has frames of %d x %d px and its STAR file says %d x %d px: give the movie that was aligned"
                              % (metadata.movie_file, *reader.shape_yx[::-1], *tuple(metadata.size_yx)[::-1]))
@@ -178,11 +180,12 @@ def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.i
             frames = _decode(reader, *place, pin)
         bytes_per_px, whole_numbers = reader.dtype.itemsize, reader.dtype.kind in "iu"
     if frames is None:
-        frames = StreamedFrames(open_movie(metadata.movie_file, grouping, upsampling), *place, frame_timeout)
+        frames = StreamedFrames(open_movie(metadata.movie_file, *how), *place, frame_timeout)
     if known_bad_yx is not None:
         listed = known_bad_yx
     if want_total:
         total = sum_frames(frames, threads, None if gain is None else gain.multiplier)
+        warn_of_frames(metadata, frames, place[0], total, grouping, whole_numbers)
         listed = _unique(np.concatenate([listed, find_outliers(total, inputs.hot_pixel_sigma, listed, threads)]), frames.shape[1:])
     if isinstance(frames, np.ndarray):
         frames = torch.from_numpy(torch_type(frames, threads))

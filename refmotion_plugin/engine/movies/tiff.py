@@ -10,6 +10,7 @@ import tifffile
 from refmotion_plugin.contract.errors import MovieError
 
 from .libtiff import LZW, decode_lzw_strips
+from .mrc import unpack_nibbles
 
 
 def _inflate(data, out):
@@ -39,9 +40,10 @@ def _unlzw(data, out):
     return raw.tobytes()
 
 
-COMPRESSIONS = {1: None, 5: _unlzw, 8: _inflate, 32946: _inflate, 32773: imagecodecs.packbits_decode}
-LARGEST_RATIO = 4000        # of pixels to compressed data that a codec can reach
-DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
+COMPRESSIONS = {1: None, 5: _unlzw, 8: _inflate, 32946: _inflate, 32773: imagecodecs.packbits_decode, 34926: imagecodecs.zstd_decode,
+                50000: imagecodecs.zstd_decode}
+LARGEST_RATIO = 35000       # of pixels to compressed data that a codec can reach: ZSTD has 128 KiB of one value in four bytes
+DTYPES = ("uint8", "int8", "uint16", "int16", "float32")        # of movies
 
 
 def read_pages(path):
@@ -105,11 +107,11 @@ class TiffFrames:
 
     concurrent = True
 
-    def __init__(self, path):
+    def __init__(self, path, dtypes=DTYPES):
         self.path = path
         self._tif, self._pages = read_pages(path)
         try:
-            self._check()
+            self._check(dtypes)
         except MovieError:
             self.close()
             raise
@@ -119,12 +121,12 @@ class TiffFrames:
         first = self._pages[0]
         self.n_frames, self.shape_yx, self.dtype = len(self._pages), first.shape, np.dtype(first.dtype)
 
-    def _check(self):
+    def _check(self, dtypes):
         first = self._pages[0]
         for number, page in enumerate(self._pages, 1):
-            if len(page.shape) != 2 or page.dtype is None or np.dtype(page.dtype).name not in DTYPES:
-                raise MovieError("movie %s: page %d is %s of type %s, and grey images of 8 or 16-bit integers or 32-bit floats are "
-                                 "supported; convert it" % (self.path, number, "x".join(map(str, page.shape)), page.dtype))
+            if len(page.shape) != 2 or page.dtype is None or np.dtype(page.dtype).name not in dtypes:
+                raise MovieError("movie %s: page %d is %s of type %s, and grey images of %s are supported; convert it"
+                                 % (self.path, number, "x".join(map(str, page.shape)), page.dtype, ", ".join(dtypes)))
             if page.shape != first.shape or page.dtype != first.dtype:
                 raise MovieError("movie %s: page %d is %d x %d px of %s where page 1 is %d x %d px of %s; all frames must be alike"
                                  % (self.path, number, *page.shape[::-1], page.dtype, *first.shape[::-1], first.dtype))
@@ -138,7 +140,9 @@ class TiffFrames:
             if size > LARGEST_RATIO * (stored + 1024):
                 raise MovieError("movie %s is damaged: page %d promises %d bytes of pixels and has %d compressed ones; copy it again"
                                  % (self.path, number, size, stored))
-            if page.fillorder != 1 or page.bitspersample != 8 * np.dtype(page.dtype).itemsize:
+            if page.fillorder != 1:
+                raise MovieError("movie %s has the bits of each byte in reverse order (FillOrder 2), which is not supported: convert it" % self.path)
+            if page.bitspersample != 8 * np.dtype(page.dtype).itemsize:
                 raise MovieError("movie %s has %d-bit pixels in a packing that is not supported: convert it to 8 or 16 bits"
                                  % (self.path, page.bitspersample))
 
@@ -220,3 +224,25 @@ class TiffFrames:
     def close(self):
         """Close the file."""
         self._tif.close()
+
+
+class PackedTiffFrames:
+    """TIFF movies of SerialEM and IMOD with two pixels in a byte, which no tag tells: only the movie's width does, twice that of the pages."""
+
+    concurrent = True
+
+    def __init__(self, pages):
+        self._pages, self.n_frames = pages, pages.n_frames
+        self.shape_yx, self.dtype = (pages.shape_yx[0], 2 * pages.shape_yx[1]), np.dtype(np.uint8)
+        self.bands, self.close = pages.bands, pages.close
+
+    def frame(self, index, out=None, rows=None):
+        """Page ``index`` (H, W), 0-based, or some ``rows`` of it; never in ``out``."""
+        return unpack_nibbles(self._pages.frame(index, rows=rows))
+
+
+def open_tiff(path, size_yx=None):
+    """Frames of a TIFF movie; ``size_yx`` of them, if that is known."""
+    pages = TiffFrames(path)
+    height, width = pages.shape_yx
+    return PackedTiffFrames(pages) if pages.dtype == np.uint8 and size_yx is not None and tuple(size_yx) == (height, 2 * width) else pages

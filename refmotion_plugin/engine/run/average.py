@@ -43,7 +43,7 @@ def run_average(folder, spec, listener=None):
             outcome = _Averaging(spec, layout, status, run).run()
         except BaseException as error:
             with contextlib.suppress(OSError):          # a full disk must not hide why it stopped
-                status.event("stopped", reason=str(error) or type(error).__name__)
+                status.stopped(error)
             raise
         status.event("finished", failed=len(outcome.failed))
         return outcome

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from typing import Optional
 
-from refmotion_plugin.contract.averages import AverageLayout, write_movie_metadata
+from refmotion_plugin.contract.averages import SUFFIXES, AverageLayout, write_movie_metadata
 from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.layout import mark_done
 from refmotion_plugin.contract.records import DoseWeights
@@ -86,6 +86,8 @@ def _average(task, place, stack):
     place.layout.done(task.movie.key, AVERAGE_STAGE).unlink(missing_ok=True)       # before the first file: it speaks of those that are replaced now
     for kind, image in averaged.images.items():
         write_mrc(place.layout.micrograph(task.name, kind), image, averaged.pixel_angstrom, place.spec.output.float16)
+    for kind in set(SUFFIXES) - set(averaged.images):
+        place.layout.micrograph(task.name, kind).unlink(missing_ok=True)        # of an earlier run, perhaps of another size
     write_movie_metadata(place.layout.metadata(task.name), task.source, str(place.layout.micrograph(task.name, "weighted")),
                          averaged.binning)
     mark_done(place.layout.done(task.movie.key, AVERAGE_STAGE), task.mark, kinds=list(averaged.images), binning=averaged.binning,

@@ -58,6 +58,7 @@ def average_tasks(catalogue, spec, weights):
     check_groups(n_weights, len(groups), "movies", "dose weights %s" % spec.dose.weights_file)
     rows = [i for i in range(len(catalogue.names)) if catalogue.get(i) is not None]
     movies = [catalogue.get(i) for i in rows]
+    _check_keys(movies)
     tasks: List[AverageTask] = []
     common = _common(spec)
     for row, movie, name in zip(rows, movies, bare_names(movies)):
@@ -66,7 +67,6 @@ def average_tasks(catalogue, spec, weights):
         values = [common, group, name, values_of(movie)]
         mark = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
         tasks.append(AverageTask(movie, row, name, item.metadata_star, item.optics_group, group, mark))
-    _check_keys(tasks)
     return tasks
 
 
@@ -76,13 +76,12 @@ def _groups(catalogue, n_weights):
     return catalogue.groups if len(catalogue.groups) == n_weights and set(present) <= set(catalogue.groups) else present
 
 
-def _check_keys(tasks):
+def _check_keys(movies):
     seen = {}
-    for task in tasks:
-        other = seen.setdefault(task.movie.key, task.movie.micrograph)
-        if other != task.movie.micrograph:
-            raise InputError("the micrographs %s and %s would share the name %s: rename one of them"
-                             % (other, task.movie.micrograph, task.movie.key))
+    for movie in movies:
+        other = seen.setdefault(movie.key, movie.micrograph)
+        if other != movie.micrograph:
+            raise InputError("the micrographs %s and %s would share the name %s: rename one of them" % (other, movie.micrograph, movie.key))
 
 
 def _common(spec):

@@ -66,6 +66,9 @@ def average_movie(movie: MovieMetadata, spec, stack, device="cpu", weights: Opti
     if stack.n_frames != len(plan):
         raise MovieError("%s has %d frames where %d were expected: check the frame range" % (movie.movie_file, stack.n_frames, len(plan)))
     out_yx, binning = output_size(stack.shape_yx, spec.output.binning)
+    if len(plan) < 2 and spec.output.even_odd != "none":
+        raise MovieError("%s has one frame that is averaged, so there are no even and odd halves of it: average more frames or leave --even-odd out"
+                         % movie.movie_file)
     device = torch.device(device)
     corrector = _corrector(movie, spec, plan, stack.shape_yx, out_yx, binning, device)
     step = 0.5 * np.hypot(*np.divide(out_yx, stack.shape_yx)) / FREQUENCY_BINS

@@ -42,6 +42,9 @@ def plan_frames(movie: MovieMetadata, inputs):
     """
     ratio = _fraction_ratio(movie, inputs)
     count = int(movie.n_frames / ratio + 1e-9)
+    if not count:
+        raise MovieError("movie %s has %d detector frames, fewer than the %d of one fraction: lower the EER grouping"
+                         % (movie.movie_file, movie.n_frames * movie.eer_grouping, inputs.eer_grouping))
     last = count if inputs.last_frame == -1 else inputs.last_frame
     if not inputs.first_frame <= last <= count:
         raise MovieError("frames %d to %d were asked for but %s has %d frames: change the frame range"

@@ -128,17 +128,19 @@ def _read_movie(movie, particles, prepared: Prepared, known_scales=()):
     size = good_fft_size(round(reference.box_px * reference.pixel_angstrom / pixel))
     kept = 2 * int(np.ceil(size * pixel / max(BAND_ANGSTROM[1], reference.limit_angstrom, 2.2 * pixel)))
     grid = FourierGrid(size, pixel, min(size, kept))
+    unit = _signal_unit(movie, grid, prepared)
 
     def predicted(scale):
         larger = replace(reference, pixel_angstrom=reference.pixel_angstrom * scale)
-        return predict(larger, particles, prepared.optics[index], particles.half, grid, reference.spectrum.device).to(prepared.device)
+        return unit * predict(larger, particles, prepared.optics[index], particles.half, grid, reference.spectrum.device).to(prepared.device)
 
     prediction = predicted(1.0)
     position = particles.position_yx_angstrom
     averages = _rigid_averages(movie, len(position), position.mean(0, keepdims=True), prepared, binning)
-    share = 1.0 / binning
+    share, plain = 1.0 / binning, averages[AS_GIVEN]
+    if not bool(plain.max() > plain.min()):
+        raise MovieError("the frames of %s are flat: check the movie and its gain" % movie.micrograph)
     result = {name: _correlate(image, position, (prediction,), grid, share)[0] for name, image in averages.items()}
-    plain = averages[AS_GIVEN]
     for name, other in _other_positions(particles, movie, prepared.optics[index]).items():
         result[name] = _correlate(plain, other, (prediction,), grid, share)[0]
     if index in known_scales:
@@ -146,6 +148,16 @@ def _read_movie(movie, particles, prepared: Prepared, known_scales=()):
     tried = tried_scales(reference.particle_radius_angstrom)
     sums = _correlate(plain, position, map(predicted, tried), grid, share)
     return result, ScaleScan(index, reference.pixel_angstrom, tried, *np.array(sums).reshape(-1, 2).T)
+
+
+def _signal_unit(movie, grid: FourierGrid, prepared: Prepared):
+    """What signal in units of the noise is proportional to: root of the dose that is averaged, and pixel^2 as predictions are sums over pixels.
+
+    So movies of other gains, dose rates and pixels add up as they should, and one that was hardly exposed weighs no more than the others.
+    """
+    plan = plan_frames(movie, prepared.spec.inputs)
+    dose = plan.dose_per_frame_e_per_A2 * min(len(plan), FRAMES)
+    return (dose if dose > 0 else 1.0) ** 0.5 * grid.pixel_angstrom ** 2 * grid.step_per_angstrom
 
 
 def _other_positions(particles, movie, optics):
@@ -182,7 +194,7 @@ def _rigid_averages(movie, n_particles, center_yx_angstrom, prepared: Prepared, 
 def _correlate(image, position_yx_angstrom, predictions, grid: FourierGrid, pixel_share):
     """For each prediction: sum over particles of Re <patch, prediction> / noise, and its variance under pure noise, within the band.
 
-    ``pixel_share``: movie pixels per pixel of ``image`` along a side, inverted.
+    Patches are taken in units of their noise in the band. ``pixel_share``: movie pixels per pixel of ``image`` along a side, inverted.
     """
     # positions count from the centre of the first pixel; that of a binned image lies half a pixel less half its share further
     center = torch.as_tensor(position_yx_angstrom, dtype=torch.float64, device=image.device) / grid.pixel_angstrom
@@ -197,7 +209,10 @@ def _correlate(image, position_yx_angstrom, predictions, grid: FourierGrid, pixe
     noise = noise_power(mean_power(spectrum, grid))
     k = grid.shell_frequency_per_angstrom(image.device, torch.float64)
     band = (k >= 1.0 / BAND_ANGSTROM[0]) & (k <= 1.0 / BAND_ANGSTROM[1])
-    filter_ = spread_from_shells((band / noise.clamp(min=1e-30)).to(torch.float32), grid)
+    level = noise[band].mean()
+    if not bool(level > 0):         # nothing but one value where these particles would be
+        return [(0.0, 0.0) for _ in predictions]
+    filter_, spectrum = spread_from_shells((band / (noise / level).clamp(min=1e-6)).to(torch.float32), grid), spectrum / level.sqrt()
     return [_agreement(spectrum, prediction[inside], filter_, grid) for prediction in predictions]
 
 
