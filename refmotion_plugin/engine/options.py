@@ -52,7 +52,7 @@ def add_job_options(parser):
     reference.add_argument("--reference", action="append", default=argparse.SUPPRESS,
                            metavar="particles=P.star,half1=A.mrc,half2=B.mrc[,mask=M.mrc]", help="a further reference; may be repeated")
     _add_sections(parser, JobSpec)
-    parser.add_argument("--seed", type=int, default=argparse.SUPPRESS, help="seed of everything random (default: %d)"
+    parser.add_argument("--seed", type=int, default=argparse.SUPPRESS, help="decides which movies the search draws (default: %d)"
                         % JobSpec.model_fields["seed"].default)
 
 
@@ -68,11 +68,11 @@ def _add_sections(parser, spec):
         _add(groups[section], option_name(name), section + "." + name, field.annotation, field.get_default(), field.description)
 
 
-def _add(group, option, dest, annotation, default, description):
+def _add(group, option, dest, annotation, default, description, negation="do not "):
     if isinstance(default, bool):
         option, action = (option.replace("--", "--no-", 1), "store_false") if default else (option, "store_true")
         group.add_argument(option, dest=dest, action=action, default=argparse.SUPPRESS,
-                           help=("do not " if default else "") + description)
+                           help=(negation if default else "") + description)
         return
     kind, nargs = _kind(annotation)
     shown = "" if default is None or repr(default) == "PydanticUndefined" else " (default: %s)" % (default,)
@@ -86,7 +86,7 @@ def add_conversions(commands, convert_weights, convert_hyperparameters):
     weights = commands.add_parser("convert-weights", help=text, description="Convert %s; the endings of IN and OUT say the formats." % text)
     numbers = (("dose-per-frame", positive, None, "dose per frame, e/A^2; of the movies that IN was measured on if IN holds no doses (.star, "
                                                   ".npy), else of the movies that OUT is for"),
-               ("pre-exposure", float, 0.0, "dose before the first frame, e/A^2; goes with --dose-per-frame (default: 0)"),
+               ("pre-exposure", from_zero, 0.0, "dose before the first frame, e/A^2; goes with --dose-per-frame (default: 0)"),
                ("frames", counting, None, "number of frames of OUT; none: as IN"),
                ("pixel", positive, None, "pixel size that CryoSPARC works at, A; needed for .npy"),
                ("bins", counting, None, "bins of a .npy to be written, for CryoSPARC those of the file it replaces; none: twice as fine as IN"),
@@ -109,6 +109,14 @@ def positive(text):
     number = float(text)
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError("%s is not a number above 0" % text)
+    return number
+
+
+def from_zero(text):
+    """A number from 0 up."""
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError("%s is not a number from 0 up" % text)
     return number
 
 
@@ -203,7 +211,7 @@ def add_dataclass_options(parser, cls, choices):
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         _add(parser, "--" + field.name.replace("_", "-"), field.name, hints[field.name], field.default,
-             ": ".join([field.name.replace("_", " ")] + [", ".join(one) for name, one in choices.items() if name == field.name]))
+             ": ".join([field.name.replace("_", " ")] + [", ".join(one) for name, one in choices.items() if name == field.name]), negation="no ")
 
 
 def dataclass_from(values, cls):

@@ -1,11 +1,17 @@
 """The command line: every option reaches the spec, faults are one sentence, exit codes mean what the help says."""
 import io
+import json
 import logging
 import os
+import re
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import typing
+from dataclasses import asdict
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,11 +19,12 @@ from refmotion_plugin.contract.average_spec import AverageSpec
 from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.results import JobResults
 from refmotion_plugin.contract.spec import JobSpec
-from refmotion_plugin.contract.layout import JobLayout
+from refmotion_plugin.contract.layout import JobLayout, write_json
 from refmotion_plugin.engine import cli
-from refmotion_plugin.engine.cli import talk
+from refmotion_plugin.engine.cli import simulation, talk
 from refmotion_plugin.engine.options import average_spec, job_spec, option_name, spec_fields
 from refmotion_plugin.engine.run import job as job_module
+from refmotion_plugin.engine.run.lock import job_lock
 from refmotion_plugin.engine.run.status import Progress
 
 from tests.unit.job_stand_ins import FakeStages, write_project
@@ -171,6 +178,44 @@ def test_failed_movies_in_exit_code_summary_status_and_report(project, capsys):
     assert "&lt;b&gt;ends&lt;/b&gt;" in page and "<b>ends" not in page
 
 
+def first_line_of_status(capsys):
+    capsys.readouterr()
+    assert cli.main(["status", "OUT"]) == 0
+    line = capsys.readouterr().out.split("\n")[0]
+    assert line[:31].strip() == "last run"
+    return line[31:]
+
+
+def test_status_says_what_became_of_the_last_run(project, capsys):
+    _, options, _ = project
+    assert cli.main(["run", "OUT", *options, "--movies", "nope.star"]) == 2
+    assert re.match("stopped: .*nope.star", first_line_of_status(capsys))
+    assert cli.main(["run", "OUT", *options, "--stage", "align"]) == 0
+    assert first_line_of_status(capsys) == "finished"
+    with job_lock(JobLayout("OUT")):
+        assert first_line_of_status(capsys) == "running (process %d on %s)" % (os.getpid(), socket.gethostname())
+    assert first_line_of_status(capsys) == "finished"
+
+
+def test_status_of_a_run_that_was_killed_and_of_one_on_another_machine(project, capsys):
+    _, options, _ = project
+    assert cli.main(["run", "OUT", *options, "--stage", "align"]) == 0
+    layout = JobLayout("OUT")
+    write_json(layout.progress, asdict(Progress("polish", 2, 4, 1.0, 2.0)))
+    layout.lock.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "started": 1}))
+    cli.main(["status", "OUT"])
+    out = capsys.readouterr().out
+    assert "ended without a word" in out and out.endswith("last seen: polish 2/4 movies\n")
+    layout.lock.write_text(json.dumps({"host": "node7", "process": 12, "started": 1}))
+    cli.main(["status", "OUT"])
+    out = capsys.readouterr().out
+    assert re.search(r"running \(process 12 on node7, last sign of life \d+ s ago\)", out)
+    assert out.endswith("now: polish 2/4 movies, 1.0 s/movie, 2 s remaining\n")
+    layout.lock.write_text("")
+    layout.status.write_text(layout.status.read_text().rpartition('{"event": "finished"')[0])
+    assert first_line_of_status(capsys).startswith("ended without a word")
+
+
 def test_an_input_error_is_one_sentence_and_exit_code_two(project, capsys):
     spec, options, _ = project
     os.unlink(spec.references[0].particles)
@@ -192,7 +237,20 @@ def test_an_unforeseen_error_is_logged_whole(project, monkeypatch, capsys):
     _, options, _ = project
     monkeypatch.setattr(job_module, "read_inputs", lambda *a: 1 / 0)
     assert cli.main(["run", "OUT", *options]) == 1
-    assert "ZeroDivisionError" in open("OUT/engine.log").read() and "unexpected error" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError" in open("OUT/engine.log").read() and "unexpected error" in said and "(it is in OUT/engine.log too)" in said
+
+
+@pytest.mark.parametrize("error, code, said", [
+    (KeyboardInterrupt(), 130, "stopped; the same command begins anew"), (ZeroDivisionError(), 1, "unexpected error, please report it with the text above"),
+    (OSError(28, "No space"), 2, "no space left on disk: free some and run the same command again"),
+    (MemoryError(), 2, "memory has run out (MemoryError): leave it more and run the same command again")])
+def test_of_what_goes_on_and_is_logged_only_the_commands_speak_that_do(monkeypatch, capsys, tmp_path, error, code, said):
+    def fail(*args, **kwargs):
+        raise error
+    monkeypatch.setattr("refmotion_plugin.engine.simulate.simulate", fail)
+    assert cli.main(["simulate", str(tmp_path / "sim")]) == code
+    assert capsys.readouterr().err.strip().split("\n")[-1] == "refmotion: " + said
 
 
 @pytest.mark.parametrize("error", [MemoryError(), ImportError("libx.so: failed to map segment from shared object"), RuntimeError("can't start new thread"),
@@ -254,6 +312,17 @@ def test_a_bar_on_a_terminal(project, monkeypatch):
     assert "align" in terminal.getvalue() and "3/3" in terminal.getvalue()
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_verdict_is_said_once_at_the_end(project, monkeypatch, terminal):
+    _, options, _ = project
+    screen = io.StringIO()
+    screen.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert [cli.main(["run", "OUT", *options, "--stage", stage]) for stage in ("align", "weigh")] == [0, 0]
+    assert screen.getvalue().count("verdict: " + JobResults("OUT").verdict().text) == 1
+
+
 def test_warnings_are_seen_beside_the_bar(tmp_path, monkeypatch):
     terminal = io.StringIO()
     terminal.isatty = lambda: True
@@ -290,6 +359,13 @@ def test_simulation_options_come_from_its_spec(monkeypatch, tmp_path, capsys):
     assert (seen["spec"].size_yx, seen["spec"].burst_angstrom, seen["spec"].gain) == ((160, 160), (3.0,), True)
     assert "refmotion run OUT --movies sim/MotionCorr/corrected_micrographs.star" in capsys.readouterr().out
     assert cli.main(["simulate", "sim", "--box", "49"]) == 2
+
+
+def test_the_line_that_runs_a_simulated_data_set_can_be_pasted(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    paths = SimpleNamespace(corrected_micrographs="sim(1)/m.star", particles=["sim(1)/p.star"], half1=["a.mrc"], half2=["b.mrc"], mask=["k.mrc"])
+    assert shlex.split(simulation._run_line(paths))[3:6] == ["--movies", "sim(1)/m.star", "--particles"]
+    assert "'sim(1)/m.star'" in simulation._run_line(paths)
 
 
 def test_the_module_is_the_command():

@@ -398,6 +398,13 @@ def test_commands_refuse_in_one_sentence(tmp_path, capsys, arguments, part):
     assert code == cli.EXIT_INPUT and part in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize("dose", ["nan", "inf", "-3"])
+def test_a_dose_before_the_first_frame_is_a_number_from_zero_up(tmp_path, capsys, dose):
+    with pytest.raises(SystemExit) as stop:
+        refmotion(capsys, "convert-weights", tmp_path / "w.npz", tmp_path / "b.star", "--dose-per-frame", "1", "--pre-exposure", dose)
+    assert stop.value.code == 2 and "%s is not a number from 0 up" % dose in capsys.readouterr().err
+
+
 def test_commands_convert_hyperparameters(tmp_path, capsys):
     exchange.write_hyperparameters(tmp_path / "h.json", DEFAULT_HYPERPARAMETERS)
     code, out, _ = refmotion(capsys, "convert-hyperparameters", tmp_path / "h.json", tmp_path / "opt_params.txt")

@@ -329,6 +329,27 @@ def test_a_wrong_spec_is_refused_with_a_sentence(change):
         dataclasses.replace(SMALL, **change)
 
 
+@pytest.mark.parametrize("change, part", [
+    ({"pixel_angstrom": 0.0}, "pixel_angstrom must be a number above 0, got 0.0"), ({"pixel_angstrom": -1.1}, "above 0, got -1.1"),
+    ({"dose_per_frame": -1.0}, "dose_per_frame must be a number above 0"), ({"voltage": 0.0}, "voltage must be a number above 0"),
+    ({"voltage": float("inf")}, "got inf"), ({"seed": -1}, "seed must be a number from 0 up, got -1"), ({"hot_pixels": -1}, "hot_pixels must be a number from 0"),
+    ({"defocus_angstrom": (14000.0, 7000.0)}, "defocus_angstrom must be a lower and a higher end, got 14000 and 7000"),
+    ({"spatial_correlation_angstrom": 0.0}, "spatial_correlation_angstrom"), ({"jitter_angstrom": float("nan")}, "jitter_angstrom must .* got nan"),
+    ({"reference_resolution_angstrom": 0.0}, "reference_resolution_angstrom"), ({"burst_decay_e_per_A2": (0.0, 1.0)}, "burst_decay_e_per_A2 must .* got 0.0, 1.0"),
+    ({"beam_tilt_mrad_yx": (0.0, float("nan"))}, "beam_tilt_mrad_yx must be a finite number, got 0.0, nan"),
+    ({"amplitude_contrast": 1.5}, "amplitude_contrast must be between 0 and 1")])
+def test_numbers_that_cannot_be_are_named(change, part):
+    with pytest.raises(InputError, match=part):
+        dataclasses.replace(SMALL, **change)
+
+
+def test_what_may_be_none_or_negative():
+    none = dict.fromkeys(("pre_exposure", "cs_mm", "amplitude_contrast", "bfactor_A2", "contrast_scale", "slow_angstrom", "jitter_angstrom",
+                          "stage_drift_angstrom_per_e_per_A2", "pose_error_degree", "origin_error_angstrom", "rigid_shift_error_px"), 0.0)
+    assert dataclasses.replace(SMALL, astigmatism_angstrom=(0.0, 0.0), burst_angstrom=(0.0, 0.0), **none).bfactor_A2 == 0
+    assert dataclasses.replace(SMALL, phase_shift_degree=-90.0, beam_tilt_mrad_yx=(-0.8, 1.2)).phase_shift_degree == -90
+
+
 def test_more_electrons_than_a_pixel_counts_are_named_with_the_limit():
     assert dataclasses.replace(SMALL, dose_per_frame=15.0).mean_count_per_px == 60
     with pytest.raises(InputError, match="62 electrons per px and frame are more than the 60 .*reduce dose_per_frame or pixel_angstrom"):
@@ -349,6 +370,26 @@ def test_a_data_set_elsewhere_has_absolute_paths(tmp_path):
     names = Names(SimulationSpec(movies=1), tmp_path / "data", tmp_path / "project")
     assert names.movie(0) == str(tmp_path / "data" / "Movies" / "movie_001.tiff")
     assert Names(SimulationSpec(movies=1), tmp_path / "data", tmp_path).movie(0) == "data/Movies/movie_001.tiff"
+
+
+@pytest.mark.parametrize("name", ["with space", "a,b", "it's", "_sim", "#sim", "data_sim", "loop_sim"])
+def test_a_name_that_star_files_cannot_hold_is_refused_before_anything_is_written(tmp_path, name):
+    with pytest.raises(InputError, match="choose a folder whose path has no blank"):
+        simulate(tmp_path / name, SMALL, relative_to=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_part_of_a_path_that_is_written_matters(tmp_path):
+    here = tmp_path / "with space"
+    for out in (here, here / "sim"):
+        assert simulate(out, dataclasses.replace(SMALL, movies=1, particles=1), relative_to=here).particles[0].exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    for out, reason in (("file", "Not a directory|File exists"), ("file/below", "Not a directory")):
+        with pytest.raises(InputError, match="%s cannot be written .(%s)" % (tmp_path / out, reason)):
+            simulate(tmp_path / out, SMALL)
 
 
 def test_worker_processes_end_with_the_one_that_was_killed(tmp_path):

@@ -34,7 +34,7 @@ def _main(argv):
     arguments = sys.argv[1:] if argv is None else list(argv)
     parser = command_parser(arguments)
     values = vars(parser.parse_args(arguments))
-    command = values.pop("command")
+    command, goes_on = values.pop("command"), values.pop("goes_on", False)
     try:
         with _stopped_by_signal():
             watch_starter()
@@ -43,25 +43,25 @@ def _main(argv):
         _say_error(str(error))
         return EXIT_INPUT
     except KeyboardInterrupt:
-        _say_error("stopped; the same command goes on where it was")
+        _say_error("stopped; the same command " + ("goes on where it was" if goes_on else "begins anew"))
         return EXIT_STOPPED
     except Exception as error:
-        return _unexpected(error)
+        return _unexpected(error, goes_on)
 
 
-def _unexpected(error):
-    """Say what became of the command: short of something, or a fault of ours."""
+def _unexpected(error, goes_on):
+    """Say what became of the command: short of something, or a fault of ours. ``goes_on``: given again, it keeps what is finished."""
     missing = None
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         missing = "no space left on disk: free some and"
     elif memory_ran_out(error):
-        missing = ("memory has run out (%s): leave it more, or let it take less with --memory, --threads and --workers, and"
-                   % (str(error).strip() or type(error).__name__).split("\n")[0])
+        missing = ("memory has run out (%s): leave it more%s and" % ((str(error).strip() or type(error).__name__).split("\n")[0],
+                   ", or let it take less with --memory, --threads and --workers," if goes_on else ""))
     if missing is not None:
-        _say_error(missing + " run the same command again, what is finished is kept")
+        _say_error(missing + " run the same command again" + (", what is finished is kept" if goes_on else ""))
         return EXIT_INPUT
     log.exception("unexpected error")
-    _say_error("unexpected error, please report it with the text above (it is in engine.log too)")
+    _say_error("unexpected error, please report it with the text above" + (" (it is in %s too)" % error.log_file if hasattr(error, "log_file") else ""))
     return EXIT_BUG
 
 

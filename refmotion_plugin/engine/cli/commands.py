@@ -1,11 +1,14 @@
 """What each command does: run, average, status, report, reconstruct. Torch and figures are loaded only by those that need them."""
+import socket
+import sys
 import time
 
 from refmotion_plugin.contract.average_spec import AverageSpec
 from refmotion_plugin.contract.averages import AverageLayout
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import JobLayout
-from refmotion_plugin.contract.results import JobResults
+from refmotion_plugin.contract.processes import lives
+from refmotion_plugin.contract.results import JobResults, read_status
 from refmotion_plugin.contract.spec import JobSpec
 
 from ..lifetime import lasting_imports
@@ -55,6 +58,9 @@ def _print_outcome(layout, spec, stage, outcome, seconds, report):
         print("%d particles written: %s" % (outcome.particles_written, stars))
         if outcome.particles_left_out:
             print("%d particles left out, with reasons: %s" % (outcome.particles_left_out, layout.left_out))
+    verdict = JobResults(layout.folder).verdict() if stage in ("weigh", "all") else None
+    if verdict is not None and sys.stderr.isatty():         # elsewhere the log has just said it there
+        print("verdict: " + verdict.text)
     if report:
         print("report: %s" % report)
     _print_failed(outcome.failed)
@@ -69,16 +75,35 @@ def _print_failed(failed):
 
 def status_command(values):
     """``refmotion status``."""
+    from ..run.status import Progress
     results = JobResults(values["out"])
+    runs, text = _last_run(results.layout)
+    print("%-30s %s" % ("last run", text))
     for name, number in results.summary().items():
         print("%-30s %s" % (name.replace("_", " "), "%.2f" % number if isinstance(number, float) else number))
     progress = results.progress()
     if progress and progress["done"] < progress["total"]:
-        from ..run.status import Progress
-        print("last seen: " + Progress(**progress).line())
+        if not runs:            # a time that remains is that of a run
+            progress = dict(progress, seconds_per_movie=None)
+        print(("now: " if runs else "last seen: ") + Progress(**progress).line())
     for movie in results.failed():
         print("failed: %s: %s" % (movie.micrograph, movie.reason))
     return EXIT_FINE
+
+
+def _last_run(layout):
+    """(whether a run works in the folder, what became of the last one). Of a process on another machine only its last sign of life is known."""
+    from ..run.lock import holder
+    from ..run.status import duration
+    holds, events = holder(layout), read_status(layout.status)
+    who = "process %s on %s" % (holds.get("process"), holds.get("host"))
+    if lives("%s %s %s" % (holds.get("host"), holds.get("process"), holds.get("started"))):
+        return True, "running (%s)" % who
+    if holds and holds.get("host") != socket.gethostname():
+        return True, "running (%s, last sign of life %s ago)" % (who, duration(max(0, time.time() - layout.lock.stat().st_mtime)))
+    last = {"event": "killed"} if holds else events[-1] if events else {"event": "none"}
+    known = {"none": "none yet", "finished": "finished", "stopped": "stopped: %s" % last.get("reason")}
+    return False, known.get(last.get("event"), "ended without a word: the same command goes on where it was")
 
 
 def report_command(values):

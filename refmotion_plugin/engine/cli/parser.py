@@ -15,7 +15,7 @@ AVERAGE_EPILOG = """exit codes: 0 finished; 2 nothing can be done with what was 
 
 
 def command_parser(arguments):
-    """The parser of a command line; its values name the function that does the command.
+    """The parser of a command line; its values name the function that does the command and, as ``goes_on``, whether it keeps what a stopped one finished.
 
     ``arguments`` say whose options are wanted: those of ``simulate`` take a moment to load.
     """
@@ -39,7 +39,7 @@ def _add_run(commands):
     run.add_argument("--stage", choices=("align", "movies", "weigh", "polish", "all"), default="all",
                      help="run one stage only; movies: align, and polish in the same decode once there are weights; then weigh, polish (default: all)")
     add_job_options(run)
-    run.set_defaults(command=run_command)
+    run.set_defaults(command=run_command, goes_on=True)
 
 
 def _add_average(commands):
@@ -49,7 +49,7 @@ def _add_average(commands):
     average.add_argument("--job", metavar="FILE", help="average.json with the parameters; options given besides replace single ones "
                                                        "(none and no options: OUT/average.json)")
     add_average_options(average)
-    average.set_defaults(command=average_command)
+    average.set_defaults(command=average_command, goes_on=True)
 
 
 def _add_status_and_report(commands):

@@ -1,5 +1,6 @@
 """What the command ``simulate`` does. The simulator takes a moment to load: only here."""
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -32,8 +33,8 @@ def _run_line(paths):
     def short(path):
         return os.path.relpath(str(path))
     sets = list(zip(paths.particles, paths.half1, paths.half2, paths.mask))
-    line = ["refmotion run OUT --movies", short(paths.corrected_micrographs), "--particles", short(sets[0][0]),
+    line = ["refmotion", "run", "OUT", "--movies", short(paths.corrected_micrographs), "--particles", short(sets[0][0]),
             "--half1", short(sets[0][1]), "--half2", short(sets[0][2]), "--mask", short(sets[0][3])]
     for others in sets[1:]:
         line += ["--reference", ",".join("%s=%s" % (n, short(p)) for n, p in zip(("particles", "half1", "half2", "mask"), others))]
-    return " ".join(line)
+    return shlex.join(line)

@@ -39,9 +39,10 @@ def logging_to(layout):
         root.removeHandler(to_stderr)               # the command's last line says it there
         log.error("%s", str(error) or "stopped")
         raise
-    except Exception:
+    except Exception as error:
         root.removeHandler(to_stderr)
         log.exception("unexpected error")
+        error.log_file = layout.log                 # for the command's last line
         raise
     finally:
         root.setLevel(before)

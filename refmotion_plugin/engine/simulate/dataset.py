@@ -4,12 +4,15 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
+
+from refmotion_plugin.contract.errors import InputError
 
 from .average import RigidAverage, extract
 from .catalogue import Scene, draw_scene
@@ -23,6 +26,7 @@ from .write import MovieWriter, write_mrc
 
 _LARGEST_RADIUS_ANGSTROM = 61.0  # 432 kDa as a hollow octahedral cage
 _RADIUS_PER_BOX = 0.34
+_UNFIT_NAME = re.compile(r"""[\s"',]|^(?:[_#]|data_|loop_)""")  # names stand bare in STAR files, and in lists with commas on the line that runs them
 
 Progress = Callable[[int, int, str], None]
 
@@ -54,11 +58,12 @@ def simulate(out: Path, spec: SimulationSpec, progress: Progress | None = None,
     Returns
     -------
     The paths of what was written.
+
+    Raises InputError when ``out`` cannot be made, or has a name that STAR files cannot hold.
     """
     out = Path(out).resolve()
-    for folder in ("Movies", "MotionCorr", "Particles", "truth"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
     names = Names(spec, out, Path(relative_to).resolve() if relative_to else out)
+    _make_folders(out, names)
     structures = draw_structures(spec)
     radii = tuple(s.radius_angstrom for s in structures)
     scenes = [draw_scene(spec, i, radii) for i in range(spec.movies)]
@@ -72,6 +77,18 @@ def simulate(out: Path, spec: SimulationSpec, progress: Progress | None = None,
     _write_damage(out, spec)
     spec.write(out / "truth" / "spec.json")
     return _paths(out, spec)
+
+
+def _make_folders(out: Path, names: Names) -> None:
+    named = names.relative("Movies")
+    if _UNFIT_NAME.search(named):
+        raise InputError(f"{named!r} cannot stand in STAR files and on a command line: choose a folder whose path has no blank, quote or comma "
+                         "and does not begin with _, #, data_ or loop_")
+    try:
+        for folder in ("Movies", "MotionCorr", "Particles", "truth"):
+            (out / folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error.strerror}): choose another folder") from None
 
 
 def draw_structures(spec: SimulationSpec) -> tuple[Structure, ...]:

@@ -13,6 +13,11 @@ from refmotion_plugin.contract.errors import InputError
 MOTIONS = ("burst", "none", "gentle", "drift", "jitter", "steps", "doming", "exponential")
 MOST_COUNTS_PER_PX, MOST_COUNTS_OF_4_BITS = 60.0, 5.0      # means: single counts stay below 127 and, but for one in ten thousand, below 16
 FORMATS = ("tiff-lzw", "tiff-deflate", "mrc", "mrc-uint16", "mrc-float", "mrc-4bit")
+_COUNTS = ("movies", "particles", "frames", "box", "species", "optics_groups", "threads")
+_ABOVE_ZERO = ("pixel_angstrom", "dose_per_frame", "voltage", "burst_decay_e_per_A2", "spatial_correlation_angstrom", "reference_resolution_angstrom")
+_OF_EITHER_SIGN = ("cs_mm", "phase_shift_degree", "beam_tilt_mrad_yx")
+_INTERVALS = ("defocus_angstrom", "astigmatism_angstrom")
+_INFINITY = float("inf")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,8 +69,13 @@ class SimulationSpec:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("movies", "particles", "frames", "box", "species", "optics_groups", "threads"):
-            self._require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, value in dataclasses.asdict(self).items():
+            if not isinstance(value, str):
+                self._check_numbers(name, value if isinstance(value, (tuple, list)) else (value,))
+        for name in _INTERVALS:
+            low, high = getattr(self, name)
+            self._require(low <= high, f"{name} must be a lower and a higher end, got {low:g} and {high:g}")
+        self._require(self.amplitude_contrast <= 1, f"amplitude_contrast must be between 0 and 1, got {self.amplitude_contrast:g}")
         self._require(self.motion in MOTIONS, f"motion must be one of {', '.join(MOTIONS)}, got {self.motion!r}")
         self._require(self.format in FORMATS, f"format must be one of {', '.join(FORMATS)}, got {self.format!r}")
         self._require(self.symmetry in ("O", "C1"), f"symmetry must be O or C1, got {self.symmetry!r}")
@@ -80,6 +90,16 @@ class SimulationSpec:
                       "reduce dose_per_frame or pixel_angstrom" + (", or choose another format" if most < MOST_COUNTS_PER_PX else ""))
         self._require(len(self.burst_angstrom) == len(self.burst_decay_e_per_A2),
                       "burst_angstrom and burst_decay_e_per_A2 must have the same length")
+
+    def _check_numbers(self, name: str, numbers: tuple[float, ...]) -> None:
+        if name in _OF_EITHER_SIGN:
+            good, expected = all(-_INFINITY < n < _INFINITY for n in numbers), "a finite number"
+        elif name in _ABOVE_ZERO:
+            good, expected = all(0 < n < _INFINITY for n in numbers), "a number above 0"
+        else:
+            least = 1 if name in _COUNTS else 0
+            good, expected = all(least <= n < _INFINITY for n in numbers), f"a number from {least} up"
+        self._require(good, f"{name} must be {expected}, got {', '.join(map(str, numbers))}")
 
     @staticmethod
     def _require(good: bool, sentence: str) -> None:
