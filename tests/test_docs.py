@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md"] + sorted((ROOT / "docs").glob("*.md"))
 LARGEST_IMAGE_BYTES = 300000
 OTHER_PROGRAMS = {"--devel", "--nogui", "--noschedule", "--index-url", "--nthreads", "--memory-limit", "--preload", "--gres", "--job-name", "--partition",
-                  "--cpus-per-task", "--time", "--output"}        # scipion3, pip, dask, SLURM
+                  "--cpus-per-task", "--time", "--output", "--remove_duplicates"}        # scipion3, pip, dask, SLURM, RELION
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 

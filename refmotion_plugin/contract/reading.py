@@ -23,9 +23,9 @@ def check_regular(path, most_bytes=None):
 
 
 def read_text(path, errors="strict", most_bytes=MOST_TEXT_BYTES):
-    """Text of a regular file in UTF-8. Raises OSError or UnicodeDecodeError."""
+    """Text of a regular file in UTF-8, without the mark that some editors put first. Raises OSError or UnicodeDecodeError."""
     check_regular(path, most_bytes)
-    with open(str(path), encoding="utf-8", errors=errors) as file:
+    with open(str(path), encoding="utf-8-sig", errors=errors) as file:
         return file.read()
 
 

@@ -181,6 +181,8 @@ def write_particles(path, particles, rows, image_names, output_pixel_and_box, mo
         body = body.with_columns(rlnRandomSubset=particles.table.half[rows])
     if moved_px_and_angstrom is not None:
         body = _moved(body, particles.table.origin_yx_angstrom[rows], *moved_px_and_angstrom)
+    elif "rlnOriginXAngst" not in body and "rlnOriginX" in body:        # which counts in px of the images, and these are others now
+        body = _with_origins(body, particles.table.origin_yx_angstrom[rows])
     optics = particles.tables["optics"]
     numbers = optics.integers("rlnOpticsGroup", 1).tolist()
     pixel = ["%.6f" % output_pixel_and_box[n][0] if n in output_pixel_and_box else old
@@ -194,11 +196,16 @@ def write_particles(path, particles, rows, image_names, output_pixel_and_box, mo
 
 def _moved(body, origin_yx_angstrom, moved_yx_px, moved_yx_angstrom):
     coordinate = _yx(body, "rlnCoordinateX", "rlnCoordinateY") - moved_yx_px
-    origin = origin_yx_angstrom - moved_yx_angstrom
-    columns = {"rlnCoordinateX": coordinate[:, 1], "rlnCoordinateY": coordinate[:, 0],
-               "rlnOriginXAngst": origin[:, 1], "rlnOriginYAngst": origin[:, 0]}
-    body = body.with_columns(**{k: ["%.6f" % v for v in values] for k, values in columns.items()})
+    return _with_origins(_with_yx(body, "rlnCoordinateX", "rlnCoordinateY", coordinate), origin_yx_angstrom - moved_yx_angstrom)
+
+
+def _with_origins(body, origin_yx_angstrom):
+    body = _with_yx(body, "rlnOriginXAngst", "rlnOriginYAngst", origin_yx_angstrom)
     return replace(body, columns={k: v for k, v in body.columns.items() if k not in ("rlnOriginX", "rlnOriginY")})
+
+
+def _with_yx(body, column_x, column_y, values_yx):
+    return body.with_columns(**{name: ["%.6f" % v for v in values_yx[:, i]] for name, i in ((column_x, 1), (column_y, 0))})
 
 
 def write_left_out(path, entries):

@@ -106,10 +106,10 @@ def read_tables(path):
     if control:
         raise InputError("STAR file %s holds the control character %r in line %d: it is damaged, write it again"
                          % (path, control.group(), text.count("\n", 0, control.start()) + 1))
-    parts = re.split(r"^data_(.*)$", text, flags=re.MULTILINE)
+    parts = _BLOCK.split(text)
     if len(parts) < 3:
         raise InputError("%s has no data_ block: a RELION STAR file was expected" % path)
-    return {name.strip(): _parse(name.strip(), body, str(path)) for name, body in zip(parts[1::2], parts[2::2])}
+    return {name: _parse(name, body, str(path)) for name, body in zip(parts[1::2], parts[2::2])}
 
 
 def read_table(path, name):
@@ -120,6 +120,7 @@ def read_table(path, name):
     return tables[name]
 
 
+_BLOCK = re.compile(r"^data_(\S*)[ \t]*(?:#.*)?$", re.MULTILINE)         # alone on its line, since rows may begin like it: data_1/mic.mrc 5 7
 _TOKEN = re.compile(r"""(?<!\S)"([^"\n]*)"(?!\S)|(?<!\S)'([^'\n]*)'(?!\S)|(\S+)""")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")       # all but the kinds of white space: terminals and other programs take them for orders
 

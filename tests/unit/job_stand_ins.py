@@ -28,7 +28,7 @@ def write_project(folder, movies=3, particles=2, references=1):
     columns = {"rlnMicrographName": names, "rlnMicrographMetadata": [str(folder / ("mic_%d.star" % i)) for i in range(movies)],
                "rlnOpticsGroup": ["1"] * movies}
     write_tables(folder / "movies.star", [StarTable("micrographs", columns)])
-    parts = [write_particles_file(folder / ("particles_%d.star" % r), names, particles) for r in range(references)]
+    parts = [write_particles_file(folder / ("particles_%d.star" % r), names, particles, 30 + 10 * r) for r in range(references)]
     for name in ("half1.mrc", "half2.mrc"):
         (folder / name).write_bytes(b"map")
     maps = {"half1": str(folder / "half1.mrc"), "half2": str(folder / "half2.mrc")}
@@ -36,12 +36,12 @@ def write_project(folder, movies=3, particles=2, references=1):
                           "references": [dict(maps, particles=str(p)) for p in parts]})
 
 
-def write_particles_file(path, micrographs, per_movie):
-    """Particles in all micrographs, interleaved as a refinement leaves them."""
+def write_particles_file(path, micrographs, per_movie, y=30):
+    """Particles in all micrographs, 6 A apart in the line ``y``, interleaved as a refinement leaves them."""
     names = [m for _ in range(per_movie) for m in micrographs]
     n = len(names)
     zero = ["0"] * n
-    rows = {"rlnMicrographName": names, "rlnCoordinateX": [str(20 + i) for i in range(n)], "rlnCoordinateY": ["30"] * n,
+    rows = {"rlnMicrographName": names, "rlnCoordinateX": [str(20 + 4 * i) for i in range(n)], "rlnCoordinateY": [str(y)] * n,
             "rlnImageName": ["%d@old.mrcs" % (i + 1) for i in range(n)], "rlnAngleRot": zero, "rlnAngleTilt": zero, "rlnAnglePsi": zero,
             "rlnOriginXAngst": ["3.3"] * n, "rlnOriginYAngst": ["-1.6"] * n, "rlnDefocusU": ["9000"] * n, "rlnDefocusV": ["9000"] * n,
             "rlnDefocusAngle": zero, "rlnRandomSubset": [str(i % 2 + 1) for i in range(n)], "rlnOpticsGroup": ["1"] * n}
@@ -106,7 +106,7 @@ class FakeStages:
         return DoseWeights(np.full((1, FRAMES, SHELLS), float(table.cross.mean())), table.frequency_per_angstrom, table.dose_e_per_A2,
                            np.ones(group), np.ones(group), np.zeros(group), np.zeros(group), "sum", "fit")
 
-    def reach_verdict(self, evidence, weights, prepared, warnings):
+    def reach_verdict(self, evidence, prepared, warnings):
         self._call("reach_verdict")
         self.evidence = evidence
         nothing = Finding("not judged", None, None, "")

@@ -30,6 +30,13 @@ def test_fields_and_units():
     assert table.micrograph.tolist() == [FIRST, FIRST, SECOND]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path):
+    path = tmp_path / "p.star"
+    text = (DATA / "particles.star").read_text()
+    path.write_text(text[text.index("data_optics"):], encoding="utf-8-sig")
+    assert len(read_particles(path)) == 3
+
+
 def test_optics_with_all_aberrations():
     optics = read_particles(DATA / "particles.star").optics
     first, second = optics[1], optics[2]
@@ -119,6 +126,15 @@ def test_recentring_moves_origins_into_coordinates_and_keeps_the_position(tmp_pa
     again = read_particles(path, 0, 0.885).table
     np.testing.assert_allclose(again.position_yx_angstrom, particles.table.position_yx_angstrom[[0, 2]], atol=2e-6)
     np.testing.assert_allclose(again.origin_yx_angstrom[0], particles.table.origin_yx_angstrom[0] - [2 * 0.885, -0.885], atol=1e-6)
+
+
+def test_origins_in_pixels_leave_in_angstrom(tmp_path):
+    """For the images that leave may have other pixels."""
+    particles = read_particles(changed(tmp_path, "Angst", ""), 0, 0.885)
+    write_particles(tmp_path / "out.star", particles, [0, 2], ["1@a.mrcs", "2@a.mrcs"], {1: (0.885, 360), 2: (0.885, 360)})
+    np.testing.assert_allclose(read_particles(tmp_path / "out.star").table.origin_yx_angstrom, particles.table.origin_yx_angstrom[[0, 2]], atol=1e-6)
+    columns = read_tables(tmp_path / "out.star")["particles"].columns
+    assert "rlnOriginX" not in columns and "rlnOriginY" not in columns
 
 
 def test_left_out_particles_are_listed_with_reasons(tmp_path):

@@ -47,6 +47,13 @@ def test_tabs_inside_values_as_in_relions_job_files(tmp_path):
     assert read_table(tmp_path / "t.star", "x").columns == {"a": ["1", "2"], "b": ["two\tthree", "four"]}
 
 
+@pytest.mark.parametrize("name", ["data_x/MotionCorr/mic.mrc", "data_", "loop_", "_mic.mrc", "_rlnMic"])
+def test_values_that_begin_like_something_else(tmp_path, name):
+    (tmp_path / "t.star").write_text("data_x\nloop_\n_a #1\n_b\nother 1\n%s   2 \n%s 3\n\ndata_y # note\n_c 4\ndata_\t\n_d 5\n" % (name, name))
+    tables = read_tables(tmp_path / "t.star")
+    assert list(tables) == ["x", "y", ""] and tables["x"].columns == {"a": ["other", name, name], "b": ["1", "2", "3"]}
+
+
 @pytest.mark.parametrize("text, part", [
     ("data_x\nloop_\n_a\n_b\n1 2\n3\n", "row 2 of block data_x has 1 values for 2 columns"),
     ("data_x\nloop_\n_a\n_b\n1 2\n3 4 5\n", "row 2 of block data_x has 3 values for 2 columns"),

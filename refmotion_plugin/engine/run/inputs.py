@@ -11,18 +11,22 @@ from refmotion_plugin.contract.layout import file_stamp
 from refmotion_plugin.contract.records import MovieMetadata, ParticleTable
 from refmotion_plugin.contract.star import ParticleSet, match_micrographs, read_corrected_micrographs, read_movie_metadata, read_particles
 
+from .twins import TwinWatch
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class JobInputs:
-    """Movies in the order of their list; ``particles`` by movie key; ``unreadable`` {micrograph: (reason, particles)}."""
+    """Movies in the order of their list; ``particles`` by movie key; ``unreadable`` {micrograph: (reason, particles)}; ``warnings``: what looks
+    wrong, sentences."""
 
     movies: List[MovieMetadata]
     particles: Dict[str, ParticleTable]
     sets: List[ParticleSet]
     unreadable: Dict[str, Tuple[str, int]]
     left_out: List[Tuple[int, int, str]]          # reference, row, reason
+    warnings: Tuple[str, ...] = ()
 
     def particles_of(self, movie):
         """Particles of one movie, of all references."""
@@ -58,7 +62,7 @@ def read_inputs(spec, outside_movie):
     """Read the movies' list and all particle sets and match them.
 
     ``outside_movie(movie, particles)`` gives a mask of particles whose centre is not on the movie.
-    Raises InputError when a file is unusable, no particle finds its movie or no movie can be read.
+    Raises InputError when a file is unusable, no particle finds its movie, no movie can be read or particles are given more than once.
     """
     catalogue = MovieCatalogue(spec.inputs.movies)
     sets, owners = [], []
@@ -115,7 +119,7 @@ def _assemble(catalogue, sets, owners, outside_movie):
     owner = np.concatenate(owners)
     left_out = [(int(table.reference[i]), int(table.row[i]), "no movie is named %s, nor agrees with it alone by base name" % table.micrograph[i])
                 for i in np.flatnonzero(owner < 0)]
-    movies, members, unreadable = [], {}, {}
+    movies, members, unreadable, twins = [], {}, {}, TwinWatch(sets)
     order = np.argsort(owner, kind="stable")
     bounds = np.searchsorted(owner[order], np.arange(len(catalogue.names) + 1))
     for index in np.unique(owner[owner >= 0]).tolist():
@@ -132,10 +136,11 @@ def _assemble(catalogue, sets, owners, outside_movie):
             _check_key(movie, members, movies)
             movies.append(movie)
             members[movie.key] = own[~outside]
+            twins.look(members[movie.key])
     if not movies:
         raise InputError("no movie can be used: %s" % (next(iter(unreadable.values()))[0] if unreadable else
                          "all particles lie outside their movies; check the pixel size of the coordinates"))
-    return JobInputs(movies, members, sets, unreadable, left_out)
+    return JobInputs(movies, members, sets, unreadable, left_out, twins.warnings())
 
 
 def _check_key(movie, members, movies):
