@@ -99,7 +99,7 @@ GUIDANCE = {
     ("output", "particle_diameter_angstrom"): Guidance(
         "Particle diameter (Å)", "If the mask is far from the particle's size.", "", "Diameter background circle"),
     ("output", "reconstruct"): Guidance(
-        "Reconstruct before and after?", "To see what the run brought in Å; writing the particles takes about twice as long, and half as much disk again."),
+        "Reconstruct before and after?", "To see what the run brought in Å; writing the particles takes about twice as long, and half as much disk again (as much again with 16-bit images)."),
     ("output", "symmetry"): Guidance(
         "Symmetry of the reconstruction", "The group of the refinement that the particles come from.", "", "Symmetry"),
     ("compute", "memory_gib"): Guidance(

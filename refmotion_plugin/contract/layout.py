@@ -246,7 +246,7 @@ def fingerprint(stage, spec, engine_version, **made_of):
     ``spec`` contributes the parts this stage reads (never ``compute``, which changes no result); ``made_of`` holds what
     else it was made of, as JSON-able values: file stamps, hashes of particles, prior and weights, earlier fingerprints.
     """
-    used = spec.model_dump(mode="json", include={"alignment": True, "seed": True})
+    used = spec.model_dump(mode="json", include={"alignment": True})
     used["inputs"] = spec.inputs.model_dump(mode="json", exclude={"preflight", "movies", "gain", "defects"})
     used["motion_prior"] = spec.motion_prior.model_dump(mode="json", exclude={"hyperparameters_file"})
     files = [getattr(r, n) for r in spec.references for n in ("half1", "half2", "mask")] + [spec.inputs.gain, spec.inputs.defects]
@@ -254,7 +254,7 @@ def fingerprint(stage, spec, engine_version, **made_of):
     if not spec.alignment.all_components:
         used["fourier_fraction"] = spec.search.fourier_fraction
     if stage == "search":
-        used["search"] = spec.search.model_dump(mode="json", exclude={"cache_gib"})
+        used["search"], used["seed"] = spec.search.model_dump(mode="json", exclude={"cache_gib"}), spec.seed
     if stage in ("weigh", "polish"):
         used["dose"] = spec.dose.model_dump(mode="json", exclude={"weights_file", "weights_pixel_angstrom"})
     if stage == "polish":

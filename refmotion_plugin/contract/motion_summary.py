@@ -9,7 +9,7 @@ PERCENTILES = (10.0, 50.0, 90.0)
 
 MovieMotion = namedtuple("MovieMotion", "path_length_angstrom early_angstrom local_rms_angstrom sd_angstrom")
 """Of one movie: medians over its particles of the path's length, the displacement within the first 4 e/A^2, the rms departure from the
-input motion and the rms posterior standard deviation, all in A."""
+input motion and its rms posterior standard deviation, both axes together and without the constant offset as well, all in A."""
 
 MotionStatistics = namedtuple("MotionStatistics", "dose_e_per_A2 speed_angstrom_per_frame path_length_angstrom early_angstrom "
                                                   "local_rms_angstrom n_particles speed_percentiles_angstrom departure_rms_angstrom")
@@ -26,7 +26,7 @@ def spread(items, count):
 def movie_motion(trajectories, early_dose_e_per_A2=EARLY_DOSE_E_PER_A2):
     """:class:`MovieMotion` of one movie's Trajectories."""
     speed, early, departure = _motion(trajectories, early_dose_e_per_A2)
-    sd = np.sqrt((np.asarray(trajectories.deviation_sd_angstrom, dtype=np.float64) ** 2).mean(axis=1))
+    sd = np.sqrt(2.0 * (np.asarray(trajectories.sd_of_motion_angstrom, dtype=np.float64) ** 2).mean(axis=1))
     local = np.sqrt((departure ** 2).sum(axis=2).mean(axis=1))
     return MovieMotion(*(float(np.median(values)) if len(values) else 0.0 for values in (speed.sum(axis=1), early, local, sd)))
 

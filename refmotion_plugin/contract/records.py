@@ -148,10 +148,16 @@ class Trajectories:
     row: np.ndarray                       # (n,) row in that set
     position_yx_angstrom: np.ndarray      # (n, 2) catalogue positions
     displacement_yx_angstrom: np.ndarray  # (n, frame, 2) float32, seen position minus catalogue position
-    deviation_sd_angstrom: np.ndarray     # (n, frame) float32, posterior standard deviation per axis
+    deviation_sd_angstrom: np.ndarray     # (n, frame) float32, posterior standard deviation per axis of the place, constant offset and all
     initial_yx_angstrom: np.ndarray       # (n, frame, 2) float32, the rigid/local motion that was the start
     dose_e_per_A2: np.ndarray             # (frame,) at mid-frame
     stop_reason: str                      # converged / iteration limit / no descent
+    motion_sd_angstrom: Optional[np.ndarray] = None   # (n, frame) float32, the same of the displacement less its mean over frames; None in files of earlier versions
+
+    @property
+    def sd_of_motion_angstrom(self):
+        """(n, frame) standard deviation per axis of the motion, or of the place, which is larger, where that alone is known."""
+        return self.deviation_sd_angstrom if self.motion_sd_angstrom is None else self.motion_sd_angstrom
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ import json
 import re
 from typing import List, Optional, Tuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import InputError
 from .reading import read_text
@@ -27,6 +27,13 @@ class ReferenceSpec(_Part):
     mask: Optional[str] = Field(None, description="soft mask of the map, MRC; none: a sphere of 0.45 box")
 
 
+def frames_in_order(part):
+    """For validators of parts with a range of frames."""
+    if part.last_frame != -1 and part.last_frame < part.first_frame:
+        raise ValueError("the last frame %d comes before the first frame %d: -1 means the last of each movie" % (part.last_frame, part.first_frame))
+    return part
+
+
 class InputSpec(_Part):
     """Movies and how to read them."""
 
@@ -45,6 +52,8 @@ class InputSpec(_Part):
     skip_other_frame_counts: bool = Field(False, description="leave out movies whose number of frames is not that of most movies, and list them; else every kind of movies takes part")
     half_sets_from_order: bool = Field(False, description="particles without half-sets: alternate them (not independent of the half-maps!)")
     growing: bool = Field(False, description="the lists of movies and particles will get longer: what the first run calibrated is kept for later ones, so finished movies stay finished (images only with dose weights that are given: new ones make new images)")
+
+    _frames = model_validator(mode="after")(frames_in_order)
 
 
 class PriorSpec(_Part):
@@ -85,7 +94,7 @@ class AlignmentSpec(_Part):
     """How the correlation maps are made."""
 
     resolution_limit_angstrom: Optional[float] = Field(None, gt=0, description="finest resolution used for alignment and for the fit of dose weights, A; none: where the half-map FSC vanishes")
-    all_components: bool = Field(True, description="use all Fourier components up to that resolution in the final alignment; else only the fraction that the search aligns with")
+    all_components: bool = Field(True, description="use all Fourier components of the band in the final alignment instead of the fraction that the search aligns with")
     search_radius_angstrom: float = Field(10.0, gt=0, description="largest departure from the starting trajectory that is looked at, A")
     passes: int = Field(2, ge=1, le=4, description="alignment passes: the later ones know how strongly this movie moves and each particle's own blur inside its frames")
 
@@ -133,18 +142,25 @@ class ComputeSpec(_Part):
     """Where it runs. Nothing here changes results but for rounding, and how fine a reconstruction's map can be in little memory."""
 
     device: str = Field("auto", description="cpu, cuda, cuda:0,cuda:1; auto: cuda if there is one")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: all cores of the machine")
-    workers: int = Field(0, ge=0, le=1024, description="worker processes on this machine, which share the threads; 0: one per GPU named, on the CPU none but the job itself")
+    threads: int = Field(0, ge=0, description="CPU threads; 0: all cores that this process may use")
+    workers: int = Field(0, ge=0, le=1024, description="worker processes on this machine, which share the threads; 0: one for each movie that the GPUs named work on at a time, none but the job itself if that is a single one or on the CPU")
     scheduler: Optional[str] = Field(None, description="address of a running Dask scheduler, tcp://host:port, whose workers do the movies")
     cluster: Optional[str] = Field(None, description="JSON file that says how SLURM is asked for worker jobs, see docs/reliability.md")
     read_timeout_seconds: float = Field(1800.0, ge=0, description="seconds after which the reading of one movie is given up, tried once more, and the movie failed; 0: never")
     worker_timeout_seconds: float = Field(14400.0, ge=0, description="seconds without any worker of the scheduler or cluster after which the job stops, to be gone on with by the same command; 0: never")
     memory_gib: Optional[float] = Field(None, gt=0, description="memory one process may use, GiB, the program itself included; none: half of what is free, at most 6 (16 where a GPU computes)")
-    gpu_memory_gib: Optional[float] = Field(None, gt=0, description="memory one process may use of its GPU, GiB; none: 90 % of it, divided by the movies per GPU")
+    gpu_memory_gib: Optional[float] = Field(None, gt=0, description="memory one process may use of its GPU, GiB; none: 90 % of what is free there, divided by the movies per GPU")
     scratch_gib: float = Field(8.0, ge=0, description="disk for temporary files that one process may take for decoded frames, GiB: of movies that are needed again, and of those that do not fit into memory; 0: these are decoded anew")
-    movies_per_gpu: int = Field(0, ge=0, le=8, description="movies worked on at a time on each GPU, each by a process of its own; 0: two on GPUs with enough memory, else one; one process alone does a job of fewer than 32 movies on one GPU")
+    movies_per_gpu: int = Field(0, ge=0, le=8, description="movies worked on at a time on each GPU, each by a process of its own; 0: two on GPUs with enough memory, else one; one too for a job of fewer than 32 movies, and for workers of a scheduler or cluster")
     oversubscription_gib: float = Field(20.0, gt=0, description="memory of a GPU, GiB, from which movies_per_gpu 0 means two")
-    slicing_device: Optional[str] = Field(None, description="device that holds the references and makes the predictions, such as cuda:1 or cpu; none: that of the movies")
+    slicing_device: Optional[str] = Field(None, description="device that holds the references and makes the predictions, such as cuda:1 or cpu; none or auto: that of the movies")
+
+    @field_validator("slicing_device")
+    @classmethod
+    def _plain_name(cls, name):
+        """As torch spells it, like the names in ``device``."""
+        name = (name or "").strip().lower()
+        return None if name in ("", "auto") else name
 
 
 class JobSpec(_Part):

@@ -16,7 +16,8 @@ _TEXT_FIELDS = ("micrograph", "stop_reason", "normalisation", "source")
 
 
 def _save(path, record):
-    _save_arrays(path, schema=np.int64(SCHEMA), **{f.name: np.asarray(getattr(record, f.name)) for f in fields(record)})
+    known = {f.name: getattr(record, f.name) for f in fields(record)}
+    _save_arrays(path, schema=np.int64(SCHEMA), **{name: np.asarray(value) for name, value in known.items() if value is not None})
 
 
 def _save_arrays(path, **arrays):
@@ -34,9 +35,9 @@ def _load(path, kind):
     except (ValueError, TypeError) as error:
         raise InputError("%s cannot be read as %s (%s): give a file that a job wrote, or run the job again"
                          % (path, kind.__name__, error)) from None
-    expected = {f.name for f in fields(kind)}
-    if schema != SCHEMA or set(data) != expected:
-        odd = sorted(set(data) ^ expected)
+    expected, needed = {f.name for f in fields(kind)}, {f.name for f in fields(kind) if f.default is MISSING}      # files of earlier versions lack others
+    odd = sorted((set(data) - expected) | (needed - set(data)))
+    if schema != SCHEMA or odd:
         raise InputError("%s does not hold %s of schema %d (schema %d%s): run the job again with this version"
                          % (path, kind.__name__, SCHEMA, schema, ", differs in " + ", ".join(odd) if odd else ""))
     record = kind(**{k: str(v) if k in _TEXT_FIELDS else v for k, v in data.items()})
@@ -47,7 +48,7 @@ def _load(path, kind):
 
 
 _SHAPES = {
-    Trajectories: {"reference": "n", "row": "n", "position_yx_angstrom": "n2", "displacement_yx_angstrom": "nf2", "deviation_sd_angstrom": "nf",
+    Trajectories: {"reference": "n", "row": "n", "position_yx_angstrom": "n2", "displacement_yx_angstrom": "nf2", "deviation_sd_angstrom": "nf", "motion_sd_angstrom": "nf",
                    "initial_yx_angstrom": "nf2", "dose_e_per_A2": "f"},
     FccTable: {"frequency_per_angstrom": "s", "dose_e_per_A2": "f", "cross": "gfs", "power_movie": "gfs", "power_reference": "gfs",
                "components": "gfs"},
@@ -55,7 +56,7 @@ _SHAPES = {
                   "b_factor_error_A2": "gf", "scale_error": "gf"},
     JudgedMovie: {"reference": "n", "row": "n", "held_out": "n", "start": "n", "unknown_A2": "n"}}
 """Axes of each array: letters stand for numbers that are the same wherever they occur, digits for themselves."""
-_MAY_BE_INFINITE = ("deviation_sd_angstrom", "b_factor_error_A2", "scale_error")
+_MAY_BE_INFINITE = ("deviation_sd_angstrom", "motion_sd_angstrom", "b_factor_error_A2", "scale_error")
 
 
 def _odd_field(record, shapes):
@@ -63,6 +64,8 @@ def _odd_field(record, shapes):
     lengths = {}
     for name, axes in shapes.items():
         array = getattr(record, name)
+        if array is None:
+            continue
         if array.dtype.kind not in "fiu" or array.ndim != len(axes):
             return "%s is an array of %s with %d axes" % (name, array.dtype, array.ndim)
         for axis, length in zip(axes, array.shape):

@@ -14,6 +14,16 @@ NOT_JUDGED = "not judged"
 INPUT_MOTION, GIVEN_IMAGES = "input motion and standard exposure curve", "the images given"
 
 
+def rounded(value, digits=0):
+    """A number for a sentence, rounded to so many decimals: never -0."""
+    return round(value, digits) + 0.0
+
+
+def b_factor_words(lower_by_A2, error_A2):
+    """What became of the B-factor, with its standard error, both A^2: lower or higher, the number itself without a sign."""
+    return "B-factor %s by %.1f ± %.1f Å²" % ("lower" if round(lower_by_A2, 1) >= 0 else "higher", abs(lower_by_A2), error_A2)
+
+
 @dataclass(frozen=True)
 class JudgedMovie:
     """Log-likelihood of particles' data under the opposite half-map along two motions, above no signal at all.
@@ -88,16 +98,16 @@ class Reconstruction:
         if self.fault:
             return "There is no reconstruction %sto compare: %s." % (of, self.fault.rstrip("."))
         made = "Reconstruction %sfrom %d particles (%s)" % (of, self.particles, self.symmetry)
-        limit = "finer than %.2f Å, the limit of the images" % (1.0 / self.frequency_per_angstrom[-1])
+        limit = "finer than %.2f Å, the finest that was looked at" % (1.0 / self.frequency_per_angstrom[-1])
         after = limit if self.after_angstrom is None else "%.2f Å" % self.after_angstrom
         if not self.before:
             return "%s: %s; the input has no images of the same particles and size to compare with." % (made, after)
+        snr = "" if None in (self.snr_gain, self.snr_error) else "; signal-to-noise ratio %+.0f ± %.0f %%" % (100 * self.snr_gain, 100 * self.snr_error)
         if self.change is None:
             before = limit if self.before_angstrom is None else "%.2f Å" % self.before_angstrom
-            return "%s: before (%s) %s, after %s." % (made, self.before, before, after)
+            return "%s: before (%s) %s, after %s%s." % (made, self.before, before, after, snr)
         won = self.before_angstrom - self.after_angstrom
         said = "%s: %.2f Å before (%s), %s after" % (made, self.before_angstrom, self.before, after)
-        snr = "" if None in (self.snr_gain, self.snr_error) else "; signal-to-noise ratio %+.0f ± %.0f %%" % (100 * self.snr_gain, 100 * self.snr_error)
         if abs(won) <= 2 * self.error_angstrom:
             return "%s; no change of resolution beyond its error (%+.2f ± %.2f Å)%s." % (said, -won, self.error_angstrom, snr)
         return "%s: %s by %.2f ± %.2f Å%s." % (said, "better" if won > 0 else "worse", abs(won), self.error_angstrom, snr)
@@ -108,11 +118,12 @@ class Verdict:
     """The verdict of a job.
 
     ``word``: one of ``WORDS``; ``text``: the verdict in a sentence. ``trajectories``: against the input motion, judged on data that
-    had no part in them; ``weights``: the dose weights against the standard exposure curve, judged on movies they were not fitted
-    to; ``even_weights``: the same against equal weights. ``b_factor_A2``: what the trajectories take off the B-factor (positive
+    had no part in them; ``weights``: dose weights against the standard exposure curve, judged on movies they were not fitted
+    to (given ones are not judged: what they were fitted to is not known); ``even_weights``: the same against equal weights. ``b_factor_A2``: what the trajectories take off the B-factor (positive
     is better), with its error. ``resolution_angstrom``: where the half-map FSC falls below 0.143, expected for the same particles
     as the reference's. ``reconstructions``: one per reference if they were asked for, before and after from the images themselves.
-    ``warnings``: what looks wrong with the inputs (they are in ``text`` too). None where something could not be found.
+    ``warnings``: what looks wrong with the inputs (they are in ``text`` too). ``particles`` and ``movies``: that trajectories were judged
+    on, 0 where the input motion was kept. None where something could not be found.
     """
 
     word: str

@@ -49,8 +49,8 @@ def band_to(highest_per_angstrom, frequency_per_angstrom):
 def snr_lost_to_errors(weights: DoseWeights, groups=None):
     """Share of the signal-to-noise ratio between 20 and 4 A that the standard errors of the weights cost: mean over shells, worst of the ``groups`` (positions; none: all).
 
-    Weights w (1 + e) keep 1 - var(e) of it, the variance over frames weighted by w^2; the errors of scale and B-factor are taken for
-    independent, which is on the safe side.
+    Weights w (1 + e) keep 1 - var(e) of it, the variance over frames weighted by w^2: what errors have in common is no loss, so of independent ones
+    with variances v sum p (1 - p) v is expected, p = w^2 / sum w^2. The errors of scale and B-factor are taken for independent, which is on the safe side.
     """
     k = weights.frequency_per_angstrom
     band = (k >= LOWEST_BAND_PER_ANGSTROM) & (k <= FINEST_BAND_PER_ANGSTROM)
@@ -59,7 +59,8 @@ def snr_lost_to_errors(weights: DoseWeights, groups=None):
     error = weights.scale_error / np.maximum(weights.scale, SMALLEST)
     variance = error[..., None] ** 2 + weights.b_factor_error_A2[..., None] ** 2 * (k[band] ** 2 / 4.0) ** 2
     share = weights.weight[..., band] ** 2
-    lost = ((share * variance).sum(1) / np.maximum(share.sum(1), SMALLEST)).mean(1)
+    share = share / np.maximum(share.sum(1, keepdims=True), SMALLEST)
+    lost = (share * (1.0 - share) * variance).sum(1).mean(1)
     return float(lost.max() if groups is None else lost[groups].max())
 
 
@@ -90,8 +91,8 @@ def resample(weights: DoseWeights, group, dose_e_per_A2, frequency_per_angstrom)
     """Weights (frame, shell) of one group for other frames and frequencies, with the normalisation they were stored with.
 
     The logarithm of the relative amplitude is interpolated linearly in dose and frequency. Frames beyond the stored doses
-    continue with the last slope, never rising; frames before them gain what damage takes until the first of them; frequencies beyond the last
-    stored one keep its value. Motion inside a frame grows with the frame's dose, so what early frames lack beside damage (a logarithm quadratic
+    go on falling with damage, at the rate of the late ones; frames before them gain what damage takes until the first of them; frequencies beyond
+    the last stored one keep its value. Motion inside a frame grows with the frame's dose, so what early frames lack beside damage (a logarithm quadratic
     in that motion) grows with its square. Weights without a second rise stay without.
     """
     if np.array_equal(weights.dose_e_per_A2, dose_e_per_A2):
@@ -123,7 +124,8 @@ def _at_doses(stored_dose, table, frequency_per_angstrom, dose):
     damage = _damage(stored_dose[late], table[late], frequency_per_angstrom)
     departure = table - damage(stored_dose)
     before = np.maximum(damage(np.minimum(dose, stored_dose[0])) - damage(stored_dose[:1]), 0.0)
-    return found + before + _early_blur(stored_dose, departure - departure[late].mean(0), dose)
+    after = np.minimum(damage(np.maximum(dose, stored_dose[-1])) - damage(stored_dose[-1:]), 0.0)
+    return found + before + after + _early_blur(stored_dose, departure - departure[late].mean(0), dose)
 
 
 def _damage(late_dose, table, frequency_per_angstrom):
@@ -153,11 +155,9 @@ def _early_blur(stored_dose, departure, dose):
 
 
 def _interpolate_dose(stored_dose, table, dose):
+    """The ``table`` (frame, shell) at other doses; beyond the stored ones the value at the end."""
     if len(stored_dose) == 1:
         return np.repeat(table, len(dose), axis=0)
     left = np.clip(np.searchsorted(stored_dose, dose) - 1, 0, len(stored_dose) - 2)
     share = ((dose - stored_dose[left]) / (stored_dose[left + 1] - stored_dose[left]))[:, None]
-    slope = table[left + 1] - table[left]
-    slope = np.where(share > 1.0, np.minimum(slope, 0.0), slope)
-    base = np.where(share > 1.0, table[left + 1], table[left])
-    return base + slope * np.where(share > 1.0, share - 1.0, np.maximum(share, 0.0))
+    return table[left] + (table[left + 1] - table[left]) * np.clip(share, 0.0, 1.0)

@@ -9,6 +9,7 @@ import jinja2
 import refmotion_plugin
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import atomic_write
+from refmotion_plugin.contract.verdict import rounded
 from refmotion_plugin.figures.catalogue import job_figures
 from refmotion_plugin.figures.export import save_data, save_figure
 
@@ -75,7 +76,7 @@ def search_finding(found):
     if found is None:
         return []
     numbers = ("%.0f ± %.0f log-likelihood units on %d particles; %d of %d movies gain"
-               % (found.gain, found.gain_error, found.particles, found.movies_with_gain, len(found.movies)))
+               % (rounded(found.gain), found.gain_error, found.particles, found.movies_with_gain, len(found.movies)))
     if found.worth_it is None:
         said = [found.text[:1].upper() + found.text[1:] + "."]
     elif found.worth_it:

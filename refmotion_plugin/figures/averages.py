@@ -40,7 +40,7 @@ def average_figure(name, files, pixel_angstrom):
         resolution_axis(panels[-1], k[2:])
     else:
         panels[-1].axis("off")
-    figure.headline("%s: %s of %g Å per pixel" % (name, " and ".join(TITLES[kind] for kind in shown) or "no averages", pixel_angstrom))
+    figure.headline("%s: %s of %.4g Å per pixel" % (name, " and ".join(TITLES[kind] for kind in shown) or "no averages", pixel_angstrom))
     return figure
 
 

@@ -42,7 +42,7 @@ def _found(name, find, results):
 
 def _verdict(results):
     verdict = results.verdict()
-    return [] if verdict is None else [Entry("verdict", "Verdict", "What the correction brings, judged on data that had no part in it.", lambda: verdict_figure(verdict))]
+    return [] if verdict is None else [Entry("verdict", "Verdict", "What the correction brings, judged on data that had no part in it; dose weights that were given are not judged.", lambda: verdict_figure(verdict))]
 
 
 def _reconstructions(results):
@@ -99,7 +99,7 @@ def _states(results):
 
 
 def _movies(results):
-    return [Entry("trajectories_" + key, "Trajectories", "Each line is the way of one particle, drawn longer than it is; discs: one standard deviation.",
+    return [Entry("trajectories_" + key, "Trajectories", "Each line is the way of one particle, drawn longer than it is; discs: one standard deviation of the motion, per axis.",
                   lambda key=key: draw_trajectories_of(results, key)) for key in spread(results.aligned_keys(), SHOWN_MOVIES)]
 
 

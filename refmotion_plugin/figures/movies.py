@@ -69,7 +69,7 @@ def _draw_in_order(axes, number, values, size, colour, label, title):
 
 
 def _draw_local(axes, number, local, sd, size):
-    """Departure from the input motion beside its uncertainty: below it, little is known of local motion."""
+    """Departure from the input motion beside its uncertainty, both without the constant and of both axes together: below it, little is known of local motion."""
     axes.plot(number, local, "o", markersize=size, color=GREEN, alpha=0.8, markeredgewidth=0, label="departure from the input motion")
     axes.plot(number, sd, "_", markersize=size + 2, color=DARK, alpha=0.8, label="its standard deviation")
     axes.set(xlabel="movie number", ylabel="rms (Å)", title="local motion and how well it is known", xlim=(0, number[-1] + 1))
@@ -170,6 +170,7 @@ def _bars(axes, counts, colours, unit, title, least=1):
     for line, (words, count) in enumerate(counts):
         axes.text(0.0, line - 0.2, "%d: %s" % (count, textwrap.shorten(words, 3 * REASON_WIDTH, placeholder=" …")), va="bottom", ha="left", fontsize=8, **wrapped(words))
     axes.set(yticks=[], ylim=(max(len(counts), least) - 0.7, -0.9), xlabel=unit, title=title)
+    axes.spines["left"].set_visible(False)          # it would run through the counts
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 

@@ -20,7 +20,7 @@ def reconstruction_figure(found):
     if found.fsc_before:
         curves.insert(0, ("before: " + found.before, found.fsc_before, found.before_angstrom, DARK, "--"))
     for label, curve, resolution, colour, line in curves:
-        axes.plot(k, curve, color=colour, linestyle=line, label="%s, %s" % (label, "%.2f Å" % resolution if resolution else "beyond the images' limit"))
+        axes.plot(k, curve, color=colour, linestyle=line, label="%s, %s" % (label, "%.2f Å" % resolution if resolution else "finer than was looked at"))
         if resolution:
             axes.plot(1.0 / resolution, THRESHOLD, "o", color=colour, markersize=5)
     axes.axhline(THRESHOLD, color=GREY, linewidth=0.8)

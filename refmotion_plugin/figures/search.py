@@ -3,12 +3,15 @@ import textwrap
 
 import numpy as np
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator
 
+from ..contract.verdict import rounded
 from .style import BLUE, DARK, GREY, OKABE_ITO, ResultFigure, say, styled, things
 
 MARKERS = "os^Dv<>p"
 LARGEST_SHOWN_LOSS = 0.5        # of the largest gain: below, curves leave the frame
 STILL_ANGSTROM = 0.03           # rays end below this activity
+ACTIVITIES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)     # ticks, A; linear up to the first
 
 
 @styled
@@ -41,9 +44,8 @@ def search_figure(found):
 def _headline(found):
     if found.worth_it is None:
         return "Whether local motion helps cannot be told: the held-out data of %s show nothing" % things(found.particles, "particle")
-    gain = "wins %.0f ± %.0f" % (found.gain, found.gain_error)
-    return ("Local motion %s" % ("helps: it " + gain if found.worth_it else "brings no certain gain: it " + gain)
-            + " log-likelihood over rigid motion on %s of %s" % (things(found.particles, "particle"), things(len(found.movies), "movie")))
+    return "Local motion %s %.0f ± %.0f log-likelihood over rigid motion on %s of %s" % (
+        "helps: it wins" if found.worth_it else "brings no certain gain:", rounded(found.gain), found.gain_error, things(found.particles, "particle"), things(len(found.movies), "movie"))
 
 
 def _ray_styles(rays):
@@ -70,9 +72,9 @@ def _mark_choice(found, trials, gain_axes, activity_axes):
     best = max(trials, key=lambda t: t["gain"], default=None)
     if best is not None:
         for axes, name in ((gain_axes, "gain"), (activity_axes, "activity_angstrom")):
-            axes.plot(best["strength"], best[name], "*", color="black", markersize=12, zorder=5, label="best of the rays")
+            axes.plot(best["strength"], best[name], "*", color="black", markersize=12, zorder=5)
     gain_axes.axhspan(found.gain - found.gain_error, found.gain + found.gain_error, color="0.88", zorder=0)
-    gain_axes.axhline(found.gain, color="black", linestyle="--", linewidth=1.1, label="chosen: %s" % found.family)
+    gain_axes.axhline(found.gain, color="black", linestyle="--", linewidth=1.1)
     gain_axes.axhline(0.0, color=GREY, linewidth=0.6)
     top = max([found.gain + 2 * found.gain_error] + [t["gain"] + t["gain_error"] for t in trials])
     low = min([0.0, found.gain - 2 * found.gain_error] + [t["gain"] - t["gain_error"] for t in trials])
@@ -81,15 +83,16 @@ def _mark_choice(found, trials, gain_axes, activity_axes):
 
 
 def _finish_rays(gain_axes, activity_axes, rays):
-    gain_axes.set(xscale="log", xlabel="prior strength (default: 1)", ylabel="log-likelihood over rigid motion", title="score along the rays, held-out data")
-    activity_axes.set(xscale="log", xlabel="prior strength (default: 1)", ylabel="path, 75th percentile (Å)", yscale="symlog", ylim=(0, None),
-                      title="activity: how much still moves")
+    gain_axes.set(xscale="log", xlabel="prior strength (default: 1)", ylabel="log-likelihood over rigid motion",
+                  title="held-out data along the rays; ★ best, - - chosen")          # a legend would lie on the curves
+    activity_axes.set(xscale="log", xlabel="prior strength (default: 1)", ylabel="path, 75th percentile (Å)", title="activity: how much still moves")
+    activity_axes.set_yscale("symlog", linthresh=ACTIVITIES[1])
+    activity_axes.margins(y=0.1)
+    activity_axes.set_ylim(0, None)
+    activity_axes.yaxis.set_major_locator(FixedLocator(ACTIVITIES))
     activity_axes.axhspan(0.0, STILL_ANGSTROM, color="0.88", zorder=0)
     for axis in (gain_axes.xaxis, activity_axes.xaxis, activity_axes.yaxis):
         axis.set_major_formatter("{x:g}")
-    handles, labels = gain_axes.get_legend_handles_labels()
-    gain_axes.legend(*zip(*[pair for pair in zip(handles, labels) if pair[1].startswith(("best", "chosen"))]), loc="lower left",
-                     bbox_to_anchor=(0.0, 0.06), fontsize=7, frameon=True, framealpha=0.85, edgecolor="none")       # above the line of zero
     if rays:
         _explain_rays(activity_axes, [ray[0] for ray in rays.values()])
 

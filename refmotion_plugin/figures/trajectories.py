@@ -2,6 +2,7 @@
 import numpy as np
 from matplotlib.collections import EllipseCollection, LineCollection
 from matplotlib.font_manager import FontProperties
+from matplotlib.offsetbox import AnchoredText
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
 from .neighbours import outliers
@@ -12,6 +13,7 @@ SHOWN_FRACTION = 1 / 12.0            # of the field, that long tracks take
 BACKGROUND_GREYS = (0.45, 1.25)      # grey levels of black and white: pale, so that lines stand out
 ROUND_LENGTHS = (500, 200, 100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1)
 DISCS = 4                            # uncertainty is shown at so many frames of a track
+LARGEST_DISC = 0.5                   # radius in units of the particles' spacing: beyond, discs hide the field
 FEW = 400                            # particles up to which lines are thick and have all their frames
 MANY_POINTS = 10                     # of each track beyond that
 LARGEST_EXAGGERATION = 200.0
@@ -23,7 +25,7 @@ def trajectories_figure(trajectories, exaggeration=None, background=None, kinds=
 
     Parameters: ``trajectories`` of one movie; ``exaggeration`` of all panels (none: chosen so that long tracks reach a twelfth of
     the field; figure.exaggerations has those of the panels); ``background`` a Background or None; ``kinds`` one panel each, of KINDS; ``uncertainty`` draws discs of one
-    posterior standard deviation.
+    posterior standard deviation of the motion, per axis.
     """
     kinds = kinds if len(trajectories.row) > 1 else ("motion",)              # one particle is its own mean
     figure = ResultFigure(5.2 * len(kinds) + 0.6, 6.2)
@@ -47,7 +49,8 @@ def trajectories_figure(trajectories, exaggeration=None, background=None, kinds=
     figure.remember("trajectories", reference=trajectories.reference[:, None] + 1, row=trajectories.row[:, None] + 1,
                     x_angstrom=position[:, 1, None], y_angstrom=position[:, 0, None], frame=frame, dose_e_per_A2=trajectories.dose_e_per_A2,
                     displacement_x_angstrom=trajectories.displacement_yx_angstrom[..., 1],
-                    displacement_y_angstrom=trajectories.displacement_yx_angstrom[..., 0], sd_angstrom=trajectories.deviation_sd_angstrom)
+                    displacement_y_angstrom=trajectories.displacement_yx_angstrom[..., 0], sd_angstrom=trajectories.deviation_sd_angstrom,
+                    motion_sd_angstrom=trajectories.sd_of_motion_angstrom)
     return figure
 
 
@@ -63,9 +66,13 @@ def _shown(track, kind):
 
 def fitting_exaggeration(position, track):
     """Factor by which long tracks (95th percentile) take a twelfth of the field; two digits, 1 at least."""
-    field = float(np.max(np.ptp(position, axis=0))) if len(position) > 1 else 1000.0
     longest = float(np.percentile(np.linalg.norm(track, axis=2).max(axis=1), 95)) if len(track) else 0.0
-    return min(max(1.0, float("%.2g" % (max(field, 100.0) * SHOWN_FRACTION / max(longest, 0.01)))), LARGEST_EXAGGERATION)
+    return min(max(1.0, float("%.2g" % (_field(position) * SHOWN_FRACTION / max(longest, 0.01)))), LARGEST_EXAGGERATION)
+
+
+def _field(position):
+    """Side of the field that particles lie in, A."""
+    return max(float(np.max(np.ptp(position, axis=0))), 100.0) if len(position) > 1 else 1000.0
 
 
 def _headline(trajectories, track, odd):
@@ -88,8 +95,12 @@ def draw_trajectories(axes, trajectories, track, factor, background=None, uncert
                     vmin=-BACKGROUND_GREYS[0] / (BACKGROUND_GREYS[1] - BACKGROUND_GREYS[0]), vmax=1.0, zorder=0, interpolation="bilinear",
                     alpha=0.75)
     scale = dose_scale(trajectories.dose_e_per_A2)
-    if uncertainty:
-        _draw_discs(axes, drawn, factor * trajectories.deviation_sd_angstrom / 10.0, scale.to_rgba(trajectories.dose_e_per_A2))
+    sd = trajectories.sd_of_motion_angstrom
+    uncertainty = uncertainty and len(track) > 0
+    if uncertainty and factor * np.median(sd) <= _field(position) * min(SHOWN_FRACTION, LARGEST_DISC / len(track) ** 0.5):
+        _draw_discs(axes, drawn, factor * sd / 10.0, scale.to_rgba(trajectories.dose_e_per_A2))
+    elif uncertainty:
+        axes.add_artist(_in_corner(AnchoredText("uncertainty %s Å: too large to draw" % plain(np.median(sd)), "upper left", prop=dict(size=8, color=DARK))))
     few, last = len(track) <= FEW, track.shape[1] - 1
     points = np.arange(last + 1) if few else np.unique(np.linspace(0, last, MANY_POINTS).round().astype(int))
     segments = np.stack([drawn[:, points[:-1]], drawn[:, points[1:]]], axis=2).reshape(-1, 2, 2)
@@ -101,7 +112,7 @@ def draw_trajectories(axes, trajectories, track, factor, background=None, uncert
         axes.plot(drawn[odd, 0, 0], drawn[odd, 0, 1], "o", color=VERMILION, fillstyle="none", markersize=12, markeredgewidth=1.2, zorder=5)
     if mean and len(track) > 1 and track.shape[1] > 1:
         _draw_mean(axes, position, factor * track.mean(axis=0))
-    _draw_scale_bar(axes, factor, track)
+    _draw_scale_bar(axes, factor, _field(position))
     axes.set(xlabel="x (nm)", ylabel="y (nm)")
     axes.set_aspect("equal", adjustable="box" if background is not None else "datalim")
     if background is not None:
@@ -132,10 +143,14 @@ def _draw_mean(axes, position, track):
                   ha="left" if right else "right", va="bottom" if up else "top", bbox=dict(facecolor="white", alpha=0.7, linewidth=0, pad=1))
 
 
-def _draw_scale_bar(axes, factor, track):
-    """How long a round number of A of motion is drawn."""
-    longest = float(np.linalg.norm(track, axis=2).max()) if track.size else 0.0
-    length = next((v for v in ROUND_LENGTHS if v <= longest), None)
-    if length is not None:
-        axes.add_artist(AnchoredSizeBar(axes.transData, factor * length / 10.0, "%g Å of motion" % length, "lower right", pad=0.4, borderpad=0.6, sep=3,
-                                        frameon=True, color=DARK, fontproperties=FontProperties(size=8))).patch.set(alpha=0.85, linewidth=0)
+def _draw_scale_bar(axes, factor, field):
+    """How long a round number of A of motion is drawn: as long as long tracks may be, whether there are any or not."""
+    length = next((v for v in ROUND_LENGTHS if factor * v <= SHOWN_FRACTION * field), ROUND_LENGTHS[-1])
+    axes.add_artist(_in_corner(AnchoredSizeBar(axes.transData, factor * length / 10.0, "%g Å of motion" % length, "lower right", pad=0.4, borderpad=0.6, sep=3,
+                                               color=DARK, fontproperties=FontProperties(size=8))))
+
+
+def _in_corner(box):
+    """A box of words on pale ground."""
+    box.patch.set(alpha=0.85, linewidth=0)
+    return box

@@ -1,6 +1,7 @@
 """The verdict of a job: in words, gains with error bars, and the expected resolution."""
 import numpy as np
 
+from ..contract.verdict import b_factor_words, rounded
 from .style import BLUE, DARK, GREEN, GREY, ORANGE, VERMILION, ResultFigure, say, styled, things, wrapped
 
 COLOURS = {"gain": GREEN, "no gain": ORANGE, "cannot tell": GREY, "inputs look wrong": VERMILION, "not judged": "0.75"}
@@ -16,7 +17,7 @@ def verdict_figure(verdict):
     figure = ResultFigure(10.0, 5.6)
     words, plots = figure.subfigures(2, 1, height_ratios=(0.8, 1.45))
     _write(words, verdict)
-    gain_axes, resolution_axes = plots.subplots(1, 2, width_ratios=(1.5, 1))
+    gain_axes, resolution_axes = plots.subplots(1, 2, width_ratios=(1.5, max(1.0, 0.5 * len(verdict.reconstructions))))
     _draw_gains(gain_axes, verdict)
     _draw_resolution(resolution_axes, verdict)
     findings = [(name, getattr(verdict, name)) for name, _ in ROWS]
@@ -30,8 +31,9 @@ def _write(part, verdict):
     axes = part.subplots()
     axes.axis("off")
     axes.text(0.0, 1.0, verdict.word.upper(), transform=axes.transAxes, va="top", fontsize=14, fontweight="bold", color=COLOURS.get(verdict.word, DARK))
-    axes.text(1.0, 1.0, "%s, %s" % (things(verdict.particles, "particle"), things(verdict.movies, "movie")), transform=axes.transAxes, va="top", ha="right",
-              color=GREY)
+    if verdict.movies:
+        axes.text(1.0, 1.0, "%s, %s" % (things(verdict.particles, "particle"), things(verdict.movies, "movie")), transform=axes.transAxes, va="top", ha="right",
+                  color=GREY)
     text = "\n".join(dict.fromkeys(verdict.sentences))
     axes.text(0.0, 0.78, text, transform=axes.transAxes, va="top", linespacing=1.35, in_layout=False, **wrapped(text))    # the layout would wrap it again and again
 
@@ -44,8 +46,8 @@ def _draw_gains(axes, verdict):
             axes.text(0.0, line, " not judged", va="center", color=GREY)
             continue
         axes.errorbar(100 * finding.gain, line, xerr=200 * (finding.error or 0.0), fmt="o", markersize=7, capsize=4, color=colour)
-        axes.annotate("%+.1f ± %.1f %%" % (100 * finding.gain, 100 * (finding.error or 0.0)), (100 * finding.gain, line), xytext=(0, 9), textcoords="offset points",
-                      ha="center", color=colour)
+        axes.annotate("%+.1f ± %.1f %%" % (rounded(100 * finding.gain, 1), 100 * (finding.error or 0.0)), (100 * finding.gain, line), xytext=(0, 9), textcoords="offset points",
+                      ha="center", color=colour, bbox=dict(facecolor="white", linewidth=0, pad=0.5))          # over the line of zero
     axes.axvline(0.0, color=GREY, linewidth=0.8)
     axes.set_yticks(range(len(found)), [label for label, _ in found])
     axes.set(ylim=(len(found) - 0.5, -0.7), xlabel="signal-to-noise ratio won (%)", title="what it brings; bars: two standard errors")
@@ -62,11 +64,9 @@ def _draw_resolution(axes, verdict):
         axes.plot([place, place], [change.before, change.after], color=GREY, linewidth=1.2, zorder=1)
         axes.plot(place, change.before, "o", color="white", markeredgecolor=DARK, markersize=7)
         axes.errorbar(place, change.after, yerr=2 * change.error, fmt="o", color=BLUE, markersize=7, capsize=4)
-        axes.annotate("before %.2f Å" % change.before, (place, change.before), xytext=(9, 0), textcoords="offset points", va="center", color=DARK)
-        axes.annotate("after %.2f Å" % change.after, (place, change.after), xytext=(9, 0), textcoords="offset points", va="center", color=BLUE)
-    axes.set_xticks(range(len(changes)), [name for name, _ in changes])
-    axes.set(xlim=(-0.4, len(changes) - 0.1), ylabel="resolution (Å)", title="resolution at FSC 0.143")
+    axes.set_xticks(range(len(changes)), ["%s\n%.2f → %.2f" % (name, change.before, change.after) for name, change in changes])     # beside the points they would lie on each other
+    axes.set(xlim=(-0.5, len(changes) - 0.5), ylabel="resolution (Å)", title="resolution at FSC 0.143: ○ before, ● after")
     axes.margins(y=0.35)
     axes.invert_yaxis()
     if verdict.b_factor_A2 is not None:
-        axes.text(0.02, 0.02, "B-factor lower by %.0f ± %.0f Å²" % (verdict.b_factor_A2, verdict.b_factor_error_A2 or 0.0), transform=axes.transAxes, va="bottom", color=DARK)
+        axes.text(0.02, 0.02, b_factor_words(verdict.b_factor_A2, verdict.b_factor_error_A2 or 0.0), transform=axes.transAxes, va="bottom", color=DARK)

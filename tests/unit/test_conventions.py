@@ -191,6 +191,11 @@ def test_other_fractions_are_refused_if_frames_were_discarded():
     assert len(frames_of(movie(eer_grouping=20, start_frame=2), eer_grouping=20)) == 4
 
 
+def test_fractions_longer_than_the_movie_are_told():
+    with pytest.raises(MovieError, match="has 80 detector frames, fewer than the 100 of one fraction: lower the EER grouping"):
+        frames_of(movie(eer_grouping=20), eer_grouping=100)
+
+
 def test_the_exposure_curve_is_the_published_one():
     """exp(-N / (2 Nc)), Nc = 0.245 k^-1.665 + 2.81 at 300 kV, 0.8 of it at 200 kV: Grant and Grigorieff 2015."""
     k = np.array([1 / 20.0, 1 / 10.0, 1 / 3.0])

@@ -121,6 +121,25 @@ def test_discs_have_the_radius_of_one_exaggerated_standard_deviation():
     assert not [c for c in plain.collections if type(c).__name__ == "EllipseCollection"]
 
 
+@pytest.mark.parametrize("n, sd, exaggeration, shown", [(12, 0.2, 10, True), (12, 2.0, 200, False), (300, 0.5, 200, True), (300, 1.0, 200, False)])
+def test_discs_that_would_hide_the_field_are_told_instead(n, sd, exaggeration, shown):
+    """The field is 4000 A: discs of 400 A, or of 200 A where 300 particles are 230 A apart."""
+    found = replace(tracks(n), deviation_sd_angstrom=np.full((n, 5), sd, np.float32))
+    axes = drawn(trajectories.trajectories_figure(found, exaggeration=exaggeration, kinds=("motion",)))[0]
+    assert any(type(c).__name__ == "EllipseCollection" for c in axes.collections) == shown
+    said = [box.txt.get_text() for box in axes.artists if hasattr(box, "txt") and hasattr(box.txt, "get_text")]
+    assert said == [] if shown else said == ["uncertainty %s Å: too large to draw" % style.plain(sd)]
+
+
+@pytest.mark.parametrize("moving, words", [(1.0, "1 Å of motion"), (0.0, "1 Å of motion")])
+def test_the_scale_bar_is_there_whether_particles_move_or_not(moving, words):
+    found = tracks()
+    found = replace(found, displacement_yx_angstrom=moving * found.displacement_yx_angstrom)
+    axes = drawn(trajectories.trajectories_figure(found, exaggeration=200, kinds=("local",)))[0]
+    bars = [box for box in axes.artists if hasattr(box, "size_bar")]
+    assert [box.txt_label.get_text() for box in bars] == [words]
+
+
 @pytest.mark.parametrize("n, frames", [(6, 5), (1, 2), (2, 1), (500, 3)])
 def test_trajectories_of_any_number(n, frames):
     assert drawn(trajectories.trajectories_figure(tracks(n, frames)))
@@ -186,6 +205,7 @@ def test_reasons_of_failures_are_counted():
     assert "3: … ends early: copy it again" in texts and "30: their movie failed" in texts and "4: outside" in texts
     assert figure.get_suptitle().startswith("5 movies: 2 polished, 3 failed")
     assert figure.tables["failed movies"]["micrograph"].tolist() == ["M/m0.mrc", "M/m1.mrc", "M/m2.mrc"]
+    assert not any(axes.spines["left"].get_visible() for axes in drawn(figure)[1:])                # it would run through the counts
     assert len(drawn(movies.states_figure(rows(2)))) == 1
 
 
@@ -241,7 +261,13 @@ def test_the_verdict_is_said_in_words_and_drawn_with_errors():
     assert [text.get_text() for text in gains.texts] == ["+8.0 ± 1.0 %"] * 3
     low, high = gains.containers[0].get_children()[-1].get_segments()[0][:, 0]
     assert np.isclose(low, 6.0) and np.isclose(high, 10.0)
-    assert "after 3.40 Å" in [text.get_text() for text in resolutions.texts] and resolutions.yaxis_inverted()
+    assert [label.get_text() for label in resolutions.get_xticklabels()] == ["expected\n3.60 → 3.40"] and resolutions.yaxis_inverted()
+    assert "100 particles, 2 movies" in said and "B-factor lower by 20.0 ± 4.0 Å²" in [text.get_text() for text in resolutions.texts]
+
+
+def test_a_verdict_without_trajectories_counts_nothing():
+    words = drawn(verdict.verdict_figure(replace(judgement(), particles=0, movies=0, b_factor_A2=-3.0)))[0]
+    assert not [text.get_text() for text in words.texts if "particle" in text.get_text()]
 
 
 def test_a_verdict_that_could_not_be_given():
@@ -271,7 +297,16 @@ def test_a_reconstruction_that_found_less(changed, lines):
 
 def test_reconstructions_are_in_the_figure_of_the_verdict():
     figure = verdict.verdict_figure(replace(judgement(), reconstructions=(both(reference=0), both(), both(fault="no image", error_angstrom=None))))
-    assert [label.get_text() for label in drawn(figure)[2].get_xticklabels()] == ["expected", "reconstructed 1", "reconstructed 2"]
+    assert [label.get_text() for label in drawn(figure)[2].get_xticklabels()] == [
+        "expected\n3.60 → 3.40", "reconstructed 1\n5.00 → 4.60", "reconstructed 2\n5.00 → 4.60"]
+
+
+def test_numbers_of_close_places_keep_apart():
+    many = replace(judgement(), reconstructions=tuple(both(reference=r, before_angstrom=13.95, after_angstrom=13.94) for r in range(4)))
+    for found in (many, replace(many, reconstructions=many.reconstructions[:2])):
+        axes = drawn(verdict.verdict_figure(found), size=(1000, 560))[2]
+        spans = [label.get_window_extent() for label in axes.get_xticklabels()]
+        assert all(left.x1 < right.x0 for left, right in zip(spans, spans[1:]))
 
 
 # ---- style and files --------------------------------------------------------------------------------------------------------------

@@ -93,7 +93,19 @@ def test_the_standard_deviation_is_that_of_the_gaussian_posterior():
     assert sd.max() > 1.1 * sd.min()
 
 
-@pytest.mark.parametrize("jitter, within", [(0.05, 0.001), (0.4, 0.02)])
+def test_the_standard_deviation_of_motion_is_without_the_constant_offset():
+    """That of what the motion departs from its mean over frames: of a place it is known far worse where the catalogue is not believed."""
+    loose, curvature = replace(HYPER, offset_angstrom=15.0), curvatures("even") / 30
+    prior = prior_of(loose)
+    fit = fit_trajectories(quadratic_maps(peaks(), curvature), prior)
+    covariance = fit.metric.covariance_blocks(prior)[0].numpy()
+    free = np.eye(FRAMES) - 1.0 / FRAMES
+    expected = np.sqrt(np.diagonal(free @ covariance @ free, axis1=1, axis2=2))
+    np.testing.assert_allclose(fit.motion_sd[0].numpy(), expected, rtol=1e-6)
+    assert float((fit.motion_sd ** 2).mean()) < 0.8 * float((fit.sd ** 2).mean())
+
+
+@pytest.mark.parametrize("jitter, within", [(0.05, 0.001), (0.4, 0.025)])
 def test_a_jitter_that_is_not_followed_is_left_out_and_stays_in_the_standard_deviation(jitter, within):
     """Trajectories as without jitter; and their error where there is jitter, from the matrix that makes them of the data."""
     none, hyper, rough, curvature = replace(HYPER, jitter_angstrom=0.0), replace(HYPER, jitter_angstrom=jitter, jitter_followed=False), course(), curvatures("even") / 30
@@ -105,8 +117,10 @@ def test_a_jitter_that_is_not_followed_is_left_out_and_stays_in_the_standard_dev
     gain = smooth @ np.linalg.inv(smooth + noise)
     missed = gain - np.eye(n)
     error = missed @ (smooth + jitter ** 2 * np.eye(n)) @ missed.T + gain @ noise @ gain.T
-    ratio = left_out.sd[0].numpy() / np.sqrt(np.diag(error)).reshape(PARTICLES, FRAMES)
-    assert np.abs(ratio - 1).max() < within and bool((left_out.sd > plain.sd).all())
+    free = np.kron(np.eye(PARTICLES), np.eye(FRAMES) - 1.0 / FRAMES)
+    for told, without, true in ((left_out.sd, plain.sd, error), (left_out.motion_sd, plain.motion_sd, free @ error @ free)):
+        ratio = told[0].numpy() / np.sqrt(np.diag(true)).reshape(PARTICLES, FRAMES)
+        assert np.abs(ratio - 1).max() < within and bool((told > without).all())
 
 
 def test_the_energy_is_the_one_that_was_minimised_and_its_gradient_is_right(monkeypatch):

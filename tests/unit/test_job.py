@@ -15,7 +15,7 @@ import pytest
 
 from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.layout import JobLayout, atomic_path
-from refmotion_plugin.contract.results import JobResults
+from refmotion_plugin.contract.results import JobResults, read_status
 from refmotion_plugin.contract.star import read_particles, read_table, read_tracks_star, write_tables
 from refmotion_plugin.engine.run import distribute, tasks
 from refmotion_plugin.engine.run.executor import run_here
@@ -220,6 +220,7 @@ def test_an_unreadable_movie_file_is_a_failed_movie(tmp_path, spec):
 def test_interrupt_and_go_on(tmp_path, spec):
     with pytest.raises(KeyboardInterrupt):
         go(tmp_path, spec, broken={1: KeyboardInterrupt()})
+    assert read_status(JobLayout(tmp_path / "OUT").status)[-1]["reason"] == "interrupted"
     fake, outcome = go(tmp_path, spec)
     assert [c for c in fake.calls if c[0] == "align"] == [("align", 1), ("align", 2)] and outcome.particles_written == 6
 
@@ -325,11 +326,11 @@ def test_rejected_and_empty_images_are_listed(tmp_path, spec):
     outcome = run_job(tmp_path / "OUT", spec, "all", fake.recipes())
     assert (outcome.particles_written, outcome.particles_left_out) == (4, 2)
     rows = read_table(tmp_path / "OUT" / "particles.star", "particles").columns
-    assert [float(x) for x in rows["rlnCoordinateX"]] == [21, 22, 23, 25]
+    assert [float(x) for x in rows["rlnCoordinateX"]] == [24, 28, 32, 40]
     for name, x in zip(rows["rlnImageName"], rows["rlnCoordinateX"]):
         number, stack = name.split("@")
         with mrcfile.open(stack) as file:
-            assert (file.data[int(number) - 1] == 1 + float(x) - 20).all()
+            assert (file.data[int(number) - 1] == 1 + (float(x) - 20) / 4).all()
 
 
 def test_recentring_keeps_positions(tmp_path, spec):

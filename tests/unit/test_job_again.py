@@ -285,3 +285,39 @@ def test_amplitudes_that_were_replaced_are_made_anew(tmp_path, spec):
     go(tmp_path, spec)
     JobLayout(tmp_path / "OUT").amplitudes.write_text("another run's")
     assert go(tmp_path, spec)[0].count("calibrate") == 1
+
+
+def test_nobody_is_given_particles_while_their_images_are_replaced(tmp_path, spec):
+    """Box, trajectories or weights changed, and the run ended half-way: some stacks are of one kind, some of the other."""
+    layout = JobLayout(tmp_path / "OUT")
+    for other in (changed(spec, output={"box_px": 64}), changed(spec, alignment={"passes": 1}), changed(spec, dose={"normalisation": "peak"})):
+        go(tmp_path, spec)
+        assert layout.particles().exists() and JobResults(layout.folder).summary()["movies_polished"] == 3
+        with pytest.raises(KeyboardInterrupt):
+            go(tmp_path, other, broken={1: KeyboardInterrupt()}, broken_in="polish")
+        summary = JobResults(layout.folder).summary()
+        assert not layout.particles().exists() and "particles_written" not in summary and summary["movies_polished"] == 1
+    go(tmp_path, spec)
+    go(tmp_path, changed(spec, alignment={"passes": 1}, output={"stop_after": "dose-weights"}))
+    assert not layout.particles().exists() and JobResults(layout.folder).summary()["movies_polished"] == 0
+
+
+def test_particles_stay_while_a_movie_that_failed_is_tried_again(tmp_path, spec):
+    go(tmp_path, spec, broken={1: MovieError("truncated")})
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path, changed(spec, output={"tracks_star": True}), broken={1: KeyboardInterrupt()})
+    assert len(read_table(JobLayout(tmp_path / "OUT").particles(), "particles")) == 4
+
+
+def test_files_of_another_number_of_references_and_tracks_of_other_trajectories_go(tmp_path):
+    layout = JobLayout(tmp_path / "OUT")
+    two = write_project(tmp_path / "project", references=2)
+    one = two.model_copy(update={"references": two.references[:1]})
+    images = lambda: sorted(p.name for p in layout.folder.rglob("p*.mrcs")) + sorted(p.name for p in layout.folder.glob("particles*.star"))
+    go(tmp_path, changed(one, output={"tracks_star": True}))
+    assert len(list(layout.folder.rglob("*_tracks.star"))) == 3 and set(images()) == {"polished.mrcs", "particles.star"}
+    go(tmp_path, two)
+    assert set(images()) == {"polished_1.mrcs", "polished_2.mrcs", "particles_1.star", "particles_2.star"}
+    assert not list(layout.folder.rglob("*_tracks.star"))
+    go(tmp_path, one)
+    assert set(images()) == {"polished.mrcs", "particles.star"}

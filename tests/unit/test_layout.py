@@ -83,6 +83,12 @@ def test_fingerprints_follow_what_a_stage_reads():
     assert len(set(other + [base])) == 5
 
 
+def test_the_seed_decides_the_search_alone():
+    of = lambda stage, seed: fingerprint(stage, job().model_copy(update={"seed": seed}), "1.0")
+    assert of("search", 1) != of("search", 2)
+    assert all(of(stage, 1) == of(stage, 2) for stage in ("calibrate", "align", "weigh", "polish"))
+
+
 def test_fingerprints_follow_the_maps(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     base = fingerprint("align", job(), "1")

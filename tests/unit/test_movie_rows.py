@@ -27,7 +27,8 @@ def job_with_movies(folder):
     track[:, 1:, 0] = 3.0
     for key in "ab":
         store.save_trajectories(results.layout.trajectories(key), Trajectories(
-            "M/%s.mrc" % key, np.zeros(2, np.int32), np.arange(2), np.zeros((2, 2)), track, track[..., 0] * 0 + 0.5, track, np.array([0.5, 1.5, 2.5]), "converged"))
+            "M/%s.mrc" % key, np.zeros(2, np.int32), np.arange(2), np.zeros((2, 2)), track, track[..., 0] * 0 + 0.5, track, np.array([0.5, 1.5, 2.5]), "converged",
+            track[..., 0] * 0 + 0.3))
     mark_done(results.layout.done("a", "align"), "x", stop_reason="iteration limit", strength=0.3,
               motion=dict(path_length_angstrom=7.0, early_angstrom=2.0, local_rms_angstrom=1.0, sd_angstrom=0.2))
     return results
@@ -37,7 +38,8 @@ def test_rows(tmp_path):
     a, b, c, d = job_with_movies(tmp_path).movie_rows()
     assert [row.state for row in (a, b, c, d)] == ["polished", "aligned", "failed", "to do"]
     assert (a.path_length_angstrom, a.fit, a.strength) == (7.0, "iteration limit", 0.3)                  # as the alignment left them
-    assert (b.path_length_angstrom, b.local_rms_angstrom, b.sd_angstrom, b.fit, b.strength) == (3.0, 0.0, 0.5, "", None)      # computed
+    assert (b.path_length_angstrom, b.local_rms_angstrom, b.fit, b.strength) == (3.0, 0.0, "", None)      # computed
+    assert abs(b.sd_angstrom - 0.3 * 2 ** 0.5) < 1e-6           # of the motion, as the departure beside which it stands is: both axes, no constant
     assert c.reason == "it is cut off: copy it again" and c.path_length_angstrom is None and d.early_angstrom is None
 
 

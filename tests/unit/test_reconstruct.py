@@ -154,6 +154,18 @@ def test_the_map_is_as_fine_as_is_looked_at_and_as_fits_into_memory(caplog):
     assert stage._map_grid(images, 0, None)[0] == stage.SMALLEST_BOX
 
 
+def test_where_the_fsc_does_not_fall_the_whole_images_are_looked_at(tiny):
+    """A coarse reference says little of how fine its particles are."""
+    images, _ = reconstruct.images_of(tiny.folder / "particles.star", tiny.prepared.spec, 0)
+    compare = lambda **limits: stage.compare_images(images, None, symmetry_operators("O"), **limits)
+    whole, again = compare(), compare(finest_angstrom=15.0)
+    enough = compare(finest_angstrom=0.7 * max(whole.change.before_angstrom, whole.change.after_angstrom))
+    assert whole.fall and len(again.frequency_per_angstrom) == len(whole.frequency_per_angstrom) and again.change.after_angstrom == whole.change.after_angstrom
+    assert len(enough.frequency_per_angstrom) < len(whole.frequency_per_angstrom)
+    little = compare(finest_angstrom=15.0, room=60 * 32 ** 3)
+    assert len(little.frequency_per_angstrom) == 17 and not little.fall
+
+
 def test_memory_that_is_too_small_leaves_it_to_the_cpu(tiny, caplog):
     images, _ = reconstruct.images_of(tiny.folder / "particles.star", tiny.prepared.spec, 0)
     with PretendGpu(capacity=2 ** 20):

@@ -59,12 +59,34 @@ def test_before_is_the_input_motion_with_the_standard_curve(finished, tiny):
     assert np.allclose(weights.weight.sum(1), 1.0) and weights.weight[0, 0, 100] > 3 * weights.weight[0, -1, 100]
 
 
-def test_before_knows_nothing_of_the_trajectories(tiny, calibrated, aligned):
+@pytest.fixture
+def before(tiny, calibrated, aligned):
+    """Images before of the first movie, with other particles or trajectories than its own; those themselves."""
     movie, tracks = tiny.movies[0], aligned[0].trajectories
-    made = lambda **changed: stage.polish_along_input(movie, tiny.of(movie), replace(tracks, **changed), calibrated).images
-    plain = made()
-    assert np.array_equal(made(displacement_yx_angstrom=tracks.displacement_yx_angstrom + 5.0), plain)
-    assert not np.allclose(made(initial_yx_angstrom=tracks.initial_yx_angstrom * 1.5), plain, atol=0.1)
+    particles = tiny.of(movie)
+    return lambda given=particles, **changed: stage.polish_along_input(movie, given, replace(tracks, **changed), calibrated).images, particles, tracks
+
+
+def test_before_knows_nothing_of_the_trajectories_but_their_centre(before, calibrated):
+    made, _, tracks = before
+    plain, initial = made(), tracks.initial_yx_angstrom
+    departure = tracks.displacement_yx_angstrom - initial
+    share = stage._shares(stage.standard_weights(tracks.dose_e_per_A2, 300.0), calibrated.references[0].limit_angstrom)
+    assert share.sum() == pytest.approx(1.0) and (np.diff(share) < 0).all()
+    centre = (departure * share[:, None]).sum(1, keepdims=True)
+    other = initial + centre + np.random.default_rng(1).normal(0, 5, departure.shape) * [1.0, 0.5]
+    other += centre - ((other - initial) * share[:, None]).sum(1, keepdims=True)
+    assert np.allclose(made(displacement_yx_angstrom=other), made(displacement_yx_angstrom=initial + centre), atol=1e-3)
+    assert not np.allclose(made(initial_yx_angstrom=initial * 1.5), plain, atol=0.1)
+
+
+def test_before_is_cut_at_the_true_centre(before):
+    """Where the catalogue is off, as with coordinates that were rounded on extraction, trajectories have that offset, and before has it too."""
+    made, particles, tracks = before
+    off = np.random.default_rng(0).uniform(-3.0, 3.0, (len(particles), 2))
+    misplaced = replace(particles, coordinate_yx_angstrom=particles.coordinate_yx_angstrom + off)
+    found = made(misplaced, displacement_yx_angstrom=tracks.displacement_yx_angstrom - off[:, None])
+    assert np.allclose(found, made(), atol=1e-3) and not np.allclose(made(misplaced), found, atol=0.1)
 
 
 def test_the_same_command_makes_nothing_anew(finished, tiny, monkeypatch):
@@ -166,7 +188,10 @@ def test_a_job_without_particles_has_nothing_to_reconstruct(tiny, tmp_path, caps
 
 def test_each_reference_has_its_own_mask_and_curve(tiny, tmp_path):
     data = wanted(tiny).model_dump()
-    data["references"].append(dict(data["references"][0], mask=None))
+    tables, files = read_tables(data["references"][0]["particles"]), [str(tmp_path / ("%d.star" % i)) for i in (0, 1)]
+    for i, file in enumerate(files):
+        write_tables(file, [tables["optics"], tables["particles"].rows(list(range(i, len(tables["particles"]), 2)))])
+    data["references"] = [dict(data["references"][0], particles=files[0]), dict(data["references"][0], particles=files[1], mask=None)]
     folder = tmp_path / "OUT"
     job.run_job(folder, type(tiny.prepared.spec).build(data))
     first, second = JobResults(folder).verdict().reconstructions

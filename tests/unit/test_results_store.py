@@ -45,6 +45,21 @@ def test_trajectories_come_back(tmp_path_factory, record):
     assert_same(record, store.load_trajectories(path))
 
 
+def test_trajectories_of_an_earlier_version_know_no_deviation_of_motion(tmp_path):
+    """There that of the place, which is larger, stands in."""
+    track = np.zeros((2, 3, 2), np.float32)
+    record = Trajectories("m", np.zeros(2, np.int32), np.arange(2), np.zeros((2, 2)), track, track[..., 0] + 0.5, track, np.arange(3.0), "converged", track[..., 0] + 0.3)
+    for known, sd in ((record, 0.3), (replace(record, motion_sd_angstrom=None), 0.5)):
+        store.save_trajectories(tmp_path / "t.npz", known)
+        found = store.load_trajectories(tmp_path / "t.npz")
+        assert np.allclose(found.sd_of_motion_angstrom, sd) and np.allclose(found.deviation_sd_angstrom, 0.5)
+        assert (found.motion_sd_angstrom is None) == (sd == 0.5)
+    with np.load(tmp_path / "t.npz") as data:
+        np.savez(tmp_path / "less.npz", **{name: data[name] for name in data.files if name != "dose_e_per_A2"})
+    with pytest.raises(InputError, match="differs in dose_e_per_A2"):
+        store.load_trajectories(tmp_path / "less.npz")
+
+
 @settings(max_examples=20, deadline=None)
 @given(SIZES, st.integers(0, 2 ** 31))
 def test_tables_and_weights_come_back(tmp_path_factory, sizes, seed):

@@ -579,6 +579,9 @@ def tuning(gain, error):
 def test_a_gain_is_one_beyond_two_standard_errors():
     assert tuning(10.0, 4.9).worth_it and not tuning(10.0, 5.1).worth_it and not tuning(-10.0, 1.0).worth_it
     assert "no gain" not in tuning(10.0, 4.9).text and "no gain" in tuning(10.0, 5.1).text
+    assert "better than rigid motion does, by 10 ± 5 (" in tuning(10.0, 4.9).text
+    for gain, numbers in ((-0.3, "0 ± 5"), (-9.0, "-9 ± 5")):
+        assert "it does not explain held-out data better than rigid motion does, beyond chance: %s (" % numbers in tuning(gain, 5.0).text
 
 
 def test_what_was_spilled_is_removed_even_when_the_search_stops(tiny, calibrated, monkeypatch):

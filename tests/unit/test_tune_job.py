@@ -220,6 +220,8 @@ def test_the_figure_draws_every_ray_and_marks_the_choice(tmp_path):
     gain, activity, families, order = figure.axes
     assert gain.get_xscale() == "log" and activity.get_xscale() == "log" and "2 movies" in figure.get_suptitle() and "52 ± 6" in figure.get_suptitle()
     labels = activity.get_legend_handles_labels()[1]
+    assert gain.get_legend() is None and "★ best" in gain.get_title(loc="left")         # a legend would lie on the line of the chosen
+    assert sum(0 < tick < activity.get_ylim()[1] for tick in activity.get_yticks()) >= 4
     assert order.lines[0].get_ydata()[-1] == 49.75 and len(figure.tables["trials"]["gain"]) == len(journal())
     assert labels[:3] == ["700 Å, 15°", "700 Å, 75°", "1500 Å, 15°"]
     star = next(line for line in gain.lines if line.get_marker() == "*")
@@ -237,3 +239,4 @@ def test_the_figure_is_drawn_of_a_search_without_rays_or_gain():
         figure = search_figure(found)
         FigureCanvasAgg(figure).draw()
         assert figure.get_suptitle() and len(figure.axes) >= 1
+    assert "no certain gain: 0 ± 0 log-likelihood" in search_figure(empty._replace(gain=-0.3)).get_suptitle()

@@ -230,10 +230,20 @@ def test_frames_beyond_the_stored_dose_go_on_falling(found):
     assert (longer[-1, fine] < 0.9 * longer[29, fine]).all()
 
 
+def test_weights_that_end_level_go_on_falling_as_late_frames_do(found):
+    level = found.weight.copy()
+    level[:, -2:] = level[:, -3:-2]                    # as a fit leaves frames whose signal seemed to rise
+    doses, shells = 1.2 * (np.arange(60) + 0.5), slice(5, 25)
+    longer = w.resample(replace(found, weight=level, normalisation="peak"), 0, doses, K)
+    expected = exposure_amplitude(doses, K)
+    fall = np.log(longer[-1] / longer[29])[shells]
+    np.testing.assert_allclose(fall, np.log(expected[-1] / expected[29])[shells], rtol=0.1, atol=0.06)
+
+
 def test_a_stored_rise_at_the_end_is_not_continued(found):
     rising = replace(found, weight=np.sort(found.weight, axis=1))
     longer = w.resample(rising, 0, np.append(DOSES, [50.0, 90.0]), K)
-    np.testing.assert_allclose(longer[-1], longer[29])
+    np.testing.assert_allclose(longer[-1], longer[29], rtol=1e-3)        # where nothing is known of damage, the curve has an even smaller share
 
 
 def test_one_stored_frame_serves_any_number(found):
@@ -380,10 +390,17 @@ def test_frames_of_other_length_do_not_make_weights_rise():
 
 def test_a_group_without_data_does_not_ask_for_more_movies():
     from refmotion_plugin.contract.weighting import snr_lost_to_errors
-    shape = (2, len(DOSES))
+    shape, free = (2, len(DOSES)), 1.0 - 1.0 / len(DOSES)
     error = np.array([0.01, 0.5])[:, None] * np.ones(shape)
     weights = DoseWeights(np.ones(shape + (len(K),)), K, DOSES, np.ones(shape), np.ones(shape), np.zeros(shape), error, "sum", "fit")
-    assert snr_lost_to_errors(weights, [0]) == pytest.approx(1e-4) and snr_lost_to_errors(weights) == pytest.approx(0.25) == snr_lost_to_errors(weights, [0, 1])
+    assert snr_lost_to_errors(weights, [0]) == pytest.approx(1e-4 * free) and snr_lost_to_errors(weights) == pytest.approx(0.25 * free) == snr_lost_to_errors(weights, [0, 1])
+
+
+def test_one_frame_loses_nothing_to_the_error_of_its_weight():
+    """Whatever its weight, it is all there is."""
+    from refmotion_plugin.contract.weighting import snr_lost_to_errors
+    one = np.ones((1, 1))
+    assert snr_lost_to_errors(DoseWeights(np.ones((1, 1, len(K))), K, DOSES[:1], one, one, 0 * one, 0.5 * one, "sum", "fit")) == 0.0
 
 
 def test_each_optics_group_is_fitted_beside_the_curve_of_its_own_voltage():

@@ -42,9 +42,21 @@ class Fit:
         The posterior's. A jitter of variance s that is not followed adds about s (1 - h v) to its variance v: as far as a place rests on
         its own data, their jitter is in it.
         """
-        variance = self.metric.covariance_diagonal(self.prior).clamp(min=0)
-        own = (self.curvature[:, None] * variance).clamp(max=1)
-        return (variance + self.prior.left_out[:, None, None] * (1.0 - own)).sqrt()
+        return self._sd(self._variances[0], 1.0)
+
+    @cached_property
+    def motion_sd(self):
+        """The same (b, P, F) of the displacement less its mean over frames: a constant offset is no motion, and weak particles know little of it."""
+        return self._sd(self._variances[1], 1.0 - 1.0 / self.deviation.shape[2])
+
+    @cached_property
+    def _variances(self):
+        return self.metric.variances(self.prior)
+
+    def _sd(self, variance, white):
+        """``white``: share of a white jitter's variance that is left when nothing of it is followed."""
+        own = self.curvature[:, None] * variance.clamp(min=0)
+        return (variance.clamp(min=0) + self.prior.left_out[:, None, None] * (white - own).clamp(min=0)).sqrt()
 
 
 class Metric:
@@ -80,10 +92,13 @@ class Metric:
         blocks = self.blocks.diagonal(dim1=-2, dim2=-1).log().sum((-2, -1))
         return 2.0 * (blocks + self.schur.diagonal(dim1=-2, dim2=-1).log().sum(-1))
 
-    def covariance_diagonal(self, prior):
-        """Posterior variance per axis (b, P, F) under the mean curvature."""
-        smooth = torch.einsum("bpm,bmf->bpf", prior.modes ** 2, self._of_modes(prior).diagonal(dim1=-2, dim2=-1))
-        return smooth + (self._shift_root(prior) ** 2).sum(-2)
+    def variances(self, prior):
+        """Posterior variances per axis under the mean curvature, (b, P, F) each: of the displacement, and of it less its mean over frames."""
+        root, of_modes = self._shift_root(prior), self._of_modes(prior)
+        whole = of_modes.diagonal(dim1=-2, dim2=-1)
+        motion = whole - 2.0 * of_modes.mean(-1) + of_modes.mean((-2, -1))[..., None]
+        whole, motion = (torch.einsum("bpm,bmf->bpf", prior.modes ** 2, part) for part in (whole, motion))
+        return whole + (root ** 2).sum(-2), motion + root.sub_(root.mean(-1, keepdim=True)).square_().sum(-2)
 
     def covariance_blocks(self, prior):
         """Posterior covariance of each particle's own frames per axis (b, P, F, F) under the mean curvature."""

@@ -5,15 +5,16 @@ from refmotion_plugin.contract.verdict import Change
 
 THRESHOLD = 0.143
 TRUSTED = (0.05, 0.8)       # of the FSC: the part from which it is continued beyond its end
+UNSURE = 0.1                # of the resolution: with a larger error, nothing is expected
 
 
-def expected_resolution(frequency_per_angstrom, fsc, b_factor_A2, b_error_A2, gain, gain_error):
+def expected_resolution(resolution_angstrom, frequency_per_angstrom, fsc, b_factor_A2, b_error_A2, gain, gain_error):
     """Resolution before and after, :class:`Change` in A, or None if the FSC never falls below 0.143 or cannot be continued.
 
-    Parameters: ``fsc`` (shell,) of the present half-maps; the signal's amplitude grows by ``exp(B k^2 / 4) (1 + gain)``.
+    Parameters: ``resolution_angstrom`` of the present half-maps and their ``fsc`` (shell,); the signal's amplitude grows by ``exp(B k^2 / 4) (1 + gain)``.
 
     ``FSC / (1 - FSC)`` is the ratio of signal to noise power [Rosenthal & Henderson 2003]; its logarithm is continued as a straight line
-    in k^2 through the trusted part of the curve. Errors of both changes count as independent.
+    in k^2 through the trusted part of the curve. That line says by what factor the resolution changes. Errors of both changes count as independent.
     """
     k2 = np.asarray(frequency_per_angstrom) ** 2
     below = np.flatnonzero(fsc[1:] < THRESHOLD)
@@ -30,7 +31,7 @@ def expected_resolution(frequency_per_angstrom, fsc, b_factor_A2, b_error_A2, ga
         lift = level + 2.0 * np.log(max(1.0 + share, 1e-3))
         return (falls / (wanted - lift)) ** 0.5 if falls < 0 and wanted < lift else np.nan
 
-    before, after = resolution(0.0, 0.0), resolution(b_factor_A2, gain)
-    moved = [resolution(b_factor_A2 + b_error_A2, gain) - after, resolution(b_factor_A2, gain + gain_error) - after]
-    values = (float(before), float(after), float(np.hypot(*moved)))
-    return Change(*values) if np.isfinite(values).all() else None
+    factor = resolution_angstrom / resolution(0.0, 0.0)
+    after, *moved = [factor * resolution(*change) for change in ((b_factor_A2, gain), (b_factor_A2 + b_error_A2, gain), (b_factor_A2, gain + gain_error))]
+    error = float(np.hypot(moved[0] - after, moved[1] - after))
+    return Change(float(resolution_angstrom), float(after), error) if error <= UNSURE * after else None

@@ -2,12 +2,13 @@
 from refmotion_plugin.contract.layout import content_hash, particles_hash
 from refmotion_plugin.contract.results import JobResults
 
+from . import outputs
 from .distribute import begin_stage, run_tasks
 from .inputs import values_of
-from .plan import DONE, open_keys, plan
+from .plan import DONE, STALE, open_keys, plan
 from .state import found_marks, mark_of, polish_marks_of
 from .tasks import MovieTask
-from .weigh_stage import fit_weights, verdict_stands
+from .weigh_stage import fit_weights, fitted_before, verdict_stands
 
 
 def align_movies(job, may_run, polish_too):
@@ -30,6 +31,8 @@ def align_movies(job, may_run, polish_too):
     waiting = set(open_keys(states))
     if waiting and job.layout.verdict.exists() and not verdict_stands(job):
         job.layout.verdict.unlink()         # it speaks of other trajectories: nobody shall be told it meanwhile
+    if STALE in states.values():
+        outputs.withdraw_particles(job.layout, job.inputs)
     begin_stage(job, "align", len(waiting))
 
     def align(keys, polish_marks=None):
@@ -45,10 +48,10 @@ def align_movies(job, may_run, polish_too):
 
 def _announce(job, aligned):
     """Write the list of movies and what is known of each, so that a reader knows what is to come."""
-    before = {m.key: m for m in JobResults(job.layout.folder).movies()}
+    state = {True: "done", False: "todo"}
+    polished = aligned & _polished(job)
     rows = [{"key": m.key, "micrograph": m.micrograph, "n_particles": len(job.inputs.particles[m.key]),
-             "align": "done" if m.key in aligned else "todo",
-             "polish": before[m.key].polish if m.key in aligned and m.key in before else "todo"} for m in job.inputs.movies]
+             "align": state[m.key in aligned], "polish": state[m.key in polished]} for m in job.inputs.movies]
     rows += [{"key": name, "micrograph": name, "n_particles": count, "align": "todo", "polish": "todo"}
              for name, (_, count) in job.inputs.unreadable.items()]
     job.status.event("movies", movies=rows)
@@ -56,3 +59,10 @@ def _announce(job, aligned):
         job.status.event("align", movie=name, state="failed", reason=reason)
     for key, reason in job.failed.items():
         job.status.event("align", movie=key, state="failed", reason=reason)
+
+
+def _polished(job):
+    """Keys of the movies whose images are those that this run would make, as far as the dose weights are known."""
+    if job.weights is None and fitted_before(job) is None:
+        return set()
+    return {key for key, state in plan(polish_marks_of(job), found_marks(job, "polish")).items() if state == DONE}

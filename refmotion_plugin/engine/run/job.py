@@ -16,7 +16,7 @@ from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import JobLayout, content_hash
 
 from ..lifetime import claim_blas_memory
-from ..stages.budget import one_process_for_few
+from ..stages.budget import for_few_movies
 from ..stages.memory import release
 from . import outputs
 from .align_stage import align_movies
@@ -61,7 +61,7 @@ def run_job(folder, spec, stage="all", recipes=None, listener=None):
                 outcome = _run_stages(job, CHOICES[stage], stage in ("all", "movies") and spec.output.stop_after == "particles")
         except BaseException as error:
             with contextlib.suppress(OSError):          # a full disk must not hide why the job stopped
-                status.event("stopped", reason=str(error) or type(error).__name__)
+                status.stopped(error)
             raise
         finally:
             if recipes.forget_movies is not None:
@@ -84,7 +84,8 @@ def _start(spec, layout, recipes, status, run):
         raise InputError("slicing device %r names several devices: one was expected, such as cuda:1 or cpu" % spec.compute.slicing_device)
     choose_workers(spec.compute, devices, threads)      # what cannot be is said before anything is read
     inputs = read_inputs(spec, recipes.outside_movie)
-    spec = spec.model_copy(update={"compute": one_process_for_few(spec.compute, devices, len(inputs.movies))})
+    compute, devices = for_few_movies(spec.compute, devices, len(inputs.movies))
+    spec = spec.model_copy(update={"compute": compute})
     workers = choose_workers(spec.compute, devices, threads)
     if workers is not None and workers.local:
         threads = set_threads(workers.threads)      # as each of them: sums split over other threads differ in the last bits, in the calibration too
@@ -92,6 +93,8 @@ def _start(spec, layout, recipes, status, run):
     log.info("%d movies with %d particles of %d sets", len(inputs.movies), sum(map(len, inputs.particles.values())), len(inputs.sets))
     for micrograph, (reason, _) in inputs.unreadable.items():
         log.error("movie %s failed: %s", micrograph, reason)
+    for text in inputs.warnings:
+        log.warning(text)
     return Job(spec, layout, recipes, status, inputs, devices, threads, workers and Crew(workers), run,
                getattr(refmotion_plugin, "__version__", "0"))
 

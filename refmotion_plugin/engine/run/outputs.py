@@ -1,5 +1,6 @@
 """What leaves a job: particle STAR files, the list of particles left out, B-factors, tracks."""
 import logging
+import os
 from collections import defaultdict
 
 import numpy as np
@@ -36,6 +37,17 @@ def write_particle_stars(inputs, layout, spec, polished_keys, failed, recenterin
     elif layout.left_out.exists():
         layout.left_out.unlink()
     return sum(map(len, entries.values())), len(left_out)
+
+
+def withdraw_particles(layout, inputs):
+    """Remove the particle files, since images that they name are replaced from now on: nobody shall be given some of both kinds.
+
+    Files of another number of references go too; the job's own ``inputs`` stay, wherever they lie.
+    """
+    own = {os.path.realpath(str(particles.path)) for particles in inputs.sets}
+    for path in [layout.particles(0, 1), layout.left_out] + [p for p in layout.folder.glob("particles_*.star") if p.stem[len("particles_"):].isdigit()]:
+        if os.path.realpath(str(path)) not in own:
+            path.unlink(missing_ok=True)
 
 
 def _entries(movie, table, part, layout, spec, recentering_yx_px):

@@ -8,7 +8,7 @@ from refmotion_plugin.contract.results import JobResults
 from ..stages.memory import release
 from . import outputs, reconstruct
 from .distribute import begin_stage, run_tasks
-from .plan import open_keys, plan
+from .plan import DONE, STALE, open_keys, plan
 from .state import aligned_keys, found_marks, mark_of, polish_marks_of
 from .tasks import MovieTask
 from .weigh_stage import fitted_before
@@ -29,6 +29,9 @@ def polish_and_write(job):
     aligned, marks = set(aligned_keys(job)), polish_marks_of(job)
     states = plan({k: m for k, m in marks.items() if k in aligned}, found_marks(job, "polish"), failed=job.failed)
     work = set(open_keys(states))
+    if STALE in states.values():
+        outputs.withdraw_particles(job.layout, job.inputs)
+    _announce_polished(job, states)
     begin_stage(job, "polish", len(work))
     if work:
         reconstruct.note(job.layout, ())        # the particles that were compared are replaced
@@ -42,6 +45,14 @@ def polish_and_write(job):
     if job.spec.output.reconstruct:
         _reconstruct(job, [marks[m.key] for m in job.inputs.movies if m.key in polished])
     return written, left_out
+
+
+def _announce_polished(job, states):
+    """Say which movies have their images already, where that could not be known before: they were aligned, or the weights fitted, only now."""
+    said = {m.key for m in JobResults(job.layout.folder).movies() if m.polish == "done"}
+    for key, state in states.items():
+        if state == DONE and key not in said:
+            job.status.event("polish", movie=key, state="done", reason="")
 
 
 def _reconstruct(job, polished_marks):

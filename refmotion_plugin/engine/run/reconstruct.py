@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Place:
-    """Where it is made: ``device``, ``room`` bytes for the sums (None: no limit), and per reference the finest detail looked at, A, or None."""
+    """Where it is made: ``device``, ``room`` bytes for the sums (None: no limit), and per reference the finest detail looked at first, A, or None."""
 
     device: str = "cpu"
     room: int = None
@@ -75,7 +75,7 @@ class Teller:
         self.status, self.reference, self.said = status, None, 0
 
     def __call__(self, reference, done, total):
-        if reference != self.reference:
+        if reference != self.reference or done < self.said:        # the next one, or once more with all of the images
             self.status.begin("reconstruct", total, unit="particle")
             self.reference, self.said = reference, 0
         if done - self.said >= total / 20 or done == total:

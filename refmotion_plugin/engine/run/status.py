@@ -63,6 +63,10 @@ class StatusLog:
         with open(self.layout.status, "a", encoding="utf-8") as file:
             file.write(json.dumps(dict({"event": name, "time": round(time.time(), 2)}, **values)) + "\n")
 
+    def stopped(self, error):
+        """Append that the run ended before its end, and why."""
+        self.event("stopped", reason="interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__)
+
     def begin(self, stage, total, unit="movie"):
         """A stage starts with ``total`` movies (or other units) to do."""
         self.stage, self.unit, self.done, self.total, self.start = stage, unit, 0, total, time.monotonic()

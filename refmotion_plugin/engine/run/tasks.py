@@ -5,15 +5,15 @@ import logging
 import os
 import time
 import traceback
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Dict, Optional
 
 import numpy as np
 
 from refmotion_plugin.contract.errors import InputError, MovieError
-from refmotion_plugin.contract.layout import JobLayout, located, mark_done
+from refmotion_plugin.contract.layout import JobLayout, along_input_beside, located, mark_done
 from refmotion_plugin.contract.motion_summary import movie_motion
-from refmotion_plugin.contract.records import DoseWeights, MovieMetadata, ParticleTable, Trajectories
+from refmotion_plugin.contract.records import DoseWeights, MovieMetadata, ParticleTable
 from refmotion_plugin.contract.store import load_trajectories, save_fcc, save_judged, save_thumbnail, save_trajectories
 
 from ..movies.patience import patiently
@@ -168,6 +168,7 @@ def _write_aligned(task, place, aligned, thumbnail):
         save_judged(place.layout.judged(key), aligned.judged)
     else:
         place.layout.judged(key).unlink(missing_ok=True)        # of another alignment
+    place.layout.tracks(key).unlink(missing_ok=True)            # likewise; written at the end, where they are asked for
     if thumbnail is not None:
         save_thumbnail(place.layout.thumbnail(key), *thumbnail)
     mark_done(place.layout.done(key, "align"), task.align_mark, **dict(
@@ -214,7 +215,17 @@ def _write_polished(task, place, sets):
     check_run(place.layout, place.run)
     place.layout.done(task.movie.key, "polish").unlink(missing_ok=True)
     written = [_write_stack(place, task.movie.key, *one) for one in sets]
+    _remove_other_stacks(place, task.movie.key, {part["reference"] for part in written if part["rows"]})
     mark_done(place.layout.done(task.movie.key, "polish"), task.polish_mark, references=written)
+
+
+def _remove_other_stacks(place, key, references):
+    """Remove the movie's images of references that have none now, or of another number of references."""
+    kept = {place.layout.polished(key, reference, place.n_references) for reference in references}
+    for stack in place.layout.movie(key).glob("polished*.mrcs"):
+        if stack not in kept:
+            stack.unlink()
+            along_input_beside(stack).unlink(missing_ok=True)
 
 
 def _stored_trajectories(layout, key):
@@ -229,9 +240,8 @@ def _stored_trajectories(layout, key):
 def rows_of(trajectories, index):
     """Trajectories of some of a movie's particles."""
     per_particle = ("reference", "row", "position_yx_angstrom", "displacement_yx_angstrom", "deviation_sd_angstrom",
-                    "initial_yx_angstrom")
-    return replace(trajectories, **{f.name: getattr(trajectories, f.name)[index] for f in fields(Trajectories)
-                                    if f.name in per_particle})
+                    "initial_yx_angstrom", "motion_sd_angstrom")
+    return replace(trajectories, **{name: getattr(trajectories, name)[index] for name in per_particle if getattr(trajectories, name) is not None})
 
 
 def _write_stack(place, key, reference, rows, polished, before):

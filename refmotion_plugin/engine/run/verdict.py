@@ -2,6 +2,8 @@
 import logging
 from dataclasses import dataclass
 
+import numpy as np
+
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.layout import read_object
 from refmotion_plugin.contract.store import load_fcc, load_judged
@@ -15,7 +17,7 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Evidence:
     """What the alignment left: ``judged`` JudgedMovies; totals of the FCC tables, one per kind (frames, doses, shells) and that with most
-    data first, of all movies and of each ``halves`` of them (every other movie)."""
+    data first, of all movies and of each of their ``halves``: every other movie of the same kind and optics groups."""
 
     judged: list
     totals: list
@@ -27,11 +29,13 @@ def gather_evidence(layout, keys):
 
     Raises InputError when a file is damaged; its movie then counts as not aligned.
     """
-    every, halves = Kinds(), (Kinds(), Kinds())
-    for number, key in enumerate(keys):
+    every, halves, turns = Kinds(), (Kinds(), Kinds()), {}
+    for key in keys:
         table = _loaded(load_fcc, layout.fcc(key), layout, key)
-        for kinds in (every, halves[number % 2]):
-            kinds.add(table)
+        alike = every.add(table), tuple(np.flatnonzero(table.components.any((1, 2))))
+        turn = turns.setdefault(alike, len(turns) % 2)                      # movies may take turns in what they are: each half needs some of each
+        halves[turn].add(table)
+        turns[alike] = 1 - turn
     judged = [_loaded(load_judged, layout.judged(key), layout, key) for key in keys if layout.judged(key).exists()]
     return Evidence(judged, every.totals(), tuple(half.totals() for half in halves))
 

@@ -18,13 +18,13 @@ def weigh_movies(job):
         _nothing_aligned(job)
     if job.spec.dose.weights_file is None:
         job.weights = fit_weights(job)
-    warnings = early_warnings(job.layout, job.inputs_mark)
+    warnings = _warnings(job)
     mark = _mark(job, keys, warnings)
     if not _stands(job.layout, mark):
         evidence = gather_evidence(job.layout, keys)
         job.layout.weigh_done.unlink(missing_ok=True)
         store.save_fcc(job.layout.fcc_total, evidence.totals[0])
-        verdict = job.recipes.reach_verdict(evidence, store.load_weights(job.layout.weights), job.prepared, warnings)
+        verdict = job.recipes.reach_verdict(evidence, job.prepared, warnings)
         save_verdict(job.layout.verdict, verdict)
         mark_done(job.layout.weigh_done, mark, movies=len(keys))
     job.weights = store.load_weights(job.layout.weights)
@@ -34,7 +34,11 @@ def weigh_movies(job):
 def verdict_stands(job):
     """Whether the verdict in the job's folder is that of its movies and weights as they are now: an earlier run may have left another."""
     keys = aligned_keys(job)
-    return bool(keys) and _stands(job.layout, _mark(job, keys, early_warnings(job.layout, job.inputs_mark)))
+    return bool(keys) and _stands(job.layout, _mark(job, keys, _warnings(job)))
+
+
+def _warnings(job):
+    return job.inputs.warnings + early_warnings(job.layout, job.inputs_mark)
 
 
 def _mark(job, keys, warnings):

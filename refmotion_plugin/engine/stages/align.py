@@ -234,11 +234,11 @@ def align_movie(movie, particles, prepared: Prepared, stack=None):
     shape = view.initial_yx_angstrom.shape
     comparison = None
     if prepared.spec.motion_prior.rigid:
-        deviation, sd, notes = np.zeros(shape), np.zeros(shape[:2]), {"stop_reason": "input motion kept"}
+        deviation, sd, notes = np.zeros(shape), (np.zeros(shape[:2]),) * 2, {"stop_reason": "input motion kept"}
         noise = movie_noise(view)
     else:
         fit, model = estimate_deviation(view, prepared.amplitudes, prepared, None, prepared.aligned_per_angstrom(view.grid.pixel_angstrom))
-        deviation, sd = fit.deviation[0].cpu().numpy(), fit.sd[0].cpu().numpy()
+        deviation, sd = fit.deviation[0].cpu().numpy(), [part[0].cpu().numpy() for part in (fit.sd, fit.motion_sd)]
         notes = {"stop_reason": fit.reason[0], "iterations": int(fit.iterations[0]), "strength": fit.strength}
         noise = model.noise
         comparison = Judge(view, fit, model, prepared.amplitudes, movie_unit(view))
@@ -249,7 +249,7 @@ def align_movie(movie, particles, prepared: Prepared, stack=None):
         micrograph=movie.micrograph, reference=particles.reference, row=particles.row,
         position_yx_angstrom=particles.position_yx_angstrom,
         displacement_yx_angstrom=(view.initial_yx_angstrom + deviation).astype(np.float32),
-        deviation_sd_angstrom=sd.astype(np.float32), initial_yx_angstrom=view.initial_yx_angstrom.astype(np.float32),
+        deviation_sd_angstrom=sd[0].astype(np.float32), motion_sd_angstrom=sd[1].astype(np.float32), initial_yx_angstrom=view.initial_yx_angstrom.astype(np.float32),
         dose_e_per_A2=view.dose_e_per_A2, stop_reason=notes["stop_reason"])
     return AlignedMovie(trajectories, fcc, notes, comparison and comparison.result())
 

@@ -68,7 +68,7 @@ def most_probable(tuning_set: TuningSet, start: Hyperparameters, rounds):
     sigma = errors(data.values_of, data.parameters, place)
     noise = place["noise_factor"]
     log.info("most probable %s kernel: noise factor %.3f, spread of movies %.2f; %s", hyper.kernel, noise, spread, ", ".join(
-        "%s %.3g (ln +- %.2f)" % (p.name, place[p.name], sigma[p.name]) for p in data.parameters if p is not NOISE))
+        "%s %.3g (ln ± %.2f)" % (p.name, place[p.name], sigma[p.name]) for p in data.parameters if p is not NOISE))
     return Probable(hyper, own_probability(tuning_set, hyper), noise, sigma)
 
 

@@ -24,7 +24,7 @@ from .memory import is_out_of_memory, release
 from .polish import polish_movie
 from .prepared import Prepared
 
-BEYOND = 1.5                # times the frequency of the reference's resolution is looked at, so that a gain has room
+BEYOND = 1.5                # times the frequency of the reference's resolution is looked at first, so that a gain has room
 SMALLEST_BOX = 32
 BYTES_PER_SAMPLE = 100      # of a slice, while it is spread
 CHUNK_BYTES = {"cpu": 2 ** 26, "cuda": 2 ** 30}
@@ -35,10 +35,22 @@ log = logging.getLogger(__name__)
 # ---- the images before ----------------------------------------------------------------------------------------------------------
 
 def polish_along_input(movie, particles, trajectories, prepared: Prepared, stack=None):
-    """Images of a movie's particles of one set summed along the input motion with the standard exposure curve: a PolishedMovie."""
-    still = replace(trajectories, displacement_yx_angstrom=trajectories.initial_yx_angstrom)
+    """Images of a movie's particles of one set summed along the input motion with the standard exposure curve: a PolishedMovie.
+
+    Each is centred as along its trajectory, so that errors of its catalogue position, such as coordinates that were rounded on extraction, are no gain.
+    """
     voltage = prepared.optics_of(particles, 0).voltage_kilovolt
-    return polish_movie(movie, particles, still, standard_weights(trajectories.dose_e_per_A2, voltage), prepared, stack=stack)
+    weights = standard_weights(trajectories.dose_e_per_A2, voltage)
+    share = _shares(weights, prepared.references[int(particles.reference[0])].limit_angstrom)[:, None]
+    departure = trajectories.displacement_yx_angstrom - trajectories.initial_yx_angstrom
+    still = replace(trajectories, displacement_yx_angstrom=trajectories.initial_yx_angstrom + (departure * share).sum(1, keepdims=True))
+    return polish_movie(movie, particles, still, weights, prepared, stack=stack)
+
+
+def _shares(weights, limit_angstrom):
+    """What each frame adds to the signal of an image, (frame,), sum 1: its weight times what damage left, which is the same curve; mean over the shells up to the limit."""
+    signal = weights.weight[0][:, weights.frequency_per_angstrom <= 1.0 / limit_angstrom] ** 2
+    return normalise(signal, "sum").mean(1)
 
 
 def standard_weights(dose_e_per_A2, voltage_kilovolt):
@@ -71,17 +83,29 @@ class Compared:
     change: FscChange
     volumes: tuple
 
+    @property
+    def fall(self):
+        """Whether the curves, of which there are one or two, fall below 0.143."""
+        return None not in [self.change.after_angstrom] + ([] if self.change.before is None else [self.change.before_angstrom])
+
 
 def compare_images(images: Images, mask, operators, device="cpu", room=None, finest_angstrom=None, progress=None):
     """:class:`Compared` of one reference.
 
     Parameters: ``mask`` path of an MRC file, on any grid, or None: a sphere of 0.45 box; ``operators`` of the point group; ``room`` bytes
-    for the sums (none: no limit); ``finest_angstrom`` beyond which nothing is looked at; ``progress(done, total)`` in particles.
+    for the sums (none: no limit); ``finest_angstrom`` beyond which is looked only where an FSC does not fall below 0.143 before; ``progress(done,
+    total)`` in particles, from the start again for a second look.
     Raises InputError for images that cannot be read or a half-set without particles. A GPU whose memory is too small leaves it to the CPU.
     """
+    grid = _map_grid(images, room, finest_angstrom)
     for place in dict.fromkeys((str(device), "cpu")):
         try:
-            return _compare(images, mask, operators, place, room, finest_angstrom, progress)
+            found = _compare(images, mask, operators, place, grid, progress)
+            wider = grid if found.fall or not finest_angstrom else _map_grid(images, room, None)
+            if wider == grid:
+                return found
+            log.info("the FSC does not fall below 0.143 up to %.2f A: once more, up to %.2f A", 2.0 * grid[1], 2.0 * wider[1])
+            return _compare(images, mask, operators, place, wider, progress)
         except (MemoryError, RuntimeError) as error:
             if place == "cpu" or not is_out_of_memory(error):
                 raise
@@ -89,8 +113,8 @@ def compare_images(images: Images, mask, operators, device="cpu", room=None, fin
         log.warning("the reconstruction does not fit into the memory of %s: it is made on the CPU", place)
 
 
-def _compare(images, mask, operators, device, room, finest_angstrom, progress):
-    box, pixel = _map_grid(images, room, finest_angstrom)
+def _compare(images, mask, operators, device, grid, progress):
+    box, pixel = grid
     halves = [_half_maps(images, half, box, pixel, operators, device, progress) for half in (1, 2)]
     weight, extent = _weight(mask, box, pixel), box * pixel
     volumes = tuple(zip(*[v for v, _ in halves]))

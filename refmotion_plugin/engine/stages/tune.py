@@ -15,6 +15,7 @@ import numpy as np
 from refmotion_plugin.contract.errors import InputError, MovieError
 from refmotion_plugin.contract.records import Hyperparameters
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS
+from refmotion_plugin.contract.verdict import rounded
 
 from ..search import compare
 from ..search.rays import RaySearch, spread_rays
@@ -72,11 +73,11 @@ class Tuning:
         """The finding in one sentence."""
         if self.unseen:
             return "whether local motion helps cannot be told: %s; prior: %s" % (self.unseen, self.family)
-        numbers = "%.0f +- %.0f (log-likelihood; %d particles, %d of %d movies gain)" % (
-            self.gain, self.gain_error, self.particles, self.movies_with_gain, len(self.movies))
+        numbers = "%.0f ± %.0f (log-likelihood; %d particles, %d of %d movies gain)" % (
+            rounded(self.gain), self.gain_error, self.particles, self.movies_with_gain, len(self.movies))
         if self.worth_it:
             return "local motion explains held-out data better than rigid motion does, by %s; prior: %s" % (numbers, self.family)
-        return "no gain from local motion: held-out data are explained better than by rigid motion by %s; prior: %s" % (numbers, self.family)
+        return "no gain from local motion: it does not explain held-out data better than rigid motion does, beyond chance: %s; prior: %s" % (numbers, self.family)
 
 
 def choose_subset(movies, particles_of, seed):

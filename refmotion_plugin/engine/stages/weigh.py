@@ -33,13 +33,15 @@ class Kinds:
         self._sums = []         # [first dose of the kind, sum, sum of (data times what the doses differ from the first)]
 
     def add(self, table):
-        """Take one more."""
-        mine = next((kind for kind in self._sums if _alike(kind[0], kind[1], table)), None)
-        if mine is None:
+        """Take one more; returns the number of its kind, in the order in which they came."""
+        number = next((i for i, (dose, total, _) in enumerate(self._sums) if _alike(dose, total, table)), len(self._sums))
+        if number == len(self._sums):
             self._sums.append([table.dose_e_per_A2, table, 0.0 * table.dose_e_per_A2])
-            return
-        mine[1] = mine[1] + table
-        mine[2] = mine[2] + _data(table) * (table.dose_e_per_A2 - mine[0])
+        else:
+            mine = self._sums[number]
+            mine[1] = mine[1] + table
+            mine[2] = mine[2] + _data(table) * (table.dose_e_per_A2 - mine[0])
+        return number
 
     def totals(self):
         """One table per kind with its mean doses, that with most data first."""
