@@ -71,10 +71,13 @@ def _ending(status, before):
 
 
 def fingerprint_of(pointer, grows=False):
-    """What tells an input from another: its id and size (not of one that grows), or file; None without an input."""
+    """What tells an input from another: its id and size (not of one that grows), or file; None without an input.
+
+    An input that was chosen and does not exist yet, as when a run is scheduled, is unlike any.
+    """
     item = pointer.get()
     if item is None:
-        return None
+        return "to come" if pointer.hasValue() else None
     if grows:
         return item.getObjId()
     return item.getObjId(), item.getSize() if hasattr(item, "getSize") else item.getFileName()

@@ -1,4 +1,5 @@
 """The parameters of a job as form fields: names and layout here, defaults and explanations from ``contract.spec``."""
+import os
 import re
 from collections import namedtuple
 
@@ -6,6 +7,7 @@ from pyworkflow.protocol import params
 
 from refmotion_plugin.contract import guidance, spec
 from refmotion_plugin.contract.average_spec import AverageOutputSpec
+from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS as PRIOR
 
 Field = namedtuple("Field", "name part key label kind advanced choices")
@@ -100,7 +102,7 @@ _SHOWN = {"gainRotation": ["none", "90° counter-clockwise", "180°", "270° cou
           "stopAfter": ["hyperparameters", "dose weights", "particles"]}
 _EXPLAINED = {       # where the contract's words are about numbers and names that the form does not show
     "searchThoroughness": "search for the strengths by the evidence of what aligns, on few or many rays; held-out data of the opposite half-map judge them; no: the given ones or the default",
-    "gainFile": "gain reference that replaces the one that the movies bring",
+    "gainFile": "gain reference that replaces the one that the movies bring; empty: that of the movies",
     "gainRotation": "turn of the gain, as MotionCor and RELION number it (0 to 3)",
     "gainFlip": "flip of the gain after its turn, as MotionCor and RELION number it (0 to 2)",
     "movieFlip": "turn frames upside down on reading; as the format says: TIFF movies are turned, MRC and EER not, as RELION does",
@@ -177,3 +179,27 @@ def values_of(protocol, fields=ALL):
         if value != default_of(field):
             parts.setdefault(field.part, {})[field.key] = value
     return parts
+
+
+def spec_of(cls, data, fields=ALL):
+    """``cls.build`` (of JobSpec or AverageSpec) of what the form says. Raises InputError that names fields by their labels."""
+    try:
+        return cls.build(data, "The form")
+    except InputError as error:
+        raise InputError(_with_labels(str(error), fields)) from None
+
+
+def _with_labels(text, fields):
+    """A sentence of the contract with labels in the place of its keys; of single words, which may be meant as words, only after their part."""
+    parts = "(?:%s)" % "|".join(set(_PARTS) - {"average"})
+    for field in fields:
+        text = re.sub(r"\b%s\.%s\b" % (parts, field.key), "'%s'" % field.label, text)
+        if "_" in field.key:
+            text = re.sub(r"\b%s\b" % field.key, "'%s'" % field.label, text)
+    return re.sub(r"(?<=: |; )%s: " % parts, "", text)
+
+
+def missing_files(protocol, fields=ALL):
+    """Sentences on files that were named and do not exist."""
+    named = [(field.label, getattr(protocol, field.name).get()) for field in fields if field.kind is params.FileParam]
+    return ["%s: %s is not a file: correct the path, or leave the field empty." % pair for pair in named if pair[1] and not os.path.isfile(pair[1])]

@@ -34,6 +34,7 @@ def errors(protocol, references, coordinate_pixel):
         found += [prefix + text for text in _map_errors(reference)]
         if not found:
             found += [prefix + text for text in _geometry_errors(movies, reference.particles, coordinate_pixel(reference.particles))]
+            found += [prefix + text for text in _box_errors(protocol, movies, reference.volume)]
     return found + _duplicate_errors(references)
 
 
@@ -45,19 +46,20 @@ def movie_errors(movies):
     first = convert.first_item(movies)
     if first.getAlignment() is None:
         found.append("The input movies have no alignment: run a movie alignment and give its output movies.")
-    if not movies.getAcquisition().getDosePerFrame():
-        found.append("The input movies have no dose per frame: import them again with it, the dose decides how frames are weighted.")
     if not movies.getSamplingRate():
         found.append("The input movies have no pixel size: import them again with it.")
-    try:
-        convert.first_movie(movies)
-    except InputError as error:
-        found.append(_sentence(str(error)))
+    for check in (convert.require_exposures, convert.first_movie):
+        try:
+            check(movies)
+        except InputError as error:
+            found.append(sentence(str(error)))
     return found
 
 
-def _sentence(text):
-    return text[:1].upper() + text[1:] + "."
+def sentence(text):
+    """A reason of the contract, which keeps to plain letters, as a form shows it; a path that it begins with stays as it is."""
+    first = text[:1].upper() if text.partition(" ")[0].isalpha() else text[:1]
+    return first + text[1:].replace("e/A^2", "e/Å²").replace("(A)", "(Å)") + "."
 
 
 def _crop_errors(movies):
@@ -166,6 +168,15 @@ def _geometry_errors(movies, particles, coordinate_pixel):
     return []
 
 
+def _box_errors(protocol, movies, volume):
+    """Is the box of the form, or else that of the map, large enough to be cropped? The spec compares the form's two."""
+    crop, box = protocol.cropBoxSize.get(), convert.even_box(convert.map_extent(volume), movies.getSamplingRate())
+    if not crop or protocol.boxSize.get() or crop <= box:
+        return []
+    return ["The crop box of %d px is larger than the box it is cropped from, which without a number is as wide as the map: %d px. Give a "
+            "smaller one, or a larger box." % (crop, box)]
+
+
 def match_of(movies, particles):
     """MovieMatch of a particle set."""
     names = {movie.getObjId(): movie.getMicName() for movie in movies}
@@ -196,6 +207,22 @@ def warnings(protocol, references):
     for reference in references:
         if reference.particles is not None:
             found += _particle_warnings(protocol, movies, reference.particles)
+        if reference.volume is not None:
+            found += _voxel_warnings(reference.volume)
+    return found
+
+
+def _voxel_warnings(volume):
+    """Headers that say another voxel size than the set; 0 and 1 are what programs write that do not know it."""
+    pixel, found = volume.getSamplingRate(), []
+    for path in convert.half_map_files(volume):
+        try:
+            voxel = convert.read_header(path).voxel_angstrom
+        except (OSError, ValueError):
+            continue
+        if voxel not in (0.0, 1.0) and abs(voxel - pixel) > 1e-3 * pixel:
+            found.append("The header of half-map %s says %.4f Å/px, but the volume has %.4f, which will be used: if the volume was imported with "
+                         "a wrong pixel size, import it again." % (os.path.basename(path), voxel, pixel))
     return found
 
 
@@ -228,7 +255,7 @@ def crop_warnings(movies):
 
 def _gain_warnings(protocol, movies):
     found = []
-    if movies.getGain() and not protocol.gainFile.get() and not protocol.gainRotation.get() and not protocol.gainFlip.get():
+    if movies.getGain() and not convert.gain_is_turned(movies) and not protocol.gainFile.get() and not protocol.gainRotation.get() and not protocol.gainFlip.get():
         found.append(_FLEXALIGN_GAIN if "gain_flip" in convert.reading_of(movies) else _GAIN)
     if movies.getDark():
         found.append("The movies have a dark reference, which is not used: counting cameras need none.")

@@ -28,9 +28,11 @@ def _all_batches_done(protocol):
     return any(map(convert.is_open, protocol._streamPointers())) and protocol.numberOfSteps - protocol.stepsDone <= 1
 
 
-def forget(job_folder):
-    """Remove what an engine of an earlier start said last: it would be taken for what this start does."""
-    progress = JobLayout(job_folder).progress
+def forget(protocol):
+    """Remove what an earlier start said last: it would be taken for what this start does."""
+    progress = JobLayout(protocol._jobFolder()).progress
+    protocol.summaryVar.set("")
+    protocol._store(protocol.summaryVar)
     if progress.exists():
         progress.unlink()
 

@@ -67,7 +67,7 @@ class ProtAverageMovies(CurrentOutputs, StreamingSteps, ProtMicrographs):
 
     # --------------------------- INSERT steps functions ----------------------
     def _insertAllSteps(self):
-        live_summary.forget(self._jobFolder())
+        live_summary.forget(self)
         if self._isStreaming():
             self._insertStreamingSteps()
             return
@@ -90,7 +90,7 @@ class ProtAverageMovies(CurrentOutputs, StreamingSteps, ProtMicrographs):
     def averageStep(self, key, *_):
         """Average every movie; those that are done already are skipped."""
         job = self._getExtraPath("inputs", "average.json")
-        spec = AverageSpec.build(self._jobData(self._convertedInputs()["movies"]), "The form")
+        spec = form_fields.spec_of(AverageSpec, self._jobData(self._convertedInputs()["movies"]), FIELDS)
         write_json(job, spec.model_dump(mode="json"))
         try:
             run_engine(self, 'average "%s" --job "%s"' % (self._jobFolder(), job), self._jobFolder())
@@ -122,9 +122,6 @@ class ProtAverageMovies(CurrentOutputs, StreamingSteps, ProtMicrographs):
     def _streamFiles(self):
         return ["micrographs_%s.sqlite" % kind for kind in OUTPUTS]
 
-    def _streamKey(self):
-        return self._digest(grows=True)
-
     def _streamBatch(self, movies):
         """Movies are added to the list; their micrographs are added to the outputs."""
         folder, kept = self._getExtraPath("inputs"), self._convertedInputs() or {"micrographs": []}
@@ -142,7 +139,7 @@ class ProtAverageMovies(CurrentOutputs, StreamingSteps, ProtMicrographs):
         if self._failed():
             self._streamBatch([])
         self._rememberSummary()
-        if not self.hasAttribute("outputMicrographsDoseWeighted"):
+        if not self._publishedAny("outputMicrographsDoseWeighted"):
             failed = self._failed()
             raise RuntimeError("no movie could be averaged: %s" % (failed[0].reason if failed else "none has an alignment"))
 
@@ -151,9 +148,9 @@ class ProtAverageMovies(CurrentOutputs, StreamingSteps, ProtMicrographs):
         absent, movies = input_checks.absent_inputs(self), self.inputMovies.get()
         if absent or movies is None:
             return absent                   # the form itself says if the movies are missing
-        errors = input_checks.movie_errors(movies)
+        errors = input_checks.movie_errors(movies) + form_fields.missing_files(self, FIELDS)
         try:
-            AverageSpec.build(self._jobData("movies"), "The form")
+            form_fields.spec_of(AverageSpec, self._jobData("movies"), FIELDS)
         except InputError as error:
             errors.append(str(error))
         return errors
@@ -163,10 +160,8 @@ class ProtAverageMovies(CurrentOutputs, StreamingSteps, ProtMicrographs):
         return [] if movies is None else input_checks.movie_warnings(self, movies) + input_checks.crop_warnings(movies)
 
     def _summary(self):
-        live, kept = live_summary.lines(self, live_summary.average_lines), self.summaryVar.get()
-        if live is not None:
-            return live
-        return kept.split("\n") if kept else ["No results yet."]
+        live = live_summary.lines(self, live_summary.average_lines)
+        return run_summary.kept_or_gathered(self, run_summary.average_numbers) if live is None else live
 
     def _citations(self):
         return ["Grant2015"]
@@ -175,7 +170,7 @@ class ProtAverageMovies(CurrentOutputs, StreamingSteps, ProtMicrographs):
         output = getattr(self, "outputMicrographsDoseWeighted", None)
         if output is None:
             return []
-        weights = "the standard exposure curve" if self.inputDoseWeights.get() is None else "dose weights measured on the particles"
+        weights = "the standard exposure curve" if self.inputDoseWeights.get() is None else "given dose weights"
         return ["%d movies were averaged with %s [Grant2015]; the micrographs have %.3f Å per pixel."
                 % (output.getSize(), weights, output.getSamplingRate())]
 
@@ -214,10 +209,5 @@ class ProtAverageMovies(CurrentOutputs, StreamingSteps, ProtMicrographs):
 
     def _rememberSummary(self):
         """Numbers that are slow to gather are kept as text for the summary."""
-        if not AverageLayout(self._jobFolder()).job.exists():
-            return
-        results = AverageResults(self._jobFolder())
-        movies, failed = results.movies(), results.failed()
-        done = sum(m.state == "done" for m in movies)
-        self.summaryVar.set("\n".join(["%d of %d movies averaged." % (done, len(movies))] + run_summary.failure_lines(failed)))
+        self.summaryVar.set("\n".join(run_summary.average_numbers(self._jobFolder())))
         self._store(self.summaryVar)

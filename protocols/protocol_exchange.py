@@ -74,8 +74,24 @@ def _sentences(action):
     try:
         action()
     except InputError as error:
-        return [str(error)]
+        return [input_checks.sentence(str(error))]
     return []
+
+
+def _lost_of_weights(weights, group, ending):
+    """What a file of dose weights leaves out, sentences."""
+    groups, lost = len(weights.weight), []
+    if groups > 1 and ending not in (".npz", ".json"):
+        lost.append("This format holds one optics group: it is number %d of %d." % (group + 1, groups))
+    if ending == ".star":
+        lost.append("Its B-factors describe these weights to within %.1f %% of the mean weight up to 3 Å." % (100 * exchange.b_factor_misfit(weights, group)))
+    return lost
+
+
+def _lost_of_hyperparameters(record, ending):
+    """What a file of hyperparameters leaves out, sentences."""
+    lost = exchange.lost_in_relion(record) if ending == ".txt" else []
+    return ["RELION's prior has no %s: the same strengths mean another prior there." % ", ".join(name.replace("_", " ") for name in lost)] if lost else []
 
 
 class ProtImportDoseWeights(ProtImport):
@@ -203,17 +219,24 @@ class ProtExportMotionResults(EMProtocol):
 
     def exportStep(self, key):
         """Write the files."""
-        written = []
-        ending = WEIGHT_CHOICES[self.weightsFormat.get()][1]
-        if self.inputDoseWeights.get() is not None and ending:
-            written.append(self._pathOf(exchange.WEIGHT_FORMATS[ending]))
-            exchange.write_weights(written[-1], self._weights(), self.opticsGroup.get() - 1, _pixel(self), self.bins.get(), _voltage(self))
-        ending = HYPERPARAMETER_CHOICES[self.hyperparametersFormat.get()][1]
-        if self.inputHyperparameters.get() is not None and ending:
-            written.append(self._pathOf(exchange.HYPERPARAMETER_FORMATS[ending]))
-            exchange.write_hyperparameters(written[-1], store.load_hyperparameters(self.inputHyperparameters.get().getFileName()))
-        self.summaryVar.set("\n".join("Written: %s" % path for path in written))
+        text, (of_weights, of_hyperparameters) = [], self._endings()
+        if of_weights:
+            path, weights, group = self._pathOf(exchange.WEIGHT_FORMATS[of_weights]), self._weights(), self.opticsGroup.get() - 1
+            exchange.write_weights(path, weights, group, _pixel(self), self.bins.get(), _voltage(self))
+            text += ["Written: %s" % path] + _lost_of_weights(weights, group, of_weights)
+        if of_hyperparameters:
+            path = self._pathOf(exchange.HYPERPARAMETER_FORMATS[of_hyperparameters])
+            record = store.load_hyperparameters(self.inputHyperparameters.get().getFileName())
+            exchange.write_hyperparameters(path, record)
+            text += ["Written: %s" % path] + _lost_of_hyperparameters(record, of_hyperparameters)
+        self.summaryVar.set("\n".join(text))
         self._store(self.summaryVar)
+
+    def _endings(self):
+        """Endings of the files of dose weights and of hyperparameters; None for what is not given or not wanted."""
+        chosen = ((self.inputDoseWeights, WEIGHT_CHOICES[self.weightsFormat.get()]),
+                  (self.inputHyperparameters, HYPERPARAMETER_CHOICES[self.hyperparametersFormat.get()]))
+        return [ending if pointer.get() is not None else None for pointer, (_, ending) in chosen]
 
     def _weights(self):
         weights = store.load_weights(self.inputDoseWeights.get().getFileName())
@@ -233,6 +256,8 @@ class ProtExportMotionResults(EMProtocol):
             return absent
         if weights is None and hyperparameters is None:
             return ["Nothing to export: give dose weights, hyperparameters or both."]
+        if not any(self._endings()):
+            return ["Nothing to export: choose a format for what is given."]
         found = []
         if weights is not None:
             found += _sentences(self._weights)

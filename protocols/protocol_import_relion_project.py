@@ -1,6 +1,7 @@
 """Movies and particles of a RELION project as Scipion sets."""
+import hashlib
 import os
-import re
+import shlex
 
 from pwem.objects import SetOfMovies, SetOfParticles
 from pwem.protocols import ProtImport
@@ -8,9 +9,13 @@ from pyworkflow import BETA
 from pyworkflow.protocol import params
 
 from refmotion_plugin import convert
+from refmotion_plugin.contract.layout import file_stamp
+
+from .earlier_outputs import CurrentOutputs
+from .references import suffix_of
 
 
-class ProtImportRelionMovies(ProtImport):
+class ProtImportRelionMovies(CurrentOutputs, ProtImport):
     """ Imports the movies of a RELION motion correction job with their alignment, and refined particles of the same project.
 
     Everything that reference-based motion correction needs comes along: shifts, local motion, hot pixels, gain, dose, optics
@@ -27,21 +32,20 @@ class ProtImportRelionMovies(ProtImport):
         form.addParam("moviesStar", params.FileParam, label="Motion correction job", important=True,
                       help="corrected_micrographs.star, absolute or from the project folder.")
         form.addParam("particlesStar", params.StringParam, default="", label="Particles",
-                      help="Particle STAR file of a 3D refinement, absolute or from the project folder. Several, with spaces "
-                           "between them, give outputParticles, outputParticles2 and so on. Empty: only movies.")
+                      help="Particle STAR file of a 3D refinement, absolute or from the project folder. Several, with spaces or commas between them "
+                           "and in quotes where they have such themselves, give outputParticles, outputParticles2 and so on. Empty: only movies.")
 
     def _insertAllSteps(self):
-        self._insertFunctionStep(self.importStep, self.projectFolder.get(), self.moviesStar.get(), self.particlesStar.get(),
-                                 needsGPU=False)
+        self._insertFunctionStep(self.importStep, self._outputKey(), needsGPU=False)
 
-    def importStep(self, *key):
+    def importStep(self, key):
         """Read the STAR files and make the sets."""
         project = convert.RelionProject(self.projectFolder.get(), self._fromProject(self.moviesStar.get()))
         movies = self._createSetOfMovies()
         convert.fill_movies(movies, project, self._getExtraPath())
         self._defineOutputs(outputMovies=movies)
-        for number, star in enumerate(self._particleStars(), start=1):
-            suffix = "" if number == 1 else str(number)
+        for index, star in enumerate(self._particleStars()):
+            suffix = suffix_of(index)
             particles = self._createSetOfParticles(suffix)
             lost = convert.fill_particles_from_star(particles, project, star, self._getExtraPath())
             self._defineOutputs(**{"outputParticles" + suffix: particles})
@@ -62,8 +66,25 @@ class ProtImportRelionMovies(ProtImport):
         movies = getattr(self, "outputMovies", None)
         return ["%d movies imported." % movies.getSize()] if movies is not None else []
 
+    def _outputNames(self):
+        return ["outputMovies"] + ["outputParticles" + suffix_of(index) for index in range(len(self._particleStars()))]
+
+    def _outputKey(self):
+        """Hash of the files as they are now: a finished import is kept on Continue while this is the same."""
+        stars = [self._fromProject(self.moviesStar.get() or "")] + self._particleStars()
+        parts = [self.projectFolder.get()] + [(star, file_stamp(star)) for star in stars]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
     def _particleStars(self):
-        return [self._fromProject(name) for name in re.split(r"[\s,]+", self.particlesStar.get() or "") if name]
+        """Files of the field: its whole text if that is one, else its words as a shell would take them, commas too between them."""
+        text = (self.particlesStar.get() or "").strip()
+        words = shlex.shlex(text, posix=True, punctuation_chars=False)
+        words.whitespace, words.whitespace_split, words.commenters = words.whitespace + ",", True, ""
+        try:
+            names = [text] if os.path.isfile(self._fromProject(text)) else list(words)
+        except ValueError:          # a quote that does not end
+            names = [text]
+        return [self._fromProject(name) for name in names]
 
     def _fromProject(self, name):
         return os.path.join(self.projectFolder.get() or "", name)

@@ -49,7 +49,7 @@ class ProtReferenceMotionCorrection(CurrentOutputs, StreamingSteps, ProtParticle
 
     # --------------------------- INSERT steps functions ----------------------
     def _insertAllSteps(self):
-        live_summary.forget(self._jobFolder())
+        live_summary.forget(self)
         if self._isStreaming():
             self._insertStreamingSteps()
             return
@@ -133,9 +133,6 @@ class ProtReferenceMotionCorrection(CurrentOutputs, StreamingSteps, ProtParticle
     def _streamFiles(self):
         return ["particles%s.sqlite" % suffix_of(r.index) for r in chosen_references(self)]
 
-    def _streamKey(self):
-        return self._digest(grows=True)
-
     def _streamBatch(self, movies):
         """Movies and their particles are added to the job's lists; what the job makes of them is added to the outputs."""
         self._extendInputs(set(movies))
@@ -146,7 +143,7 @@ class ProtReferenceMotionCorrection(CurrentOutputs, StreamingSteps, ProtParticle
         if self._batches.taken and (self._extendInputs(None) or self._failed()):
             self._runGrown()
         self._rememberSummary()
-        if not any(self.hasAttribute("outputParticles" + suffix_of(r.index)) for r in chosen_references(self)):
+        if not self._publishedAny(*["outputParticles" + suffix_of(r.index) for r in chosen_references(self)]):
             reasons = [movie.reason for movie in self._failed()] or ["none belongs to one of the movies"]
             raise RuntimeError("no particle could be corrected: %s" % reasons[0])
 
@@ -182,10 +179,10 @@ class ProtReferenceMotionCorrection(CurrentOutputs, StreamingSteps, ProtParticle
     # --------------------------- INFO functions ------------------------------
     def _validate(self):
         try:
-            errors = input_checks.errors(self, chosen_references(self), self._coordinatePixel)
+            errors = input_checks.errors(self, chosen_references(self), self._coordinatePixel) + form_fields.missing_files(self)
             if not errors:
                 maps = [dict(half1="1", half2="2")] * len(chosen_references(self))
-                spec = JobSpec.build(self._jobData({"movies": "movies", "references": maps}), "The form")
+                spec = form_fields.spec_of(JobSpec, self._jobData({"movies": "movies", "references": maps}))
                 errors += input_checks.streaming_errors(self, spec) if self._isStreaming() else []
             return errors
         except InputError as error:
@@ -195,7 +192,7 @@ class ProtReferenceMotionCorrection(CurrentOutputs, StreamingSteps, ProtParticle
         return input_checks.warnings(self, chosen_references(self))
 
     def _summary(self):
-        return run_summary.lines(self, live_summary.lines(self, live_summary.correction_lines))
+        return run_summary.lines(self, live_summary.lines(self, live_summary.correction_lines), self._lastStage() == LAST_STAGE)
 
     def _citations(self):
         return ["Zivanov2019", "Grant2015"]
@@ -205,9 +202,9 @@ class ProtReferenceMotionCorrection(CurrentOutputs, StreamingSteps, ProtParticle
 
     # --------------------------- UTILS functions -----------------------------
     def _outputNames(self):
-        """What is not given, as far as the run goes, and particles of each reference if it goes to its end."""
-        given = (("outputHyperparameters", self.inputHyperparameters), ("outputDoseWeights", self.inputDoseWeights))
-        found = [name for name, pointer in given[:self._lastStage() + 1] if not pointer.hasValue()]
+        """What is neither given nor without use, as far as the run goes, and particles of each reference if it goes to its end."""
+        needless = (("outputHyperparameters", self.inputHyperparameters.hasValue() or self.rigidOnly.get()), ("outputDoseWeights", self.inputDoseWeights.hasValue()))
+        found = [name for name, so in needless[:self._lastStage() + 1] if not so]
         return found + ["outputParticles" + suffix_of(r.index) for r in chosen_references(self) if self._lastStage() == LAST_STAGE]
 
     def _lastStage(self):
@@ -276,14 +273,14 @@ class ProtReferenceMotionCorrection(CurrentOutputs, StreamingSteps, ProtParticle
         """Run one stage. A movie that fails is listed and costs nothing else; an engine that stops ends the step with its reason."""
         job = self._getExtraPath("inputs", "job.json")
         inputs = read_json(self._getExtraPath("inputs", "inputs.json"))
-        write_json(job, JobSpec.build(self._jobData(inputs), "The form").model_dump(mode="json"))
+        write_json(job, form_fields.spec_of(JobSpec, self._jobData(inputs)).model_dump(mode="json"))
         try:
             run_engine(self, 'run "%s" --job "%s" --stage %s' % (self._jobFolder(), job, stage), self._jobFolder())
         finally:
             self._rememberSummary()
 
     def _publishHyperparameters(self):
-        if self.inputHyperparameters.get() is not None:
+        if "outputHyperparameters" not in self._outputNames():
             return []
         hyperparameters = MotionHyperparameters()
         hyperparameters.setRecord(self._results().hyperparameters())
@@ -299,5 +296,5 @@ class ProtReferenceMotionCorrection(CurrentOutputs, StreamingSteps, ProtParticle
 
     def _rememberSummary(self):
         """Numbers that are slow to gather are kept as text for the summary."""
-        self.summaryVar.set("\n".join(run_summary.numbers(self._jobFolder())))
+        self.summaryVar.set("\n".join(run_summary.numbers(self._jobFolder(), self._lastStage() == LAST_STAGE)))
         self._store(self.summaryVar)

@@ -33,7 +33,7 @@ class StreamingSteps:
     """Mixed into a protocol before its base class. The protocol says:
 
     ``_streamPointers()`` its inputs of movies and of particles, in this order; ``_streamFiles()`` names of its outputs' files;
-    ``_streamKey()`` hash of its parameters; ``_streamBatch(movies)`` process the movies with these ids besides the earlier ones, and
+    ``_digest(grows)`` hash of its parameters and inputs; ``_streamBatch(movies)`` process the movies with these ids besides the earlier ones, and
     publish what is new; ``_streamEnd()`` what is left to do when nothing more comes.
     """
 
@@ -42,6 +42,13 @@ class StreamingSteps:
         if any(convert.is_open(p) for p in self._streamPointers()):
             return True
         return self.workingDir.hasValue() and convert.Batches.belong_to(self._batchesFile(), self._streamKey())
+
+    def _streamKey(self):
+        return self._digest(grows=True)
+
+    def _outputKey(self):
+        """Hash of what decides the outputs, the first argument of every step."""
+        return self._streamKey() if self._isStreaming() else self._digest()
 
     def _insertStreamingSteps(self):
         key = self._streamKey()
@@ -101,6 +108,10 @@ class StreamingSteps:
         if there:
             output.loadAllProperties()
         return output
+
+    def _publishedAny(self, *names):
+        """True if one of these outputs holds something."""
+        return any(getattr(self, name).getSize() for name in names if self.hasAttribute(name))
 
     def _publishGrown(self, name, output, source, added):
         """Store the output as open if something was added; the first time with its relation to what it was made of.

@@ -99,6 +99,6 @@ class EmpiricalDoseWeights(_WithFile, EMObject):
         return "EmpiricalDoseWeights (%s)" % self.inWords()
 
     def inWords(self):
-        """Frames, dose and B-factors with their units."""
-        return "%d frames, %.1f e/Å², B-factor %.0f to %.0f Å²" % (
+        """Frames, dose at the middle of the last and B-factors, with their units."""
+        return "%d frames, the last at %.1f e/Å², B-factor %.0f to %.0f Å²" % (
             self._frames.get(), self._dose.get(), self._bFactorFirst.get(), self._bFactorLast.get())

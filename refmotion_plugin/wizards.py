@@ -149,7 +149,7 @@ class FrameRangeWizard(SuggestionWizard):
         """All frames, the first ones, or all but the first."""
         movies = convert.frame_summary(movies_of(protocol))
         frames, dose = movies.last - movies.first + 1, movies.dose_per_frame
-        others = "; %d movies have other frames" % movies.other if movies.other else ""
+        others = "; %d movies have other frames or doses" % movies.other if movies.other else ""
         found = [self._range(1, -1, "all frames: %d to %d in %d movies, %.1f e/Å²%s"
                              % (movies.first, movies.last, movies.movies, frames * dose, others))]
         enough = int(EARLY_DOSE / dose)

@@ -2,12 +2,13 @@
 from collections import Counter, namedtuple
 
 from ..contract.errors import InputError
+from .acquisition import require_exposures
 from .maps import half_map_files, read_header
-from .movies import grid_size, movie_settings, read_movies
+from .movies import grid_size, read_movies
 from .particles import coordinate_extent_xy
 
 FrameSummary = namedtuple("FrameSummary", "first last movies other dose_per_frame")
-"""Frames (counted from 1) that most movies have aligned, how many movies those are and how many have others, e/A^2 per frame."""
+"""Frames (counted from 1) that most movies have aligned and e/A^2 in each, how many movies those are and how many have others."""
 CoordinateFit = namedtuple("CoordinateFit", "pixel_angstrom reach_xy_px size_xy_px")
 """How far the coordinates reach on the movie, in its px, if they are in px of ``pixel_angstrom``."""
 
@@ -30,8 +31,9 @@ def frame_summary(movies):
     rows, _ = read_movies(movies)
     if not rows:
         raise InputError("The input movies have no alignment: give the output of a movie alignment")
-    (first, last), count = Counter((row.first_frame, row.last_frame) for row in rows).most_common(1)[0]
-    return FrameSummary(first, last, count, len(rows) - count, movie_settings(movies).fraction_dose(rows[0]))
+    require_exposures(movies)
+    (first, last, dose), count = Counter((row.first_frame, row.last_frame, row.fraction_dose) for row in rows).most_common(1)[0]
+    return FrameSummary(first, last, count, len(rows) - count, dose)
 
 
 def coordinate_fit(movies, particles, pixel_angstrom):

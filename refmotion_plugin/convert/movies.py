@@ -3,34 +3,16 @@ import json
 import os
 from collections import Counter
 from dataclasses import dataclass
-from io import StringIO
 from typing import Dict, Optional, Tuple
 
-import emtable
 import numpy as np
 
 from ..contract.errors import InputError
 from ..contract.star import StarTable, write_tables
 from ..contract.star_movies import NOT_OBSERVED
 from . import producers
+from .acquisition import exposure_of, optics_of, optics_rows, require_exposures
 from .sets import enabled_items, first_item
-
-
-def optics_rows(acquisition):
-    """Rows (column -> text) of the RELION optics table that travels in an Acquisition; empty if there is none."""
-    text = acquisition.opticsGroupInfo.get() if acquisition is not None else None
-    if not text:
-        return []
-    table = emtable.Table()
-    table.readStar(StringIO(text), tableName="optics", guessType=False)
-    return [dict(zip(table.getColumnNames(), map(str, row))) for row in table]
-
-
-def optics_of(item, rows):
-    """The row of an item's optics group; the first if it names none; an empty one without rows."""
-    number = item.getAttributeValue("_rlnOpticsGroup", None)
-    by_number = {int(float(row.get("rlnOpticsGroup", 1))): row for row in rows}
-    return by_number.get(int(number) if number is not None else None, rows[0] if rows else {})
 
 
 @dataclass(frozen=True)
@@ -49,6 +31,14 @@ class MovieRow:
     optics: Dict[str, str]
     eer: Tuple[int, int]                    # upsampling and frames per fraction; (0, 1) for other formats
     roi: Tuple[int, ...]                    # x, y, width, height that the micrograph was cropped to; empty: the whole frame
+    dose_per_frame: Optional[float]         # e/A^2, of EER movies per hardware frame; None: not known
+    dose_initial: float                     # e/A^2 before the exposure's first frame
+    voltage: float                          # kV
+
+    @property
+    def fraction_dose(self):
+        """e/A^2 per frame as it was aligned; Scipion keeps the dose of EER movies per hardware frame."""
+        return self.dose_per_frame * self.eer[1]
 
     @property
     def is_interpolated(self):
@@ -85,7 +75,9 @@ def _movie_row(movie, optics, movies, logs):
     if not np.isfinite(shift).all():
         raise InputError("the alignment of movie %s has a shift that is not a number: run its motion correction again, or leave "
                          "the movie out" % movie.getMicName())
+    dose, before, voltage = exposure_of(movie, movies)
     return MovieRow(
+        dose_per_frame=dose, dose_initial=before, voltage=voltage,
         identifier=movie.getObjId(), mic_name=movie.getMicName() or "", file_name=movie.getFileName(), first_frame=first,
         last_frame=first + len(shift) - 1, skipped_frames=skipped, optics=own_optics,
         shift_xy_px=producers.shifts_with_origin(movie, shift, logs),
@@ -117,21 +109,21 @@ class MovieSettings:
     size_xy: Tuple[int, int]
     n_frames_of_file: int
     pixel_angstrom: float
-    dose_per_frame: float
-    dose_initial: float
     voltage: float
     spherical_aberration: float
     amplitude_contrast: float
     gain: Optional[str]
 
-    def fraction_dose(self, row):
-        """e/A^2 per frame of a movie; Scipion keeps the dose of EER movies per hardware frame."""
-        return self.dose_per_frame * row.eer[1]
-
 
 def frame_dose(movies):
-    """e/A^2 per frame as the movies were aligned; that of EER movies' fractions. None if it is not known. Raises InputError where nothing says what a fraction is."""
-    dose, first = movies.getAcquisition().getDosePerFrame(), first_item(movies)
+    """e/A^2 per frame as the movies were aligned; that of EER movies' fractions. None if it is not known.
+
+    Raises InputError where nothing says what a fraction is, or movies differ in their dose.
+    """
+    doses, first = {exposure_of(movie, movies)[0] for movie in enabled_items(movies)}, first_item(movies)
+    if len(doses) > 1:
+        raise InputError("the movies have several doses per frame: give the dose per frame")
+    dose = doses.pop() if doses else movies.getAcquisition().getDosePerFrame()
     if not dose or first is None:
         return dose
     aligned = first_movie(movies)
@@ -146,7 +138,7 @@ def grid_size(movies):
 
     The finest if the optics groups differ. Raises InputError if the size of the movies is not known.
     """
-    upsampling = max([producers.whole(row, "rlnEERUpsampling", 1) for row in optics_rows(movies.getAcquisition())] + [1])
+    upsampling = max([producers.eer_upsampling(row) for row in optics_rows(movies.getAcquisition())] + [1])
     return tuple(size * upsampling for size in _dimensions(movies)[:2])
 
 
@@ -158,14 +150,11 @@ def _dimensions(movies):
 
 
 def movie_settings(movies):
-    """Settings of a SetOfMovies. Raises InputError if dose or size are unknown: both decide the result."""
-    acquisition = movies.getAcquisition()
-    if not acquisition.getDosePerFrame():
-        raise InputError("the movies have no dose per frame: import them again with it, or set it with a protocol that edits sets")
-    dim = _dimensions(movies)
+    """Settings of a SetOfMovies. Raises InputError if dose or size are unknown, which decide the result, or if the voltages differ."""
+    require_exposures(movies)
+    acquisition, dim = movies.getAcquisition(), _dimensions(movies)
     return MovieSettings(
         size_xy=tuple(dim[:2]), n_frames_of_file=dim[2], pixel_angstrom=movies.getSamplingRate(),
-        dose_per_frame=acquisition.getDosePerFrame(), dose_initial=acquisition.getDoseInitial() or 0.0,
         voltage=acquisition.getVoltage(), spherical_aberration=acquisition.getSphericalAberration(),
         amplitude_contrast=acquisition.getAmplitudeContrast(), gain=movies.getGain() or None)
 
@@ -224,9 +213,9 @@ def _general(row, settings):
         "rlnMicrographMovieName": row.file_name,
         "rlnMicrographBinning": 1.0,
         "rlnMicrographOriginalPixelSize": settings.pixel_angstrom,
-        "rlnMicrographDoseRate": settings.fraction_dose(row),
-        "rlnMicrographPreExposure": settings.dose_initial + settings.fraction_dose(row) * row.skipped_frames,
-        "rlnVoltage": settings.voltage,
+        "rlnMicrographDoseRate": row.fraction_dose,
+        "rlnMicrographPreExposure": row.dose_initial + row.fraction_dose * row.skipped_frames,
+        "rlnVoltage": row.voltage,
         "rlnMicrographStartFrame": row.first_frame,
         "rlnMotionModelVersion": 1 if row.local_coefficients else 0}
     for name, value in (("rlnMicrographGainName", _named(row, "rlnMicrographGainName") or settings.gain),
@@ -234,7 +223,7 @@ def _general(row, settings):
         if value:
             general[name] = value
     if upsampling:
-        general.update(rlnEERUpsampling=upsampling, rlnEERGrouping=grouping)
+        general.update(rlnEERUpsampling=producers.relion_upsampling(upsampling), rlnEERGrouping=grouping)
     return general
 
 

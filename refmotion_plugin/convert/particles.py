@@ -7,8 +7,9 @@ import numpy as np
 
 from ..contract.errors import InputError
 from ..contract.star import StarTable, read_tables, write_tables
+from .acquisition import optics_rows
 from .geometry import angles_and_origins
-from .movies import number_text, optics_rows
+from .movies import number_text
 from .sets import enabled_items, first_item
 
 HALF_ATTRIBUTE = "_rlnRandomSubset"

@@ -16,6 +16,8 @@ _TIFF = (".tif", ".tiff")
 _MOTIONCOR_LOGS = ("%s-Patch-Full.log", "%s-Full.log")
 _MOTIONCOR_RUNS = "*_ProtMotionCorr*"
 _LOG_DIGITS = 0.011         # the log has two decimals
+_OUR_IMPORT = "_ProtImportRelionMovies"
+_RELION_16K, _FOURFOLD = 3, 4
 
 
 def reading_of(movies):
@@ -35,6 +37,22 @@ def whole(optics, column, default):
     return default if text in ("", "None") else int(float(text))
 
 
+def gain_is_turned(movies):
+    """Whether the gain of a set is the one that RELION used, which it writes turned already: our import links it into its own run."""
+    return _OUR_IMPORT in (movies.getGain() or "")
+
+
+def eer_upsampling(optics):
+    """How much finer than the sensor movies of an optics row were rendered, from RELION's number."""
+    number = whole(optics, "rlnEERUpsampling", 1)
+    return _FOURFOLD if number == _RELION_16K else max(1, number)
+
+
+def relion_upsampling(upsampling):
+    """RELION's number for how much finer than the sensor movies were rendered: 3 stands for 16K, which is four times as fine."""
+    return _RELION_16K if upsampling == _FOURFOLD else upsampling
+
+
 def eer_of(movie, optics, dim, n_shifts):
     """(upsampling, frames per fraction) of a movie; (0, 1) if it is no EER.
 
@@ -45,7 +63,7 @@ def eer_of(movie, optics, dim, n_shifts):
         return 0, 1
     grouping = whole(optics, "rlnEERGrouping", None)
     if grouping is not None:
-        return max(1, whole(optics, "rlnEERUpsampling", 1)), max(1, grouping)
+        return eer_upsampling(optics), max(1, grouping)
     if not _aligned_by_flexalign(movie) or not dim:
         raise InputError("%s is an EER movie, but the set does not say how many of its frames make one fraction (rlnEERGrouping in its "
                          "optics table): align the movies with RELION or, with the RELION plugin installed, with MotionCor"

@@ -73,12 +73,14 @@ class Job:
         for index, _ in self.good_movies():
             self.event(event="polish", movie=self.movies[index].key, state="done")
         for particles, owner in zip(self.sets, self.owners):
-            rows = np.flatnonzero(np.isin(owner, good))
+            rows, star = np.flatnonzero(np.isin(owner, good)), self.layout.particles(particles.reference, len(self.sets))
+            if not len(rows):           # the engine writes no empty list, and leaves none of before
+                star.unlink(missing_ok=True)
+                continue
             stack = self.layout.folder / ("stack_%d.mrcs" % particles.reference)
             with mrcfile.new(str(stack), overwrite=True) as file:
                 file.set_data(np.ones((len(rows), BOX, BOX), np.float32))
-            write_particles(self.layout.particles(particles.reference, len(self.sets)), particles, rows,
-                            ["%06d@%s" % (i + 1, stack) for i in range(len(rows))], {n: (1.1, BOX) for n in particles.optics})
+            write_particles(star, particles, rows, ["%06d@%s" % (i + 1, stack) for i in range(len(rows))], {n: (1.1, BOX) for n in particles.optics})
         self.layout.report.write_text("<html></html>")
 
 

@@ -6,8 +6,9 @@ import pytest
 import pyworkflow as pw
 from pyworkflow.viewer import DESKTOP_TKINTER
 
-from refmotion_plugin.contract import exchange
+from refmotion_plugin.contract import exchange, store
 from refmotion_plugin.contract.damage import exposure_amplitude
+from refmotion_plugin.contract.records import DoseWeights
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS, relion_prior
 from refmotion_plugin.headless import new_protocol, run_protocol
 from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters
@@ -108,11 +109,34 @@ def test_continue_sees_changed_parameters_inputs_and_files(in_project, files, tm
     ("ProtImportDoseWeights", {"weightsFile": "bfactors.star", "preExposure": 2.0}, "give the dose per frame too"),
     ("ProtImportDoseWeights", {"weightsFile": "opt_params.txt"}, "was expected"),
     ("ProtImportHyperparameters", {"hyperparametersFile": "bfactors.star"}, "was expected"),
+    ("ProtImportDoseWeights", {"weightsFile": "bfactors.star"}, "Dose weights "), ("ProtImportDoseWeights", {"weightsFile": "bfactors.star"}, "dose per frame (e/Å²) of"),
     ("ProtExportMotionResults", {}, "Nothing to export")])
 def test_what_is_missing_is_said_before_anything_runs(in_project, files, name, values, part):
     values = {k: str(files / v) if k.endswith("File") else v for k, v in values.items()}
     errors = new_protocol(in_project[0], name, **values).validate()
     assert len(errors) == 1 and part in errors[0]
+
+
+def test_an_export_says_what_its_format_leaves_out(in_project, tmp_path):
+    one, project = np.ones((2, 3)), in_project[0]
+    store.save_weights(tmp_path / "w.npz", DoseWeights(np.ones((2, 3, 4)), np.linspace(0, 0.25, 4), np.arange(1.0, 4.0), one, one, one, one, "sum", "x"))
+    exchange.write_hyperparameters(tmp_path / "h.json", DEFAULT_HYPERPARAMETERS)
+    weights = run_protocol(project, "ProtImportDoseWeights", weightsFile=str(tmp_path / "w.npz"))
+    prior = run_protocol(project, "ProtImportHyperparameters", hyperparametersFile=str(tmp_path / "h.json"))
+    export = new_protocol(project, "ProtExportMotionResults", inputDoseWeights=(weights, "outputDoseWeights"), inputHyperparameters=(prior, "outputHyperparameters"),
+                          weightsFormat=3, hyperparametersFormat=2, opticsGroup=2, folder=str(tmp_path))
+    export.exportStep("")
+    said = export.summary()
+    assert [text.partition(" ")[0] for text in said] == ["Written:", "This", "Its", "Written:", "RELION's"]
+    assert "number 2 of 2" in said[1] and "to within" in said[2] and "early factor" in said[4]
+    export.weightsFormat.set(2)
+    export.hyperparametersFormat.set(1)
+    export.exportStep("")
+    assert len(export.summary()) == 2
+    export.weightsFormat.set(0)
+    assert export.validate() == []
+    export.hyperparametersFormat.set(0)
+    assert export.validate() == ["Nothing to export: choose a format for what is given."]
 
 
 def test_exports_that_cannot_be(in_project, brought_in):

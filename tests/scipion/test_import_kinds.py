@@ -9,7 +9,7 @@ from refmotion_plugin import convert
 from refmotion_plugin.contract.errors import InputError
 from refmotion_plugin.contract.star import read_corrected_micrographs, read_movie_metadata
 from refmotion_plugin.convert import producers
-from refmotion_plugin.headless import new_protocol
+from refmotion_plugin.headless import new_protocol, run_protocol
 from refmotion_plugin.protocols.protocol_exchange import _exposure
 
 from .relion_files import SIZE_XY, write_project
@@ -47,18 +47,59 @@ def brought_in(in_project, folder, there):
     return [read_movie_metadata(item.metadata_star, item.name) for item in read_corrected_micrographs(star)[0]], movies
 
 
-def test_eer_movies_keep_their_fractions_dose_and_size(in_project, relion, tmp_path):
+def test_continue_notices_changed_files_and_what_is_not_asked_for_any_more(in_project, relion):
+    project, star = in_project[0], relion / "particles.star"
+    protocol = run_protocol(project, "ProtImportRelionMovies", projectFolder=str(relion), moviesStar=LIST, particlesStar="particles.star particles.star")
+    protocol.makePathsAndClean()
+    assert [name for name, _ in protocol.iterOutputAttributes()] == ["outputMovies", "outputParticles", "outputParticles2"]
+    protocol.particlesStar.set("particles.star")
+    lines = star.read_text().rstrip().split("\n")
+    star.write_text("\n".join(lines[:-1]) + "\n")
+    project.launchProtocol(protocol, wait=True)
+    assert [name for name, _ in protocol.iterOutputAttributes()] == ["outputMovies", "outputParticles"] and protocol.outputParticles.getSize() == 11
+    star.write_text("\n".join(lines[:-2]) + "\n")
+    protocol.makePathsAndClean()
+    assert list(protocol.iterOutputAttributes()) == []
+
+
+@pytest.mark.parametrize("text, names", [
+    ("a b.star", ["a b.star"]), ('"a b.star", c.star', ["a b.star", "c.star"]), ("c.star,d.star\te.star", ["c.star", "d.star", "e.star"]), ("'a b.star", ["'a b.star"]), ("", []), (" c#1.star ", ["c#1.star"])])
+def test_names_of_particle_files_may_have_spaces(in_project, tmp_path, text, names):
+    folder = tmp_path / "rel on"
+    folder.mkdir()
+    (folder / "a b.star").write_text("")
+    protocol = new_protocol(in_project[0], "ProtImportRelionMovies", projectFolder=str(folder), particlesStar=text)
+    assert protocol._particleStars() == [str(folder / name) for name in names]
+    if names == ["a b.star"]:
+        protocol.particlesStar.set(str(folder / "a b.star"))
+        assert protocol._particleStars() == [str(folder / "a b.star")]
+
+
+def test_a_gain_that_relion_turned_is_not_asked_for(in_project, relion, correction):
+    (relion / "gain.mrc").write_bytes(b"gain")
+    for m in range(2):
+        add_to_general(relion / "MotionCorr" / ("m%d.star" % m), rlnMicrographGainName="gain.mrc")
+    protocol = run_protocol(in_project[0], "ProtImportRelionMovies", projectFolder=str(relion), moviesStar=LIST)
+    correction.inputMovies.set(protocol)
+    correction.inputMovies.setExtended("outputMovies")
+    assert correction.inputMovies.get().getGain() and correction._warnings() == []
+
+
+@pytest.mark.parametrize("number, times", [(1, 1), (2, 2), (3, 4)])
+def test_eer_movies_keep_their_fractions_dose_and_size(in_project, relion, tmp_path, number, times):
     for m in range(2):
         star = relion / "MotionCorr" / ("m%d.star" % m)
         shutil.move(relion / "Movies" / ("m%d.mrcs" % m), relion / "Movies" / ("m%d.eer" % m))
         edit(star, ("m%d.mrcs" % m, "m%d.eer" % m))
-        add_to_general(star, rlnEERGrouping=25, rlnEERUpsampling=2)
+        add_to_general(star, rlnEERGrouping=25, rlnEERUpsampling=number)
     found, movies = brought_in(in_project, relion, tmp_path)
     for movie in found:
-        assert (movie.eer_grouping, movie.eer_upsampling, movie.size_yx) == (25, 2, SIZE_XY[::-1])
+        assert (movie.eer_grouping, movie.eer_upsampling, movie.size_yx) == (25, times, SIZE_XY[::-1])
         assert movie.dose_per_frame_e_per_A2 == pytest.approx(1.25) and movie.pre_exposure_e_per_A2 == pytest.approx(0.5)
         assert len(movie.global_shift_xy_px) == 5
-    assert movies.getDim()[:2] == (SIZE_XY[0] // 2, SIZE_XY[1] // 2) and movies.getAcquisition().getDosePerFrame() == pytest.approx(0.05)
+        assert re.search(r"rlnEERUpsampling\s+%d\s" % number, (tmp_path / "movies" / ("%s.star" % movie.key)).read_text())
+    assert {row["rlnEERUpsampling"] for row in convert.optics_rows(movies.getAcquisition())} == {str(number)} and convert.grid_size(movies) == SIZE_XY
+    assert movies.getDim()[:2] == (SIZE_XY[0] // times, SIZE_XY[1] // times) and movies.getAcquisition().getDosePerFrame() == pytest.approx(0.05)
     protocol = new_protocol(in_project[0], "ProtImportDoseWeights")
     protocol.inputMovies.set(movies)
     assert _exposure(protocol).dose_per_frame_e_per_A2 == pytest.approx(1.25)           # of a fraction, which weights know

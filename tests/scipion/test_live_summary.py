@@ -58,7 +58,7 @@ def test_failed_movies_are_named_at_once(job):
     status.begin("align", 3)
     status.event("align", movie="b", state="failed", reason="movie b ends after frame 3 of 5: copy it again")
     status.advance()
-    assert live_summary.correction_lines(layout.folder)[1:] == ["1 movies failed:", "- b.mrc: movie b ends after frame 3 of 5: copy it again"]
+    assert live_summary.correction_lines(layout.folder)[1:] == ["1 movie failed:", "- b.mrc: movie b ends after frame 3 of 5: copy it again"]
 
 
 def test_what_is_known_so_far(job):
@@ -68,7 +68,7 @@ def test_what_is_known_so_far(job):
     one = np.ones((1, 3))
     save_weights(layout.weights, DoseWeights(np.ones((1, 3, 4)), np.linspace(0, 0.25, 4), np.array([1.0, 2.0, 3.0]), 5 * one, one, one, one, "sum", "x"))
     text = live_summary.correction_lines(layout.folder)
-    assert text[1].startswith("Hyperparameters (default): velocity 0.46,") and text[2] == "Dose weights (measured): 3 frames, 3.0 e/Å², B-factor 5 to 5 Å²."
+    assert text[1].startswith("Hyperparameters (default): velocity 0.46,") and text[2] == "Dose weights (measured): 3 frames, the last at 3.0 e/Å², B-factor 5 to 5 Å²."
     given = dict(DATA, motion_prior={"relion_sigmas": [1, 2, 3]}, dose={"weights_file": "w.npz"})
     layout.job.write_text(JobSpec.build(given).to_json())
     assert ["given" in line for line in live_summary.correction_lines(layout.folder)[1:]] == [True, True]
@@ -102,7 +102,7 @@ def test_a_stream_that_has_nothing_to_do_waits_for_movies(job, tmp_path):
     assert live_summary.correction_lines(layout.folder, True) == ["Writing corrected particles: 0 of 3 movies done."]
     status.reach(3)
     status.event("align", movie="b", state="failed", reason="a reason")
-    assert live_summary.correction_lines(layout.folder, True) == ["Waits for more movies.", "1 movies failed:", "- b.mrc: a reason"]
+    assert live_summary.correction_lines(layout.folder, True) == ["Waits for more movies.", "1 movie failed:", "- b.mrc: a reason"]
 
 
 @pytest.mark.parametrize("done, grows, text", [(2, True, "Waits for more movies."), (1, True, "Writing corrected particles: 3 of 3 movies done"),
@@ -136,7 +136,7 @@ def test_a_running_protocol_shows_it(correction, job):
     layout, status = job
     status.begin("align", 3)
     correction._jobFolder = lambda: str(layout.folder)
-    assert correction.summary()[-1] == "No results yet."
+    assert correction.summary()[-1] == "0 of 3 movies aligned, 0 polished."
     correction.setRunning()
     assert correction.summary()[-1] == "Following the particles: 0 of 3 movies done."
 
@@ -161,6 +161,35 @@ def test_a_run_that_is_continued_forgets_what_was_last_said(correction, job):
     correction.setRunning()
     assert correction.summary()[-1] == "Starting: reading the inputs."
     correction._insertAllSteps()            # nothing is there to be forgotten
+
+
+def test_a_run_that_was_stopped_shows_what_it_has_and_reads_it_once(correction, job, monkeypatch):
+    layout, status = job
+    status.event("align", movie="a", state="done")
+    correction._jobFolder, read, numbers = lambda: str(layout.folder), [], run_summary.numbers
+    monkeypatch.setattr(run_summary, "numbers", lambda *arguments: read.append(0) or numbers(*arguments))
+    gather = run_summary.numbers
+    for _ in range(3):
+        assert run_summary.kept_or_gathered(correction, gather, True) == ["1 of 3 movies aligned, 0 polished."] and len(read) == 1
+    correction.stopAfter.set(1)
+    assert correction.summary()[-1] == "1 of 3 movies aligned."
+    status.event("align", movie="b", state="done")
+    assert run_summary.kept_or_gathered(correction, gather, True) == ["2 of 3 movies aligned, 0 polished."]
+    layout.hyperparameters.write_text('{"velocity')
+    status.event("align", movie="c", state="done")
+    assert run_summary.kept_or_gathered(correction, gather, True) == ["No results yet."]
+
+
+def test_no_movies_are_not_counted(tmp_path, job):
+    layout, average = job[0], AverageLayout(tmp_path / "averages")
+    layout.status.unlink()
+    assert run_summary.numbers(layout.folder) == []
+    average.folder.mkdir()
+    average.job.write_text(AverageSpec.build({"inputs": {"movies": "m.star"}}).to_json())
+    assert run_summary.average_numbers(average.folder) == []
+    StatusLog(average).event("stopped", reason="none --no-preflight goes on regardless")
+    said = run_summary.reason_of_failure(average.folder)
+    assert said == "none a run with 'Check orientations first?' switched off (advanced, section Movies) goes on regardless"
 
 
 def test_finished_numbers_name_prior_and_weights(job):

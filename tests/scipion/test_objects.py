@@ -25,4 +25,4 @@ def test_dose_weights_say_what_they_cover():
     frames = np.arange(1.0, 4.0)[None]
     item.setRecord(DoseWeights(np.ones((1, 3, 4)), np.linspace(0, 0.25, 4), np.array([1.0, 2.0, 3.0]), frames, frames, frames, frames, "sum", "x"))
     item.setFileName("extra/weights.npz")
-    assert str(item) == "EmpiricalDoseWeights (3 frames, 3.0 e/Å², B-factor 1 to 3 Å²)" and item.getFiles() == {"extra/weights.npz"}
+    assert str(item) == "EmpiricalDoseWeights (3 frames, the last at 3.0 e/Å², B-factor 1 to 3 Å²)" and item.getFiles() == {"extra/weights.npz"}

@@ -98,7 +98,7 @@ def test_measured_weights_are_used(averaging, imported):
     assert not hasattr(protocol, "outputMicrographs")
     first = image(protocol.outputMicrographsDoseWeighted.getFirstItem())
     assert first.dtype == np.float16 and first.mean(dtype=float) == pytest.approx(3 * np.sqrt(5), rel=0.05)     # five frames of equal weight
-    assert "measured" in protocol.methods()[0]
+    assert "with given dose weights" in protocol.methods()[0]
 
 
 def test_kinds_that_are_not_asked_for_any_more_are_taken_away(averaging, imported):
@@ -107,6 +107,17 @@ def test_kinds_that_are_not_asked_for_any_more_are_taken_away(averaging, importe
     protocol.unweighted.set(False)
     finished(imported[1], protocol)
     assert [name for name, _ in protocol.iterOutputAttributes()] == ["outputMicrographsDoseWeighted"]
+
+
+def test_micrographs_of_another_binning_go_at_the_start(averaging, imported):
+    """Their images are written over one by one: a set of the old ones would have a wrong pixel size if this start were stopped."""
+    protocol = finished(imported[1], averaging())
+    protocol.numberOfThreads.set(2)
+    protocol.makePathsAndClean()
+    assert protocol.outputMicrographs.getSize() == protocol.outputMicrographsDoseWeighted.getSize() == 3
+    protocol.binning.set(2.0)
+    protocol.makePathsAndClean()
+    assert list(protocol.iterOutputAttributes()) == []
 
 
 def test_a_broken_movie_is_listed_and_the_rest_is_done(averaging, imported):
@@ -162,7 +173,9 @@ def updated(project, protocol):
 
 
 def test_what_the_form_refuses(averaging, imported):
-    assert averaging(binning=0.5).validate()[0].startswith("The form: output.binning")
+    assert averaging(binning=0.5).validate()[0].startswith("The form: 'Binning")
+    assert "comes before the first frame 5" in averaging(firstFrame=5, lastFrame=3).validate()[0]
+    assert averaging(gainFile="/no/such.mrc").validate() == ["Gain reference: /no/such.mrc is not a file: correct the path, or leave the field empty."]
     assert averaging().validate() == []
     bare = averaging()
     movies = bare._createSetOfMovies("_bare")

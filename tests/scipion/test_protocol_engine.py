@@ -131,7 +131,7 @@ def test_an_unreadable_movie_is_named_and_the_rest_is_done(simulated):
     assert protocol.isFinished(), protocol.getErrorMessage()
     assert protocol.outputParticles.getSize() == (SPEC.movies - 1) * SPEC.particles
     summary = "\n".join(protocol.summary())
-    assert "1 movies failed:" in summary and "movie_002" in summary
+    assert "1 movie failed:" in summary and "movie_002" in summary
     assert "%d left out" % SPEC.particles in summary
 
 

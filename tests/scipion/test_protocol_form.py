@@ -90,6 +90,18 @@ def test_one_of_three_strengths_alone(correction):
     assert "all three or not at all" in "".join(correction.validate())
 
 
+@pytest.mark.parametrize("values, said", [
+    ({"velocitySigma": 0.4}, "The form: only 'Spatial prior strength (Å per e/Å²)' given: spatial strength"),
+    ({"velocitySigma": -1.0, "correlationDistance": 9.0, "accelerationSigma": 1.0}, "The form: 'Spatial prior strength (Å per e/Å²)': Input should be greater than 0"),
+    ({"boxSize": 33}, "The form: 'Box size (movie px)' is 33: it must be even"), ({"firstFrame": 5, "lastFrame": 3}, "The form: the last frame 3 comes before the first frame 5"),
+    ({"cropBoxSize": 34}, "as wide as the map: 32 px"), ({"cropBoxSize": 32}, ""), ({"defectFile": "/no/such.txt"}, "Defect file: /no/such.txt is not a file")])
+def test_what_the_form_refuses_is_said_in_its_words(correction, values, said):
+    for name, value in values.items():
+        getattr(correction, name).set(value)
+    errors = correction.validate()
+    assert len(errors) == bool(said) and said in "".join(errors) and "_" not in "".join(errors)
+
+
 def test_an_unknown_symmetry(correction):
     correction.reconstruct.set(True)
     correction.reconstructionSymmetry.set("D0")
@@ -222,8 +234,10 @@ def test_movies_without_alignment(correction):
 
 
 def test_movies_without_dose(correction):
-    errors = replaced(correction, "inputMovies", movie_copy(None, lambda movies: movies.getAcquisition().setDosePerFrame(None)))
-    assert "no dose per frame" in errors[0]
+    def no_dose(of):
+        of.getAcquisition().setDosePerFrame(None)
+    errors = replaced(correction, "inputMovies", movie_copy(no_dose, no_dose))
+    assert errors[0].startswith("The movies have no dose per frame")
 
 
 def test_aligned_stacks_are_warned_of(correction):
@@ -256,6 +270,14 @@ def test_maps_that_do_not_fit(correction, tmp_path, box2, pixel, expected):
     half1, half2 = write_map(tmp_path / "a.mrc"), write_map(tmp_path / "b.mrc", box=box2)
     correction.inputMask.set(None)
     assert expected in "".join(replaced(correction, "inputVolume", lambda _: volume_of(half1, half2, pixel)))
+
+
+@pytest.mark.parametrize("says, count", [(0.0, 0), (1.0, 0), (2.2, 0), (1.9, 2)])
+def test_a_header_of_another_voxel_size_is_warned_of(correction, tmp_path, says, count):
+    halves = [write_map(tmp_path / name, pixel=says) for name in ("a.mrc", "b.mrc")]
+    assert replaced(correction, "inputVolume", lambda _: volume_of(*halves)) == []
+    found = correction._warnings()
+    assert len(found) == count and all("says 1.9000 Å/px, but the volume has 2.2000" in text for text in found)
 
 
 def test_no_half_maps(correction, tmp_path):

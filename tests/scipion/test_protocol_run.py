@@ -3,6 +3,7 @@ import filecmp
 import os
 
 import pytest
+from pwem.protocols import ProtImportParticles
 from pyworkflow.object import RELATION_SOURCE, RELATION_TRANSFORM
 
 from refmotion_plugin.contract.spec import DEFAULT_HYPERPARAMETERS as PRIOR
@@ -11,6 +12,7 @@ from refmotion_plugin.headless import new_protocol
 from refmotion_plugin.protocols.protocol_reference_motion_correction import LAST_STAGE, STAGES
 
 from .conftest import correction_of
+from .growing_sets import GrowingSet
 
 
 def launch(project, protocol):
@@ -48,6 +50,14 @@ def test_outputs_relations_and_summary(correction, in_project, fake_engine):
     assert related(project, correction, RELATION_SOURCE) == {"outputHyperparameters", "outputDoseWeights", "outputParticles"}
 
 
+def test_motion_that_is_kept_is_not_told_as_corrected(correction, in_project, fake_engine):
+    correction.rigidOnly.set(True)
+    launch(in_project[0], correction)
+    said = correction.methods()[0]
+    assert said.startswith("Particles of 2 of 2 movies were summed along the movies' own alignment with dose weights measured") and "strengths" not in said
+    assert "Hyperparameters" not in "\n".join(correction.summary()) and outputs_in_project(in_project[0], correction) == ["outputDoseWeights", "outputParticles"]
+
+
 def test_half_map_1_is_that_of_half_set_1(correction, in_project, fake_engine, relion_folder):
     launch(in_project[0], correction)
     reference = JobSpec.read(correction._getExtraPath("job", "job.json")).references[0]
@@ -67,7 +77,7 @@ def test_a_failed_movie_costs_its_particles_only_and_is_named(correction, in_pro
     assert correction.isFinished(), correction.getErrorMessage()
     assert correction.outputParticles.getSize() == 6
     summary = "\n".join(correction.summary())
-    assert "1 movies failed:" in summary and "m1.mrc: movie m1 ends after frame 3 of 5" in summary
+    assert "1 movie failed:" in summary and "m1.mrc: movie m1 ends after frame 3 of 5" in summary
 
 
 def test_continue_does_what_failed_and_nothing_else(correction, in_project, fake_engine):
@@ -202,11 +212,45 @@ def test_a_start_that_never_begins_takes_nothing_away_for_good(correction, in_pr
     again.inputDoseWeights.set(correction)
     again.inputDoseWeights.setExtended("outputDoseWeights")
     project.scheduleProtocol(again)
-    assert outputs_in_project(project, again) == ["outputHyperparameters", "outputParticles"]
+    assert outputs_in_project(project, again) == []         # the scheduler will start it without a look at them
     again.inputDoseWeights.set(None)
     launch(project, again)
     assert again.isFinished(), again.getErrorMessage()
     assert outputs_in_project(project, again) == everything
+
+
+def test_other_settings_take_the_outputs_away_at_their_start(correction, in_project, fake_engine):
+    """Their images lie where the new ones will be written. The same settings keep them, and publish again what was deleted by hand."""
+    project = in_project[0]
+    launch(project, correction)
+    everything = outputs_in_project(project, correction)
+    correction.numberOfThreads.set(2)
+    correction.makePathsAndClean()
+    assert outputs_in_project(project, correction) == everything and os.path.exists(correction.getStepsFile())
+    correction.deleteOutput(correction.outputDoseWeights)
+    launch(project, correction)
+    assert outputs_in_project(project, correction) == everything
+    correction.deleteOutput(correction.outputDoseWeights)       # what made the others is not known any more
+    correction.boxSize.set(40)
+    correction.makePathsAndClean()
+    assert outputs_in_project(project, correction) == [] and not os.path.exists(correction.getStepsFile())
+
+
+def test_a_reference_of_which_nothing_is_corrected_any_more_has_no_particles(correction, in_project, fake_engine):
+    project, source, volume, _ = in_project
+    second = GrowingSet(project, ProtImportParticles, "outputParticles", source.outputParticles, lambda p: p.getMicId() == 2)
+    second.close()
+    correction.numberOfReferences.set(1)
+    for name, (holder, output) in (("inputParticles2", second.pointer), ("inputVolume2", (volume, "outputVolume"))):
+        getattr(correction, name).set(holder)
+        getattr(correction, name).setExtended(output)
+    launch(project, correction)
+    assert (correction.outputParticles.getSize(), correction.outputParticles2.getSize()) == (12, 6)
+    fake_engine("fail:m1")
+    correction.searchRadius.set(9.0)
+    launch(project, correction)
+    assert correction.isFinished(), correction.getErrorMessage()
+    assert "outputParticles2" not in outputs_in_project(project, correction) and correction.outputParticles.getSize() == 6
 
 
 def test_outputs_beyond_the_last_stage_are_taken_away(in_project, fake_engine):
@@ -215,8 +259,10 @@ def test_outputs_beyond_the_last_stage_are_taken_away(in_project, fake_engine):
     protocol.stopAfter.set(STAGES.index("hyperparameters"))
     launch(project, protocol)
     assert outputs_in_project(project, protocol) == ["outputHyperparameters"]
+    assert "2 of 2 movies aligned." in protocol.summary() and not any("polished" in text or "written" in text for text in protocol.summary())
     protocol.stopAfter.set(LAST_STAGE)
     launch(project, protocol)
+    assert "2 of 2 movies aligned, 2 polished." in protocol.summary() and "12 particles written, 0 left out." in protocol.summary()
     assert outputs_in_project(project, protocol) == ["outputDoseWeights", "outputHyperparameters", "outputParticles"]
 
 

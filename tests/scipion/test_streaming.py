@@ -118,6 +118,11 @@ def test_outputs_grow_with_the_inputs_and_close_with_them(stream, in_project):
     assert calls(protocol) == ["all"] * 3
     assert JobSpec.read(protocol._getExtraPath("job", "job.json")).inputs.growing
     assert "12 particles written" in "\n".join(protocol.summary())
+    protocol.makePathsAndClean()            # Continue: nothing has changed
+    assert protocol.outputParticles.getSize() == 12 and os.path.exists(protocol.getStepsFile())
+    protocol.searchRadius.set(9.0)
+    protocol.makePathsAndClean()
+    assert not hasattr(protocol, "outputParticles") and not os.path.exists(protocol.getStepsFile())
 
 
 def test_continue_after_a_kill_loses_and_repeats_nothing_and_a_failed_movie_is_listed(stream, in_project, fake_engine):
@@ -226,18 +231,21 @@ def test_a_reference_without_any_particle_in_the_movies_is_named(stream, in_proj
         protocol._extendInputs({1})
 
 
-@pytest.mark.parametrize("output", [None, "outputParticles", "outputParticles2"])
-def test_one_reference_that_could_be_corrected_is_enough(stream, in_project, output, monkeypatch):
+@pytest.mark.parametrize("output, size", [(None, 0), ("outputParticles", 0), ("outputParticles", 1), ("outputParticles2", 1)])
+def test_one_reference_that_could_be_corrected_is_enough(stream, in_project, output, size, monkeypatch):
     protocol = stream[2]
     with_second_reference(stream, in_project)
     protocol._batches = SimpleNamespace(taken=[])
     monkeypatch.setattr(protocol, "_rememberSummary", lambda: None)
-    if output is None:
+    if output is not None:
+        particles = SetOfParticles(filename=":memory:")
+        particles._size.set(size)
+        setattr(protocol, output, particles)
+    if size:
+        protocol._streamEnd()
+    else:
         with pytest.raises(RuntimeError, match="none belongs to one of the movies"):
             protocol._streamEnd()
-    else:
-        setattr(protocol, output, SetOfParticles(filename=":memory:"))
-        protocol._streamEnd()
 
 
 def test_what_needs_all_movies_is_refused_while_they_grow(stream):

@@ -46,7 +46,8 @@ def test_failed_movies_are_counted():
 
 
 def test_averages_that_are_gone(tmp_path):
-    figure = average_figure("m.mrc", {"weighted": tmp_path / "gone.mrc"}, 1.1)
+    figure = average_figure("m.mrc", {"weighted": tmp_path / "gone.mrc"}, 1.65414)
+    assert figure.get_suptitle().endswith("of 1.654 Å per pixel")
     assert "cannot be read" in figure.axes[0].texts[0].get_text()
 
 

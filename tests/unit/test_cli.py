@@ -129,6 +129,7 @@ def test_references_given_over_a_job_change_what_they_name():
     (NEEDED + ["--seed", "-1"], "seed: Input should be greater than or equal to 0"),
     (NEEDED + ["--spatial-strength", "1"], "only velocity_sigma given"),
     (NEEDED + ["--box", "255"], "must be even"),
+    (NEEDED + ["--first-frame", "5", "--last-frame", "3"], "the last frame 3 comes before the first frame 5"),
     (NEEDED + ["--gain-rotation", "5"], "--gain-rotation: Input should be less than or equal to 3"),
     (NEEDED + ["--reference", "particles=P"], "half1"),
     (NEEDED + ["--reference", "P.star"], "particles=FILE,half1=FILE"),
