@@ -225,7 +225,7 @@ class JobResults:
         if verdict is not None:
             numbers["verdict"] = verdict.text
         stars = self.particle_stars()
-        if stars:
+        if stars and numbers["movies_polished"]:        # else they are of other settings than the job's present ones
             numbers["particles_written"] = sum(len(read_table(p, "particles")) for p in stars)
             numbers["particles_left_out"] = len(left_out) if left_out is not None else 0
         motion = self.motion_statistics(keys=spread(self.aligned_keys(), STATISTICS_MOVIES))

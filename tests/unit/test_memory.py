@@ -127,7 +127,7 @@ def pretend_memory(monkeypatch, free_gib, total_gib):
 @pytest.fixture
 def first_look(monkeypatch):
     """This process has not asked yet what is free on a GPU."""
-    monkeypatch.setattr(budget, "_free_at_first", {})
+    monkeypatch.setattr(budget, "_free_at_most", {})
 
 
 def test_budget_from_the_options(monkeypatch, first_look):
@@ -164,8 +164,10 @@ def test_all_processes_of_a_gpu_together_plan_with_what_is_free(monkeypatch, fir
     assert device_bytes(movies_per_gpu=2) == share
     pretend_memory(monkeypatch, 2, 24)
     assert device_bytes(movies_per_gpu=2) == int(0.9 * 2 * GIB)
-    monkeypatch.setattr(budget, "_free_at_first", {})               # the second process, had it come after all that
+    monkeypatch.setattr(budget, "_free_at_most", {})               # the second process, had it come after all that
     assert device_bytes(movies_per_gpu=2) == int(0.9 * 1 * GIB)
+    pretend_memory(monkeypatch, 20, 24)                             # once the others are gone
+    assert device_bytes(movies_per_gpu=2) == int(0.9 * 10 * GIB)
 
 
 @pytest.mark.parametrize("elsewhere", [{"scheduler": "tcp://head:8786"}, {"cluster": "cluster.json"}])

@@ -113,7 +113,7 @@ def test_frame_faults(tmp_path):
         load_movie(_metadata(path, n_frames=5, start_frame=2), _inputs())
     with pytest.raises(MovieError, match="80 x 64 px and its STAR file says 64 x 80 px"):
         load_movie(_metadata(path, size_yx=SHAPE[::-1]), _inputs())
-    for first, last in ((1, 6), (6, -1), (4, 3), (1, 0)):
+    for first, last in ((1, 6), (6, -1)):
         with pytest.raises(MovieError, match="5 aligned frames"):
             load_movie(_metadata(path), _inputs(first_frame=first, last_frame=last))
 
@@ -258,16 +258,16 @@ def test_packed_pixels_are_known_by_the_size_upstream_saw(tmp_path, held_bytes):
         np.testing.assert_array_equal(stack.frames[f].numpy(), frames[f, ::-1])
 
 
-@pytest.mark.parametrize("scratch", [False, True])
-def test_frames_of_one_value_are_told(tmp_path, caplog, scratch):
+@pytest.mark.parametrize("scratch, sigma", [(False, 8.0), (True, 8.0), (False, 0.0)])
+def test_frames_of_one_value_are_told(tmp_path, caplog, scratch, sigma):
     frames = _frames(n=9, mean=4.0)
     frames[3], frames[5] = 0, 7
     path = _write(tmp_path / "m.tif", frames)
     place = dict(scratch=Scratch(1 << 30, str(tmp_path)), needed_again=True) if scratch else {}
-    load_movie(_metadata(path, n_frames=8, start_frame=2), _inputs(hot_pixel_sigma=8.0), **place)
+    load_movie(_metadata(path, n_frames=8, start_frame=2), _inputs(hot_pixel_sigma=sigma), **place)
     assert "%s holds one value only in 2 of its frames (4, 6): leave" % path in caplog.text
     caplog.clear()
-    load_movie(_metadata(path, n_frames=2, start_frame=7), _inputs(hot_pixel_sigma=8.0), **place)
+    load_movie(_metadata(path, n_frames=2, start_frame=7), _inputs(hot_pixel_sigma=sigma), **place)
     assert not caplog.text
 
 

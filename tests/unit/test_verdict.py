@@ -150,6 +150,7 @@ def test_the_sentence_joins_the_numbers_that_there_are():
     said = "Whether there is a gain cannot be told from these data"
     by_weighting = "signal-to-noise ratio by weighting +0.0 ± 0.8 %."
     assert verdict._sentence(CANNOT_TELL, none, weights, (None, None), None, ()) == "%s: %s" % (said, by_weighting)
+    assert verdict._sentence(CANNOT_TELL, none, none, (None, None), None, ()).startswith("Nothing was judged: the input motion was kept")
     assert verdict._sentence(CANNOT_TELL, weights, weights, (-3.0, 2.2), None, ()) == "%s: B-factor higher by 3.0 ± 2.2 Å², %s" % (said, by_weighting)
 
 

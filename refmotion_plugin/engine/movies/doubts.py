@@ -11,21 +11,25 @@ NAMED = 5               # frames in a sentence
 log = logging.getLogger(__name__)
 
 
-def warn_of_frames(metadata, frames, first, total, grouping=None, whole_numbers=False):
-    """Warn of frames that hold one value only and, of ``whole_numbers``, of counts that are far too few.
+def warn_of_flat_frames(path, frames, first):
+    """Warn of frames that hold one value only.
 
-    ``frames`` of a movie (MovieMetadata), (frame, H, W) array or ScratchFrames (others would have to be decoded once more and are not looked
-    at), the first of which is the file's ``first`` (0-based), of ``grouping`` detector frames each if it is EER; ``total`` tensor (H, W) their sum.
+    ``frames`` (frame, H, W) array or ScratchFrames (others would have to be decoded once more and are not looked at), the first of which is the
+    file's ``first`` (0-based).
     """
-    path = metadata.movie_file
     flat = [str(first + f + 1) for f in range(len(frames)) if _is_flat(frames, f)]
     if flat:
         log.warning("movie %s holds one value only in %d of its frames (%s%s): leave them out if that is not as it should be",
                     path, len(flat), ", ".join(flat[:NAMED]), ", ..." if len(flat) > NAMED else "")
-    counts, electrons = float(total.mean()), _electrons_per_px(metadata, len(frames), grouping)
+
+
+def warn_of_counts(metadata, total, n_frames, grouping=None, whole_numbers=False):
+    """Warn of a movie (MovieMetadata) of ``whole_numbers`` whose counts are far too few: ``total`` tensor (H, W) is the sum of ``n_frames`` frames,
+    of ``grouping`` detector frames each if it is EER."""
+    counts, electrons = float(total.mean()), _electrons_per_px(metadata, n_frames, grouping)
     if whole_numbers and float(total.min()) >= 0 and counts < LEAST_SHARE * electrons:
         log.warning("movie %s holds %.2g counts per pixel where its dose makes %.2g electrons: see whether it was exposed and leave it out if not",
-                    path, counts, electrons)
+                    metadata.movie_file, counts, electrons)
 
 
 def _electrons_per_px(metadata, n_frames, grouping):

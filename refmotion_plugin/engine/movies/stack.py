@@ -11,7 +11,7 @@ from refmotion_plugin.contract.errors import MovieError
 
 from .buffers import block_array
 from .defects import Replacement, find_outliers, plan_replacement, read_defects
-from .doubts import warn_of_frames
+from .doubts import warn_of_counts, warn_of_flat_frames
 from .frames import sound_frame, torch_type
 from .gain import load_gain
 from .parallel import each
@@ -181,11 +181,13 @@ def load_movie(metadata, inputs, threads=1, known_bad_yx=None, held_bytes=math.i
         bytes_per_px, whole_numbers = reader.dtype.itemsize, reader.dtype.kind in "iu"
     if frames is None:
         frames = StreamedFrames(open_movie(metadata.movie_file, *how), *place, frame_timeout)
-    if known_bad_yx is not None:
+    if known_bad_yx is None:
+        warn_of_flat_frames(metadata.movie_file, frames, place[0])
+    else:
         listed = known_bad_yx
     if want_total:
         total = sum_frames(frames, threads, None if gain is None else gain.multiplier)
-        warn_of_frames(metadata, frames, place[0], total, grouping, whole_numbers)
+        warn_of_counts(metadata, total, len(frames), grouping, whole_numbers)
         listed = _unique(np.concatenate([listed, find_outliers(total, inputs.hot_pixel_sigma, listed, threads)]), frames.shape[1:])
     if isinstance(frames, np.ndarray):
         frames = torch.from_numpy(torch_type(frames, threads))

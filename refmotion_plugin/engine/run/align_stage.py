@@ -31,8 +31,8 @@ def align_movies(job, may_run, polish_too):
     waiting = set(open_keys(states))
     if waiting and job.layout.verdict.exists() and not verdict_stands(job):
         job.layout.verdict.unlink()         # it speaks of other trajectories: nobody shall be told it meanwhile
-    if STALE in states.values():
-        outputs.withdraw_particles(job.layout, job.inputs)
+    if STALE in states.values() and polish_too:
+        outputs.withdraw_particles(job)
     begin_stage(job, "align", len(waiting))
 
     def align(keys, polish_marks=None):

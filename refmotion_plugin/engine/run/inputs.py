@@ -77,7 +77,12 @@ def read_inputs(spec, outside_movie):
         owners.append(matched["movie"])
         _report_match(reference.particles, sets[-1], owners[-1], catalogue)
     inputs = _assemble(catalogue, sets, owners, outside_movie)
-    return _of_one_length(inputs) if spec.inputs.skip_other_frame_counts else inputs
+    if spec.inputs.skip_other_frame_counts:
+        inputs = _of_one_length(inputs)
+    twins = TwinWatch(sets)
+    for movie in inputs.movies:
+        twins.look(inputs.particles[movie.key])
+    return replace(inputs, warnings=twins.warnings())
 
 
 def _of_one_length(inputs: JobInputs):
@@ -119,7 +124,7 @@ def _assemble(catalogue, sets, owners, outside_movie):
     owner = np.concatenate(owners)
     left_out = [(int(table.reference[i]), int(table.row[i]), "no movie is named %s, nor agrees with it alone by base name" % table.micrograph[i])
                 for i in np.flatnonzero(owner < 0)]
-    movies, members, unreadable, twins = [], {}, {}, TwinWatch(sets)
+    movies, members, unreadable = [], {}, {}
     order = np.argsort(owner, kind="stable")
     bounds = np.searchsorted(owner[order], np.arange(len(catalogue.names) + 1))
     for index in np.unique(owner[owner >= 0]).tolist():
@@ -136,11 +141,10 @@ def _assemble(catalogue, sets, owners, outside_movie):
             _check_key(movie, members, movies)
             movies.append(movie)
             members[movie.key] = own[~outside]
-            twins.look(members[movie.key])
     if not movies:
         raise InputError("no movie can be used: %s" % (next(iter(unreadable.values()))[0] if unreadable else
                          "all particles lie outside their movies; check the pixel size of the coordinates"))
-    return JobInputs(movies, members, sets, unreadable, left_out, twins.warnings())
+    return JobInputs(movies, members, sets, unreadable, left_out)
 
 
 def _check_key(movie, members, movies):

@@ -39,15 +39,18 @@ def write_particle_stars(inputs, layout, spec, polished_keys, failed, recenterin
     return sum(map(len, entries.values())), len(left_out)
 
 
-def withdraw_particles(layout, inputs):
+def withdraw_particles(job):
     """Remove the particle files, since images that they name are replaced from now on: nobody shall be given some of both kinds.
 
-    Files of another number of references go too; the job's own ``inputs`` stay, wherever they lie.
+    Files of another number of references go too, those that have images in the job; the job's own inputs stay, wherever they lie.
     """
-    own = {os.path.realpath(str(particles.path)) for particles in inputs.sets}
-    for path in [layout.particles(0, 1), layout.left_out] + [p for p in layout.folder.glob("particles_*.star") if p.stem[len("particles_"):].isdigit()]:
-        if os.path.realpath(str(path)) not in own:
-            path.unlink(missing_ok=True)
+    layout, inputs = job.layout, {os.path.realpath(str(particles.path)) for particles in job.inputs.sets}
+    numbered = [p for p in layout.folder.glob("particles_*.star") if any(layout.folder.glob("movies/*/polished_%s.mrcs" % p.stem.partition("_")[2]))]
+    gone = [p for p in [layout.particles(0, 1), layout.left_out] + numbered if p.exists() and os.path.realpath(str(p)) not in inputs]
+    for path in gone:
+        path.unlink()
+    if gone:
+        log.info("images are made anew: %s written again at the end", " and ".join(p.name for p in gone) + (" is" if len(gone) == 1 else " are"))
 
 
 def _entries(movie, table, part, layout, spec, recentering_yx_px):

@@ -30,7 +30,7 @@ def polish_and_write(job):
     states = plan({k: m for k, m in marks.items() if k in aligned}, found_marks(job, "polish"), failed=job.failed)
     work = set(open_keys(states))
     if STALE in states.values():
-        outputs.withdraw_particles(job.layout, job.inputs)
+        outputs.withdraw_particles(job)
     _announce_polished(job, states)
     begin_stage(job, "polish", len(work))
     if work:

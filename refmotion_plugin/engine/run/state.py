@@ -1,5 +1,6 @@
 """A job under way: what all its stages share, the fingerprints of what is made, and what of it is on disk."""
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Dict
 
 from refmotion_plugin.contract.layout import JobLayout, content_hash, file_stamp, fingerprint
@@ -30,11 +31,15 @@ class Job:
     align_marks: Dict[str, str] = field(default_factory=dict)
     failed: Dict[str, str] = field(default_factory=dict)          # key -> reason
 
+    @cached_property
+    def optics(self):
+        """Each set's optics groups as text, with the state of their MTF files as the run found it."""
+        return [repr([replace(group, mtf_file=file_stamp(group.mtf_file)) for _, group in sorted(s.optics.items())]) for s in self.inputs.sets]
+
 
 def mark_of(job, stage, **made_of):
     """Fingerprint of what a stage makes with the job's parameters and inputs out of ``made_of``."""
-    optics = [repr([replace(group, mtf_file=file_stamp(group.mtf_file)) for _, group in sorted(s.optics.items())]) for s in job.inputs.sets]
-    return fingerprint(stage, job.spec, job.version, optics=optics, **made_of)
+    return fingerprint(stage, job.spec, job.version, optics=job.optics, **made_of)
 
 
 def polish_marks_of(job):

@@ -17,7 +17,7 @@ DEVICE_SHARE = 0.9                      # of what is free on a GPU: the driver a
 FEW_MOVIES = 32                         # on a GPU they are done before further processes have paid for their start
 UNKNOWN_FREE = 4 * GIB                  # where the system does not say what is free
 
-_free_at_first = {}                     # GPU that several processes share -> bytes free when this one first looked
+_free_at_most = {}                      # GPU that several processes share -> most bytes that this one has seen free
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,9 @@ def _device_bytes(compute, device):
     if compute.gpu_memory_gib:
         return int(compute.gpu_memory_gib * GIB)
     free, sharing = torch.cuda.mem_get_info(device)[0], movies_at_once(compute, _total_bytes(device))
-    if sharing > 1:         # all of them looked before they worked: what is free later, the others have left
-        free = min(free, _free_at_first.setdefault(str(device), free) / sharing)
+    if sharing > 1:         # what was free when most was is what all share: what is free later, the others have left
+        most = _free_at_most[str(device)] = max(_free_at_most.get(str(device), 0), free)
+        free = min(free, most / sharing)
     return int(DEVICE_SHARE * free)
 
 

@@ -206,7 +206,8 @@ def _sentence(word, trajectories, fitted, b_factor, resolution, warnings):
     else:
         against = [name for name, f in (("the input motion", trajectories), ("the standard exposure curve", fitted)) if f.word != NOT_JUDGED]
         text = {NO_GAIN: "No gain over %s" % " and ".join(against),
-                CANNOT_TELL: "Whether there is a gain cannot be told from these data"}[word]
+                CANNOT_TELL: "Whether there is a gain cannot be told from these data" if against else
+                             "Nothing was judged: the input motion was kept, and the dose weights were given or are those of single movies"}[word]
     numbers = [] if b_factor[0] is None else [b_factor_words(*b_factor)]
     if fitted.gain is not None:
         numbers.append("signal-to-noise ratio by weighting %+.1f ± %.1f %%" % (rounded(100 * fitted.gain, 1), 100 * fitted.error))
