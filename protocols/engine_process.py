@@ -6,7 +6,7 @@ from subprocess import CalledProcessError
 
 from pyworkflow.protocol.executor import StepThread, ThreadStepExecutor
 
-from refmotion_plugin.contract.layout import JobLayout
+from refmotion_plugin.contract.layout import JobLayout, file_stamp
 from refmotion_plugin.contract.processes import STARTER_VARIABLE, own_name
 from refmotion_plugin.contract.results import read_status
 
@@ -71,13 +71,13 @@ def _ending(status, before):
 
 
 def fingerprint_of(pointer, grows=False):
-    """What tells an input from another: its id and size (not of one that grows), or file; None without an input.
+    """What tells an input from another: the run that makes it, which of its outputs it is, and its size and file (neither of one that grows).
 
-    An input that was chosen and does not exist yet, as when a run is scheduled, is unlike any.
+    None without an input; one that was chosen and does not exist yet, as when a run is scheduled, is unlike any. An output's own id is no name:
+    the database of a scheduled run numbers outputs that came after it otherwise than the project's.
     """
     item = pointer.get()
     if item is None:
         return "to come" if pointer.hasValue() else None
-    if grows:
-        return item.getObjId()
-    return item.getObjId(), item.getSize() if hasattr(item, "getSize") else item.getFileName()
+    name = (pointer.getObjValue().getObjId(), pointer.getExtended()) if pointer.hasExtended() else (item.getObjId(), "")
+    return name if grows else name + (item.getSize() if hasattr(item, "getSize") else None, file_stamp(item.getFileName()))

@@ -38,8 +38,8 @@ def errors(protocol, references, coordinate_pixel):
     return found + _duplicate_errors(references)
 
 
-def movie_errors(movies):
-    """Sentences that forbid a run with these movies."""
+def movie_errors(movies, each=True):
+    """Sentences that forbid a run with these movies; ``each``: all of them are looked at, which takes seconds where there are ten thousands."""
     found = []
     if movies.getSize() == 0:
         return ["The input movies are an empty set: choose a set with movies."]
@@ -48,7 +48,7 @@ def movie_errors(movies):
         found.append("The input movies have no alignment: run a movie alignment and give its output movies.")
     if not movies.getSamplingRate():
         found.append("The input movies have no pixel size: import them again with it.")
-    for check in (convert.require_exposures, convert.first_movie):
+    for check in [convert.require_exposures] * each + [convert.first_movie]:
         try:
             check(movies)
         except InputError as error:
@@ -237,7 +237,7 @@ def _search_warnings(protocol):
 
 def movie_warnings(protocol, movies):
     """Sentences about the movies alone."""
-    if movie_errors(movies):
+    if movie_errors(movies, each=False):
         return []
     found = _gain_warnings(protocol, movies)
     if all(row.is_interpolated for row in convert.read_movies(movies)[0]):
@@ -248,7 +248,7 @@ def movie_warnings(protocol, movies):
 
 def crop_warnings(movies):
     """What averages of the whole frame mean where the alignment cropped."""
-    if movie_errors(movies) or not convert.first_movie(movies).roi:
+    if movie_errors(movies, each=False) or not convert.first_movie(movies).roi:
         return []
     return ["The movie alignment cropped its micrographs; these will show the whole frame, so coordinates picked on those do not fit them."]
 

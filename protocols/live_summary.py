@@ -1,6 +1,8 @@
 """What the summary says while the engine runs: stage, movies done, rate, time left, what failed and what is known so far."""
 import time
 
+from pyworkflow.utils import cleanPath
+
 from refmotion_plugin import convert
 from refmotion_plugin.contract.averages import AverageLayout, AverageResults
 from refmotion_plugin.contract.errors import InputError
@@ -28,13 +30,11 @@ def _all_batches_done(protocol):
     return any(map(convert.is_open, protocol._streamPointers())) and protocol.numberOfSteps - protocol.stepsDone <= 1
 
 
-def forget(protocol):
-    """Remove what an earlier start said last: it would be taken for what this start does."""
-    progress = JobLayout(protocol._jobFolder()).progress
+def forget(protocol, with_inputs=False):
+    """Remove what an earlier start said last, it would be taken for what this start does; ``with_inputs`` its list of converted inputs as well."""
     protocol.summaryVar.set("")
     protocol._store(protocol.summaryVar)
-    if progress.exists():
-        progress.unlink()
+    cleanPath(str(JobLayout(protocol._jobFolder()).progress), *[protocol._getExtraPath("inputs", "inputs.json")] * with_inputs)
 
 
 def correction_lines(job_folder, waits=False):

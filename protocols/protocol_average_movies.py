@@ -67,7 +67,6 @@ class ProtAverageMovies(CurrentOutputs, StreamingSteps, ProtMicrographs):
 
     # --------------------------- INSERT steps functions ----------------------
     def _insertAllSteps(self):
-        live_summary.forget(self)
         if self._isStreaming():
             self._insertStreamingSteps()
             return
@@ -81,6 +80,7 @@ class ProtAverageMovies(CurrentOutputs, StreamingSteps, ProtMicrographs):
         """Write the movies' STAR files."""
         folder = self._getExtraPath("inputs")
         os.makedirs(folder, exist_ok=True)
+        live_summary.forget(self, with_inputs=True)
         self._forgetStream()
         star, micrographs, unaligned = convert.write_movies(self.inputMovies.get(), folder)
         if unaligned:
@@ -92,6 +92,7 @@ class ProtAverageMovies(CurrentOutputs, StreamingSteps, ProtMicrographs):
         job = self._getExtraPath("inputs", "average.json")
         spec = form_fields.spec_of(AverageSpec, self._jobData(self._convertedInputs()["movies"]), FIELDS)
         write_json(job, spec.model_dump(mode="json"))
+        live_summary.forget(self)
         try:
             run_engine(self, 'average "%s" --job "%s"' % (self._jobFolder(), job), self._jobFolder())
         finally:

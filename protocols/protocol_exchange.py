@@ -13,6 +13,7 @@ from refmotion_plugin.contract.layout import file_stamp
 from refmotion_plugin.objects import EmpiricalDoseWeights, MotionHyperparameters
 
 from . import input_checks
+from .engine_process import fingerprint_of
 
 WEIGHT_CHOICES = (("none", None), ("weights.npz: as our jobs write them", ".npz"), ("weights.json: to read and edit", ".json"),
                   ("bfactors.star: RELION, B-factor and scale per frame", ".star"), ("refm_empirical_dw.npy: CryoSPARC", ".npy"))
@@ -41,7 +42,7 @@ def _exposure(protocol):
     if dose is None and acquisition is not None:
         dose = convert.frame_dose(movies)
     if before is None and acquisition is not None:
-        before = acquisition.getDoseInitial()
+        before = convert.initial_dose(movies)
     if before and not dose:
         raise InputError("The dose before the first frame alone says nothing of the frames' doses: give the dose per frame too")
     return exchange.Exposure(dose, before or 0.0) if dose else None
@@ -61,9 +62,7 @@ def _key(protocol, path=None):
     """Hash of the form, of its inputs and of the file that is read: a finished step is kept on Continue while this is the same."""
     parts = [file_stamp(path)]
     for name, attribute in protocol.iterDefinitionAttributes():
-        value = attribute.get()
-        if attribute.isPointer() and value is not None:
-            value = value.getObjId(), file_stamp(value.getFileName())
+        value = fingerprint_of(attribute) if attribute.isPointer() else attribute.get()
         if name not in ("runName", "runMode"):
             parts.append((name, value))
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -49,7 +49,6 @@ class ProtReferenceMotionCorrection(CurrentOutputs, StreamingSteps, ProtParticle
 
     # --------------------------- INSERT steps functions ----------------------
     def _insertAllSteps(self):
-        live_summary.forget(self)
         if self._isStreaming():
             self._insertStreamingSteps()
             return
@@ -70,6 +69,7 @@ class ProtReferenceMotionCorrection(CurrentOutputs, StreamingSteps, ProtParticle
         """Write the movies' and particles' STAR files, and the job's parameters."""
         folder = self._inputsFolder()
         os.makedirs(folder, exist_ok=True)
+        live_summary.forget(self, with_inputs=True)
         self._forgetStream()
         movies, references = self.inputMovies.get(), chosen_references(self)
         movie_names = {movie.getObjId(): movie.getMicName() for movie in movies}
@@ -274,6 +274,7 @@ class ProtReferenceMotionCorrection(CurrentOutputs, StreamingSteps, ProtParticle
         job = self._getExtraPath("inputs", "job.json")
         inputs = read_json(self._getExtraPath("inputs", "inputs.json"))
         write_json(job, form_fields.spec_of(JobSpec, self._jobData(inputs)).model_dump(mode="json"))
+        live_summary.forget(self)
         try:
             run_engine(self, 'run "%s" --job "%s" --stage %s' % (self._jobFolder(), job, stage), self._jobFolder())
         finally:

@@ -27,12 +27,15 @@ def lines(protocol, live=None, particles=True):
 def kept_or_gathered(protocol, gather, *arguments):
     """Lines that a run kept as text.
 
-    A run that was stopped before, or had nothing to do, kept none: ``gather(job folder, *arguments)`` gives them, once for each state of the job.
+    A run that was stopped before kept none: ``gather(job folder, *arguments)`` gives them, once for each state of the job. Until the engine has
+    begun with the inputs as this start converted them, the job is that of an earlier one.
     """
     kept = protocol.summaryVar.get()
     if kept:
         return kept.split("\n")
-    stamp = file_stamp(JobLayout(protocol._jobFolder()).status)
+    stamp, inputs = file_stamp(JobLayout(protocol._jobFolder()).status), file_stamp(protocol._getExtraPath("inputs", "inputs.json"))
+    if None in stamp + inputs or stamp[2] < inputs[2]:
+        return ["No results yet."]
     return list(_gathered(gather, os.path.abspath(protocol._jobFolder()), tuple(stamp), *arguments)) or ["No results yet."]
 
 

@@ -1,5 +1,5 @@
 """Scipion sets -> files of a job, and results of a job -> Scipion sets. Nothing else knows both."""
-from .acquisition import optics_rows, require_exposures
+from .acquisition import initial_dose, optics_rows, require_exposures
 from .advice import coordinate_fit, even_box, frame_summary, map_extent
 from .from_relion import RelionProject, fill_movies, fill_particles_from_star
 from .geometry import angles_and_origins, set_origin

@@ -34,12 +34,25 @@ def exposure_of(movie, movies):
 
 def require_exposures(movies):
     """Raises InputError if the dose of a movie is unknown, or if the movies' voltages differ and their optics groups do not say so."""
-    optics = optics_rows(movies.getAcquisition())
-    found = {exposure_of(movie, movies)[::2] + (optics_of(movie, optics).get("rlnVoltage"),) for movie in enabled_items(movies)}
-    if not all(dose for dose, _, _ in found):
+    found = {exposure_of(movie, movies)[::2] for movie in enabled_items(movies)}
+    if not all(dose for dose, _ in found):
         raise InputError("the movies have no dose per frame: import them again with it, or set it with a protocol that edits sets; it decides "
                          "how frames are weighted")
-    voltages = sorted({voltage for _, voltage, _ in found if voltage})
-    if len(voltages) > 1 and any(told in (None, "None") or float(told) != voltage for _, voltage, told in found):
+    voltages = sorted({voltage for _, voltage in found if voltage})
+    if len(voltages) > 1 and not _optics_tell_voltages(movies):
         raise InputError("the movies were taken at %s kV, and their optics groups do not say which of them at what: give the movies of each "
                          "voltage to a run of their own" % " and ".join("%g" % voltage for voltage in voltages))
+
+
+def _optics_tell_voltages(movies):
+    rows = optics_rows(movies.getAcquisition())
+    told = {(exposure_of(movie, movies)[2], optics_of(movie, rows).get("rlnVoltage")) for movie in enabled_items(movies)}
+    return all(text not in (None, "None") and float(text) == voltage for voltage, text in told)
+
+
+def initial_dose(movies):
+    """e/A^2 before the first frame. Raises InputError if movies differ in it."""
+    found = {exposure_of(movie, movies)[1] for movie in enabled_items(movies)}
+    if len(found) > 1:
+        raise InputError("the movies have several doses before their first frame: give the dose before the first frame")
+    return found.pop() if found else movies.getAcquisition().getDoseInitial()

@@ -2,6 +2,7 @@
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,8 +133,18 @@ def test_durations(seconds, text):
     assert live_summary.duration(seconds) == text
 
 
+def convert_inputs(correction, layout, later_seconds=-9):
+    """The list of converted inputs, as a start leaves it before the engine begins."""
+    inputs = Path(correction._getExtraPath("inputs", "inputs.json"))
+    inputs.parent.mkdir(parents=True, exist_ok=True)
+    inputs.write_text("{}")
+    when = layout.status.stat().st_mtime + later_seconds
+    os.utime(inputs, (when, when))
+
+
 def test_a_running_protocol_shows_it(correction, job):
     layout, status = job
+    convert_inputs(correction, layout)
     status.begin("align", 3)
     correction._jobFolder = lambda: str(layout.folder)
     assert correction.summary()[-1] == "0 of 3 movies aligned, 0 polished."
@@ -157,15 +168,31 @@ def test_a_run_that_is_continued_forgets_what_was_last_said(correction, job):
     layout, status = job
     status.begin("align", 3)
     correction._jobFolder = lambda: str(layout.folder)
-    correction._insertAllSteps()
+    correction.summaryVar.set("said before")
+    correction._insertAllSteps()            # perhaps all that it did stands
+    assert correction.summary()[-1] == "said before"
+    live_summary.forget(correction)
     correction.setRunning()
     assert correction.summary()[-1] == "Starting: reading the inputs."
-    correction._insertAllSteps()            # nothing is there to be forgotten
+    live_summary.forget(correction)         # nothing is there to be forgotten
+
+
+def test_results_of_a_start_with_other_settings_are_not_told_as_those_of_this_one(correction, job):
+    layout, status = job
+    status.event("align", movie="a", state="done")
+    correction._jobFolder = lambda: str(layout.folder)
+    convert_inputs(correction, layout, later_seconds=9)
+    assert correction.summary()[-1] == "No results yet."
+    convert_inputs(correction, layout)
+    assert correction.summary()[-1] == "1 of 3 movies aligned, 0 polished."
+    live_summary.forget(correction, with_inputs=True)       # converting them stopped half-way
+    assert correction.summary()[-1] == "No results yet."
 
 
 def test_a_run_that_was_stopped_shows_what_it_has_and_reads_it_once(correction, job, monkeypatch):
     layout, status = job
     status.event("align", movie="a", state="done")
+    convert_inputs(correction, layout)
     correction._jobFolder, read, numbers = lambda: str(layout.folder), [], run_summary.numbers
     monkeypatch.setattr(run_summary, "numbers", lambda *arguments: read.append(0) or numbers(*arguments))
     gather = run_summary.numbers

@@ -88,7 +88,7 @@ def test_continue_after_a_kill_redoes_only_unfinished_movies(simulated):
     protocol = correction_of(simulated, preflight=False)
     project.launchProtocol(protocol, wait=False)
     layout = JobLayout(protocol._getExtraPath("job"))
-    wait_for(layout.amplitudes.exists)
+    wait_for(layout.calibrate_done.exists)
     killed = holder(layout)["process"]
     os.kill(killed, signal.SIGKILL)
     # the host may see the process gone before it reads the reason that was written last
