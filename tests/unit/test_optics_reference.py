@@ -52,8 +52,11 @@ def broken_maps(folder, volume):
     long_text.write_text("this is no map " * 500)
     nan = volume.copy()
     nan[3, 4, 5] = np.nan
+    flipped = volume.copy()
+    flipped[3, 4, 5] = -2e37             # as one bit of the exponent makes it
     return [(folder / "absent.mrc", "does not exist"), (folder, "is a folder"), (text, "MRC"), (long_text, "MRC"),
             (write(folder / "nan.mrc", nan), "1 voxels that are not numbers"), (write(folder / "zero.mrc", 0 * volume), "zero everywhere"),
+            (write(folder / "flipped.mrc", flipped), "values as large as 2e\\+37, which no density has"),
             (write(folder / "flat.mrc", volume[:20]), "20 x 32 x 32.*cube"), (write(folder / "image.mrc", volume[0]), "cube"),
             (write(folder / "tiny.mrc", volume[:8, :8, :8]), "8 voxels"), (write(folder / "unit.mrc", volume, None), "no voxel size"),
             (write(folder / "aniso.mrc", volume, (1.5, 1.5, 1.6)), "different voxel sizes")]

@@ -270,3 +270,8 @@ def test_a_reference_without_any_particle_looked_at_is_named(tiny, calibrated):
     assert len(found.factor) == 9 and found.factor.max() == pytest.approx(1.0)
     with pytest.raises(InputError, match="none of the movies that were tried for calibration and have particles of .*particles.star"):
         calibrate._amplitude(dict(sums, cross=np.zeros((1, 9)), power=np.zeros((1, 9))), 0, tiny.prepared)
+
+
+def test_a_correlation_that_is_no_number_is_none():
+    with pytest.raises(InputError, match="do not correlate with the movies in any reading"):
+        preflight._decide(preflight.PreflightReport({preflight.AS_GIVEN: float("nan"), "upside down": 1.0}, 10, {}))

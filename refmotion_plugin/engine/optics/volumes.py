@@ -13,6 +13,7 @@ from ...contract.errors import InputError
 from .reference import build_reference
 
 LARGEST_BOX_PX, LARGEST_COMPRESSED_VOXELS = 4096, 1024 ** 3
+LARGEST_DENSITY = 1e12      # maps in any unit stay far below; sums of squares of much larger ones have no place in single precision
 _MODES = (0, 1, 2, 3, 4, 6, 12, 101)
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ def read_map(path, what="map"):
     """A cubic map; ``what`` it is called in messages.
 
     Returns float32 (z, y, x) and the voxel size in A. Raises InputError, in a sentence, for a file that is missing, not MRC,
-    not a cube, with other axis orders, without a voxel size or with different ones per axis, not finite, or all zero.
+    not a cube, with other axis orders, without a voxel size or with different ones per axis, not finite, far too large, or all zero.
     """
     if not Path(path).is_file():
         raise InputError("map %s %s: give the MRC file of a map" % (path, "is a folder" if Path(path).is_dir() else "does not exist"))
@@ -86,7 +87,10 @@ def _check_values(path, data, what):
     bad = int(data.size - np.count_nonzero(np.isfinite(data)))
     if bad:
         raise InputError("map %s holds %d voxels that are not numbers (NaN or infinite): give an intact map" % (path, bad))
-    if not data.any():
+    largest = max(float(data.max()), -float(data.min()))
+    if largest > LARGEST_DENSITY:
+        raise InputError("map %s holds values as large as %.1g, which no density has: the file is damaged, copy or make it again" % (path, largest))
+    if not largest:
         remedy = "give a mask that is 1 inside the particle" if what == "mask" else "give the map of a particle"
         raise InputError("%s %s is zero everywhere: %s" % (what, path, remedy))
 

@@ -112,7 +112,7 @@ def _decide(report: PreflightReport):
     if others[best] > SEEN and others[best] > max(given, 0.0) * factor + distance:
         raise InputError("%s (z = %.1f against %.1f as configured, on %d particles)"
                          % (REMEDIES[best], others[best], given, report.particles))
-    if given < SEEN:
+    if not given >= SEEN:           # or it is no number
         raise InputError("the predictions do not correlate with the movies in any reading tried (%s): check that poses, half-maps and "
                          "movies belong together, the handedness, and the gain; --no-preflight goes on regardless" % report.text)
 
