@@ -1,12 +1,14 @@
 import bz2
 import gzip
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
 
 from refmotion_plugin.contract.errors import MovieError
+from refmotion_plugin.engine.movies import eer
 from refmotion_plugin.engine.movies.readers import open_movie
 
 from test_movies_writers import eer_bytes, mrc_bytes, pack_nibbles, random_events
@@ -196,6 +198,14 @@ def test_truncated_tiff(tmp_path, compression):
         for frame in _stack("uint16"):
             writer.write(frame, compression=compression, photometric="minisblack", contiguous=False)
     _every_truncation(path.read_bytes()[:-8], tmp_path, "m.tif")
+
+
+def test_eer_whose_height_is_two_numbers_is_damaged(tmp_path, monkeypatch):
+    page = SimpleNamespace(compression=65001, imagelength=(24, 3), imagewidth=40)
+    monkeypatch.setattr(eer, "read_pages", lambda path: (SimpleNamespace(close=lambda: None), [page]))
+    (tmp_path / "m.eer").write_bytes(b"")
+    with pytest.raises(MovieError, match="m.eer is damaged: its tags make no sense"):
+        open_movie(tmp_path / "m.eer")
 
 
 def test_truncated_eer(tmp_path):

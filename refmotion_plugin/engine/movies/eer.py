@@ -48,7 +48,7 @@ class EerFrames:
         self._prototype = int(first.compression) == PROTOTYPE
         self.n_detector_frames = len(self._pages)
         self.n_frames = self.n_detector_frames // self.grouping
-        self.shape_yx = (first.imagelength * upsampling, first.imagewidth * upsampling)
+        self.shape_yx = (int(first.imagelength) * upsampling, int(first.imagewidth) * upsampling)        # several numbers, in a damaged file, are none
         self.dtype = np.dtype(np.uint8 if self.grouping < 256 else np.uint16)   # at most one electron per pixel and frame
         self._bits = EER_BITS[int(first.compression)] or tuple(first.tags.valueof(t, d) for t, d in EER_BIT_TAGS)
         if not (self._bits[0] in range(1, 13) and all(bits in range(1, 5) for bits in self._bits[1:])):
