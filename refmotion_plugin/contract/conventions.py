@@ -17,6 +17,17 @@ import numpy as np
 
 MOVIE_CONTRAST = -1.0       # protein is dark in movies: predictions carry this factor
 N_LOCAL_COEFFICIENTS = 36   # 18 for x, then 18 for y
+_RELION_16K, _FOURFOLD = 3, 4       # rlnEERUpsampling counts 4K, 8K, 16K; we, how much finer than the sensor
+
+
+def eer_upsampling(relion_number):
+    """How much finer than the sensor's grid EER movies were rendered, from ``rlnEERUpsampling``, which says 3 of a grid four times as fine."""
+    return _FOURFOLD if relion_number == _RELION_16K else relion_number
+
+
+def relion_eer_upsampling(upsampling):
+    """Inverse of :func:`eer_upsampling`."""
+    return _RELION_16K if upsampling == _FOURFOLD else upsampling
 
 
 def displacement_from_frame_shifts(shift_xy_px, movie_pixel_angstrom):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .conventions import N_LOCAL_COEFFICIENTS
+from .conventions import N_LOCAL_COEFFICIENTS, eer_upsampling
 from .errors import InputError, MovieError
 from .layout import located
 from .records import MovieMetadata
@@ -76,7 +76,7 @@ def _metadata(tables, micrograph, optics_voltage_kilovolt):
         gain_file=located(_optional_text(general, "rlnMicrographGainName"), general.source),
         defect_file=located(_optional_text(general, "rlnMicrographDefectFile"), general.source),
         eer_grouping=_optional_integer(general, "rlnEERGrouping"),
-        eer_upsampling=_eer_upsampling(general))
+        eer_upsampling=eer_upsampling(_optional_integer(general, "rlnEERUpsampling")))
 
 
 def _movie_file(general):
@@ -106,12 +106,6 @@ def _optional_text(table, column):
 def _optional_integer(table, column):
     value = table.number(column, 0)
     return _whole(table, column, MOST_FRAMES) if value > 0 else None
-
-
-def _eer_upsampling(general):
-    """How much finer than the sensor EER movies were rendered: newer RELION writes 3 for 16K, which is four times as fine."""
-    value = _optional_integer(general, "rlnEERUpsampling")
-    return 4 if value == 3 else value
 
 
 def _global_shift(table, frames_of_file, start_frame):

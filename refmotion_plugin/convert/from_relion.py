@@ -8,11 +8,10 @@ from pwem.objects import Acquisition, Coordinate, CTFModel, Movie, MovieAlignmen
 from pyworkflow.object import Float, Integer, String
 from pyworkflow.utils import createAbsLink
 
-from ..contract.conventions import rotation_matrices
+from ..contract.conventions import relion_eer_upsampling, rotation_matrices
 from ..contract.errors import InputError
 from ..contract.star import match_micrographs, read_corrected_micrographs, read_movie_metadata, read_particles
 from ..contract.startable import StarTable, table_text
-from .producers import relion_upsampling
 
 _FLOATS = ("rlnCtfBfactor", "rlnCtfScalefactor", "rlnNormCorrection")
 _INTEGERS = ("rlnRandomSubset", "rlnOpticsGroup", "rlnGroupNumber", "rlnClassNumber")
@@ -111,7 +110,7 @@ def _of_optics_groups(project, link_folder):
     return {"rlnMicrographGainName": project.of_groups("gain", lambda m: files.get(m.gain_file)),
             "rlnMicrographDefectFile": project.of_groups("defect file", lambda m: files.get(m.defect_file)),
             "rlnEERGrouping": project.of_groups("EER grouping", lambda m: m.eer_grouping),
-            "rlnEERUpsampling": project.of_groups("EER upsampling", lambda m: relion_upsampling(m.eer_upsampling))}
+            "rlnEERUpsampling": project.of_groups("EER upsampling", lambda m: relion_eer_upsampling(m.eer_upsampling))}
 
 
 def _with_columns(project, columns):

@@ -7,6 +7,7 @@ from typing import Dict, Optional, Tuple
 
 import numpy as np
 
+from ..contract.conventions import relion_eer_upsampling
 from ..contract.errors import InputError
 from ..contract.star import StarTable, write_tables
 from ..contract.star_movies import NOT_OBSERVED
@@ -138,7 +139,7 @@ def grid_size(movies):
 
     The finest if the optics groups differ. Raises InputError if the size of the movies is not known.
     """
-    upsampling = max([producers.eer_upsampling(row) for row in optics_rows(movies.getAcquisition())] + [1])
+    upsampling = max([producers.upsampling_of(row) for row in optics_rows(movies.getAcquisition())] + [1])
     return tuple(size * upsampling for size in _dimensions(movies)[:2])
 
 
@@ -223,7 +224,7 @@ def _general(row, settings):
         if value:
             general[name] = value
     if upsampling:
-        general.update(rlnEERUpsampling=producers.relion_upsampling(upsampling), rlnEERGrouping=grouping)
+        general.update(rlnEERUpsampling=relion_eer_upsampling(upsampling), rlnEERGrouping=grouping)
     return general
 
 

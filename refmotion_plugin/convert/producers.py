@@ -8,6 +8,7 @@ import os
 
 import numpy as np
 
+from ..contract.conventions import eer_upsampling
 from ..contract.errors import InputError
 from .sets import first_item
 
@@ -17,7 +18,6 @@ _MOTIONCOR_LOGS = ("%s-Patch-Full.log", "%s-Full.log")
 _MOTIONCOR_RUNS = "*_ProtMotionCorr*"
 _LOG_DIGITS = 0.011         # the log has two decimals
 _OUR_IMPORT = "_ProtImportRelionMovies"
-_RELION_16K, _FOURFOLD = 3, 4
 
 
 def reading_of(movies):
@@ -42,15 +42,9 @@ def gain_is_turned(movies):
     return _OUR_IMPORT in (movies.getGain() or "")
 
 
-def eer_upsampling(optics):
-    """How much finer than the sensor movies of an optics row were rendered, from RELION's number."""
-    number = whole(optics, "rlnEERUpsampling", 1)
-    return _FOURFOLD if number == _RELION_16K else max(1, number)
-
-
-def relion_upsampling(upsampling):
-    """RELION's number for how much finer than the sensor movies were rendered: 3 stands for 16K, which is four times as fine."""
-    return _RELION_16K if upsampling == _FOURFOLD else upsampling
+def upsampling_of(optics):
+    """How much finer than the sensor movies of an optics row were rendered."""
+    return max(1, eer_upsampling(whole(optics, "rlnEERUpsampling", 1)))
 
 
 def eer_of(movie, optics, dim, n_shifts):
@@ -63,7 +57,7 @@ def eer_of(movie, optics, dim, n_shifts):
         return 0, 1
     grouping = whole(optics, "rlnEERGrouping", None)
     if grouping is not None:
-        return eer_upsampling(optics), max(1, grouping)
+        return upsampling_of(optics), max(1, grouping)
     if not _aligned_by_flexalign(movie) or not dim:
         raise InputError("%s is an EER movie, but the set does not say how many of its frames make one fraction (rlnEERGrouping in its "
                          "optics table): align the movies with RELION or, with the RELION plugin installed, with MotionCor"
