@@ -143,8 +143,7 @@ def _parse(name, body, source):
     if len(set(columns)) < len(columns):
         raise InputError("%s: block data_%s names the column %s twice: remove one" % (
             source, name, next(c for i, c in enumerate(columns) if c in columns[:i])))
-    rows = lines[end:]
-    rows = rows[:rows.index("")] if "" in rows else rows      # like RELION: a blank line ends the table
+    rows = _to_the_blank_line(lines[end:], len(columns), name, source)
     values = _split("\n".join(rows))
     if len(values) != len(rows) * len(columns):       # RELION's own job.star files have tabs inside values
         values = [v for row in rows for v in row.split(" ") if v]
@@ -153,6 +152,17 @@ def _parse(name, body, source):
         raise InputError("%s: row %d of block data_%s has %d values for %d columns: the file is damaged or cut off, write it again"
                          % (source, bad + 1, name, len(_split(rows[bad])), len(columns)))
     return StarTable(name, {c: values[i::len(columns)] for i, c in enumerate(columns)}, source)
+
+
+def _to_the_blank_line(rows, n_columns, name, source):
+    """Rows of a table, which a blank line ends as in RELION; remarks may follow. InputError if further rows do: they would be lost in silence."""
+    if "" not in rows:
+        return rows
+    last = rows.index("")
+    beyond = sum(len(_split(row)) == n_columns for row in rows[last:])
+    if beyond:
+        raise InputError("%s: block data_%s has %d rows behind a blank line, which ends a table: remove the blank line, or those rows" % (source, name, beyond))
+    return rows[:last]
 
 
 _NEEDS_QUOTES = re.compile(r"""[\s"']|(?:^|\0)(?:[_#]|data_|loop_)""")       # in values joined by zeros

@@ -372,3 +372,14 @@ def test_the_line_that_runs_a_simulated_data_set_can_be_pasted(monkeypatch, tmp_
 def test_the_module_is_the_command():
     result = subprocess.run([sys.executable, "-m", "refmotion_plugin.engine", "status", "/nowhere"], capture_output=True, text=True)
     assert result.returncode == 2 and result.stderr.startswith("refmotion: /nowhere holds no job")
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path):
+    """As in ``refmotion status OUT | head -1``."""
+    job_module.run_job(tmp_path / "OUT", write_project(tmp_path / "project"), recipes=FakeStages().recipes())
+    command = [sys.executable, "-u", "-m", "refmotion_plugin.engine", "status", str(tmp_path / "OUT")]
+    read, write = os.pipe()
+    os.close(read)
+    result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (0, "")

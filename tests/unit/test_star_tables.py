@@ -80,3 +80,12 @@ def test_values_that_are_no_numbers_are_named_with_their_row():
         table.numbers("rlnDefocusU")
     with pytest.raises(InputError, match="row 3.*'x'"):
         StarTable("particles", {"rlnDefocusU": ["1", "2", "x"]}, "p.star").numbers("rlnDefocusU")
+
+
+def test_rows_behind_a_blank_line_are_not_lost_in_silence(tmp_path):
+    path = tmp_path / "x.star"
+    path.write_text("data_particles\n\nloop_\n_rlnA #1\n_rlnB #2\n1 2\n\n\n# end\n")
+    assert read_tables(path)["particles"].columns == {"rlnA": ["1"], "rlnB": ["2"]}
+    path.write_text(path.read_text() + "3 4\n5 6\n")
+    with pytest.raises(InputError, match="data_particles has 2 rows behind a blank line"):
+        read_tables(path)

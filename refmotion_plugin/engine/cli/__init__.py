@@ -3,6 +3,7 @@ import contextlib
 import errno
 import logging
 import os
+import select
 import signal
 import sys
 
@@ -45,8 +46,20 @@ def _main(argv):
     except KeyboardInterrupt:
         _say_error("stopped; the same command " + ("goes on where it was" if goes_on else "begins anew"))
         return EXIT_STOPPED
+    except BrokenPipeError as error:
+        return EXIT_FINE if _nobody_reads() else _unexpected(error, goes_on)
     except Exception as error:
         return _unexpected(error, goes_on)
+
+
+def _nobody_reads():
+    """Whether what reads our output has gone, as ``| head`` does, which is no fault; nothing is written there any more."""
+    poll = select.poll()
+    poll.register(1, 0)         # asks for errors alone
+    gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    if gone:
+        sys.stdout = open(os.devnull, "w")
+    return gone
 
 
 def _unexpected(error, goes_on):
